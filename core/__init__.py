@@ -1,0 +1,1 @@
+"""The minimal solver core: knows no frontend, no gRPC, no plugin."""

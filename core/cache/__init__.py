@@ -1,0 +1,1 @@
+"""Refs and leases, stored cache keys and results, content checksums."""

@@ -1,0 +1,1 @@
+"""LLB, BuildKit's build language: ops, the `State` builder, definitions and canonical bytes."""

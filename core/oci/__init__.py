@@ -1,0 +1,1 @@
+"""OCI value types: digests, descriptors, platforms, image configs and manifests."""

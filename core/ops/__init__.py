@@ -1,0 +1,1 @@
+"""What each op does: source, exec, file, merge, diff, build."""

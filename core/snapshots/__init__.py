@@ -1,0 +1,1 @@
+"""Snapshots: layered trees of files, and the differences between them."""

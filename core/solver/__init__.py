@@ -1,0 +1,1 @@
+"""The solver: vertices, edges, scheduler, cache keys, jobs and progress events."""

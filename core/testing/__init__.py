@@ -1,0 +1,1 @@
+"""Conformance suites that implementations of core interfaces subclass."""

@@ -1,0 +1,1 @@
+"""Built-in frontends and the kit that frontends are made with."""

@@ -1,0 +1,1 @@
+"""Everything between a person, a frontend and an engine."""

@@ -1,0 +1,1 @@
+"""What a frontend sees: `Client`, `Result`, `Reference`."""

@@ -1,0 +1,1 @@
+"""Engines: whatever takes a build request and gives a result."""

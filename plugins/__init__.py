@@ -1,0 +1,1 @@
+"""Plugin hooks, their manager, and the built-in plugins."""

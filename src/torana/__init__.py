@@ -1,0 +1,6 @@
+"""Torana: a BuildKit for Python people."""
+
+from __future__ import annotations
+
+__all__ = ["__version__"]
+__version__ = "0.1.0"
