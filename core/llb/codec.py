@@ -1,0 +1,574 @@
+"""Canonical bytes of LLB messages, equal to those of BuildKit, and their reader.
+
+Each message is described once, by a row per field in the order in which Go writes it: by number,
+members of a oneof last. Writing leaves out defaults; reading skips what it does not know.
+
+Spec: Protocol Buffers encoding; `reference` notes on canonical bytes in docs/design/llb.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, TypeVar
+
+from torana.core.errors import Position, UserError
+from torana.core.llb import definition as d
+from torana.core.llb import ops as o
+from torana.core.oci.digest import Digest
+from torana.core.oci.platform import Platform
+
+T = TypeVar("T")
+
+MAX_DEPTH: Final = 100
+MAX_BYTES: Final = 1 << 30
+_U64: Final = (1 << 64) - 1
+
+
+class InvalidLLBError(UserError):
+    """Bytes or a graph are not valid LLB."""
+
+    code = "LLB_INVALID"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of a message.
+
+    `kind` is one of string, bytes, bool, int, uint32, enum, oneof_uint32, message, oneof (a member
+    of the message's union: `attr` holds any of them), packed, strings, byte_list, messages, map.
+    """
+
+    number: int
+    attr: str
+    name: str  # in JSON forms
+    kind: str
+    type: Any = None  # message or enum class; for maps the kind or class of values
+
+
+def _f(number: int, attr: str, kind: str = "string", type: Any = None, name: str = "") -> Field:
+    return Field(number, attr, name or attr, kind, type)
+
+
+SCHEMA: Final[dict[type, tuple[Field, ...]]] = {
+    o.Op: (
+        _f(1, "inputs", "messages", o.Input),
+        _f(10, "platform", "message", Platform),
+        _f(11, "constraints", "message", o.Constraints),
+        _f(2, "kind", "oneof", o.ExecOp, "exec"),
+        _f(3, "kind", "oneof", o.SourceOp, "source"),
+        _f(4, "kind", "oneof", o.FileOp, "file"),
+        _f(5, "kind", "oneof", o.BuildOp, "build"),
+        _f(6, "kind", "oneof", o.MergeOp, "merge"),
+        _f(7, "kind", "oneof", o.DiffOp, "diff"),
+        _f(8, "kind", "oneof", o.PassthroughOp, "passthrough"),
+    ),
+    o.Input: (_f(1, "digest", "digest"), _f(2, "index", "int")),
+    Platform: (
+        _f(1, "architecture", name="Architecture"),
+        _f(2, "os", name="OS"),
+        _f(3, "variant", name="Variant"),
+        _f(4, "os_version", name="OSVersion"),
+        _f(5, "os_features", "strings", name="OSFeatures"),
+    ),
+    o.Constraints: (_f(1, "filter", "strings"),),
+    o.SourceOp: (_f(1, "identifier"), _f(2, "attrs", "map", "string")),
+    o.ExecOp: (
+        _f(1, "meta", "message", o.Meta),
+        _f(2, "mounts", "messages", o.Mount),
+        _f(3, "network", "enum", o.NetMode),
+        _f(4, "security", "enum", o.SecurityMode),
+        _f(5, "secret_env", "messages", o.SecretEnv, "secretenv"),
+        _f(6, "cdi_devices", "messages", o.CDIDevice, "cdiDevices"),
+    ),
+    o.Meta: (
+        _f(1, "args", "strings"),
+        _f(2, "env", "strings"),
+        _f(3, "cwd"),
+        _f(4, "user"),
+        _f(5, "proxy_env", "message", o.ProxyEnv),
+        _f(6, "extra_hosts", "messages", o.HostIP, "extraHosts"),
+        _f(7, "hostname"),
+        _f(9, "ulimit", "messages", o.Ulimit),
+        _f(10, "cgroup_parent", name="cgroupParent"),
+        _f(11, "remove_mount_stubs_recursive", "bool", name="removeMountStubsRecursive"),
+        _f(12, "valid_exit_codes", "packed", name="validExitCodes"),
+    ),
+    o.ProxyEnv: (
+        _f(1, "http_proxy"),
+        _f(2, "https_proxy"),
+        _f(3, "ftp_proxy"),
+        _f(4, "no_proxy"),
+        _f(5, "all_proxy"),
+    ),
+    o.HostIP: (_f(1, "host", name="Host"), _f(2, "ip", name="IP")),
+    o.Ulimit: (
+        _f(1, "name", name="Name"),
+        _f(2, "soft", "int", name="Soft"),
+        _f(3, "hard", "int", name="Hard"),
+    ),
+    o.SecretEnv: (_f(1, "id", name="ID"), _f(2, "name"), _f(3, "optional", "bool")),
+    o.CDIDevice: (_f(1, "name"), _f(2, "optional", "bool")),
+    o.Mount: (
+        _f(1, "input", "int"),
+        _f(2, "selector"),
+        _f(3, "dest"),
+        _f(4, "output", "int"),
+        _f(5, "readonly", "bool"),
+        _f(6, "mount_type", "enum", o.MountType, "mountType"),
+        _f(19, "tmpfs_opt", "message", o.TmpfsOpt, "TmpfsOpt"),
+        _f(20, "cache_opt", "message", o.CacheOpt, "cacheOpt"),
+        _f(21, "secret_opt", "message", o.SecretOpt, "secretOpt"),
+        _f(22, "ssh_opt", "message", o.SSHOpt, "SSHOpt"),
+        _f(23, "result_id", name="resultID"),
+        _f(24, "content_cache", "enum", o.MountContentCache, "contentCache"),
+    ),
+    o.TmpfsOpt: (_f(1, "size", "int"),),
+    o.CacheOpt: (_f(1, "id", name="ID"), _f(2, "sharing", "enum", o.CacheSharing)),
+    o.SecretOpt: (
+        _f(1, "id", name="ID"),
+        _f(2, "uid", "uint32"),
+        _f(3, "gid", "uint32"),
+        _f(4, "mode", "uint32"),
+        _f(5, "optional", "bool"),
+    ),
+    o.SSHOpt: (
+        _f(1, "id", name="ID"),
+        _f(2, "uid", "uint32"),
+        _f(3, "gid", "uint32"),
+        _f(4, "mode", "uint32"),
+        _f(5, "optional", "bool"),
+    ),
+    o.FileOp: (_f(2, "actions", "messages", o.FileAction),),
+    o.FileAction: (
+        _f(1, "input", "int"),
+        _f(2, "secondary_input", "int", name="secondaryInput"),
+        _f(3, "output", "int"),
+        _f(4, "action", "oneof", o.Copy, "copy"),
+        _f(5, "action", "oneof", o.MkFile, "mkfile"),
+        _f(6, "action", "oneof", o.MkDir, "mkdir"),
+        _f(7, "action", "oneof", o.Rm, "rm"),
+        _f(8, "action", "oneof", o.Symlink, "symlink"),
+    ),
+    o.Copy: (
+        _f(1, "src"),
+        _f(2, "dest"),
+        _f(3, "owner", "message", o.ChownOpt),
+        _f(4, "mode", "int32"),
+        _f(5, "follow_symlink", "bool", name="followSymlink"),
+        _f(6, "dir_copy_contents", "bool", name="dirCopyContents"),
+        _f(7, "attempt_unpack", "bool", name="attemptUnpackDockerCompatibility"),
+        _f(8, "create_dest_path", "bool", name="createDestPath"),
+        _f(9, "allow_wildcard", "bool", name="allowWildcard"),
+        _f(10, "allow_empty_wildcard", "bool", name="allowEmptyWildcard"),
+        _f(11, "timestamp", "int"),
+        _f(12, "include_patterns", "strings"),
+        _f(13, "exclude_patterns", "strings"),
+        _f(14, "always_replace_existing", "bool", name="alwaysReplaceExistingDestPaths"),
+        _f(15, "mode_str", name="modeStr"),
+        _f(16, "required_paths", "strings"),
+    ),
+    o.MkFile: (
+        _f(1, "path"),
+        _f(2, "mode", "int32"),
+        _f(3, "data", "bytes"),
+        _f(4, "owner", "message", o.ChownOpt),
+        _f(5, "timestamp", "int"),
+    ),
+    o.MkDir: (
+        _f(1, "path"),
+        _f(2, "mode", "int32"),
+        _f(3, "make_parents", "bool", name="makeParents"),
+        _f(4, "owner", "message", o.ChownOpt),
+        _f(5, "timestamp", "int"),
+    ),
+    o.Rm: (
+        _f(1, "path"),
+        _f(2, "allow_not_found", "bool", name="allowNotFound"),
+        _f(3, "allow_wildcard", "bool", name="allowWildcard"),
+    ),
+    o.Symlink: (
+        _f(1, "oldpath"),
+        _f(2, "newpath"),
+        _f(3, "owner", "message", o.ChownOpt),
+        _f(4, "timestamp", "int"),
+    ),
+    o.ChownOpt: (_f(1, "user", "message", o.UserOpt), _f(2, "group", "message", o.UserOpt)),
+    o.UserOpt: (
+        _f(1, "by_name", "message", o.NamedUser, "byName"),
+        _f(2, "by_id", "oneof_uint32", name="byID"),
+    ),
+    o.NamedUser: (_f(1, "name"), _f(2, "input", "int")),
+    o.BuildOp: (
+        _f(1, "builder", "int"),
+        _f(2, "inputs", "map", o.BuildInput),
+        _f(3, "definition", "optional_bytes", name="def"),
+        _f(4, "attrs", "map", "string"),
+    ),
+    o.BuildInput: (_f(1, "input", "int"),),
+    o.MergeOp: (_f(1, "inputs", "messages", o.MergeInput),),
+    o.MergeInput: (_f(1, "input", "int"),),
+    o.DiffOp: (
+        _f(1, "lower", "message", o.DiffInput),
+        _f(2, "upper", "message", o.DiffInput),
+    ),
+    o.DiffInput: (_f(1, "input", "int"),),
+    o.PassthroughOp: (_f(1, "id"), _f(2, "outputs", "packed")),
+    o.OpMetadata: (
+        _f(1, "ignore_cache", "bool"),
+        _f(2, "description", "map", "string"),
+        _f(4, "export_cache", "message", o.ExportCache),
+        _f(5, "caps", "map", "bool"),
+        _f(6, "progress_group", "message", o.ProgressGroup),
+        _f(7, "linux_resources", "message", o.LinuxResources),
+    ),
+    o.ExportCache: (_f(1, "value", "bool", name="Value"),),
+    o.ProgressGroup: (_f(1, "id"), _f(2, "name"), _f(3, "weak", "bool")),
+    o.LinuxResources: (
+        _f(1, "memory", "int"),
+        _f(2, "memory_swap", "int", name="memorySwap"),
+        _f(3, "cpu_shares", "int", name="cpuShares"),
+        _f(4, "cpu_period", "int", name="cpuPeriod"),
+        _f(5, "cpu_quota", "int", name="cpuQuota"),
+        _f(6, "cpuset_cpus", name="cpusetCpus"),
+        _f(7, "cpuset_mems", name="cpusetMems"),
+    ),
+    d.Definition: (
+        _f(1, "ops", "byte_list", name="def"),
+        _f(2, "metadata", "map", o.OpMetadata),
+        _f(3, "source", "message", d.SourceMap, "Source"),
+    ),
+    d.SourceMap: (
+        _f(1, "locations", "map", d.Locations),
+        _f(2, "infos", "messages", d.SourceInfo),
+    ),
+    d.SourceInfo: (
+        _f(1, "filename"),
+        _f(2, "data", "bytes"),
+        _f(3, "definition", "message", d.Definition),
+        _f(4, "language"),
+    ),
+    d.Locations: (_f(1, "locations", "messages", d.Location),),
+    d.Location: (
+        _f(1, "source_index", "int32", name="sourceIndex"),
+        _f(2, "ranges", "messages", d.Range),
+    ),
+    d.Range: (_f(1, "start", "message", Position), _f(2, "end", "message", Position)),
+    Position: (_f(1, "line", "int32"), _f(2, "column", "int32", name="character")),
+}
+_VARINT: Final = frozenset({"bool", "int", "int32", "uint32", "enum", "oneof_uint32"})
+
+
+# --- writing ---------------------------------------------------------------------------------
+
+
+def encode(message: Any) -> bytes:
+    """Give the canonical bytes of any message of `SCHEMA`."""
+    out = bytearray()
+    for field in SCHEMA[type(message)]:
+        value = getattr(message, field.attr)
+        if value is None or (field.kind == "oneof" and type(value) is not field.type):
+            continue
+        _WRITERS[field.kind](out, field, value)
+    return bytes(out)
+
+
+def _varint(value: int) -> bytes:
+    value &= _U64
+    if value < 0x80:
+        return bytes((value,))
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _delimited(out: bytearray, number: int, data: bytes) -> None:
+    out += _varint(number << 3 | 2)
+    out += _varint(len(data))
+    out += data
+
+
+def _write_int(out: bytearray, field: Field, value: int) -> None:
+    if value:
+        out += _varint(field.number << 3)
+        out += _varint(value)
+
+
+def _write_present_int(out: bytearray, field: Field, value: int) -> None:
+    out += _varint(field.number << 3)
+    out += _varint(value)
+
+
+def _write_string(out: bytearray, field: Field, value: str) -> None:
+    if value:
+        _delimited(out, field.number, _utf8(value))
+
+
+def _write_bytes(out: bytearray, field: Field, value: bytes) -> None:
+    if value:
+        _delimited(out, field.number, value)
+
+
+def _write_optional_bytes(out: bytearray, field: Field, value: bytes) -> None:
+    _delimited(out, field.number, value)
+
+
+def _write_message(out: bytearray, field: Field, value: Any) -> None:
+    _delimited(out, field.number, encode(value))
+
+
+def _write_strings(out: bytearray, field: Field, value: tuple[str, ...]) -> None:
+    for item in value:
+        _delimited(out, field.number, _utf8(item))
+
+
+def _write_byte_list(out: bytearray, field: Field, value: tuple[bytes, ...]) -> None:
+    for item in value:
+        _delimited(out, field.number, item)
+
+
+def _write_messages(out: bytearray, field: Field, value: tuple[Any, ...]) -> None:
+    for item in value:
+        _delimited(out, field.number, encode(item))
+
+
+def _write_packed(out: bytearray, field: Field, value: tuple[int, ...]) -> None:
+    if value:
+        _delimited(out, field.number, b"".join(_varint(item) for item in value))
+
+
+def _write_map(out: bytearray, field: Field, value: Mapping[str, Any]) -> None:
+    for key in sorted(value, key=_utf8):
+        entry = bytearray()
+        _delimited(entry, 1, _utf8(key))
+        item = value[key]
+        if field.type == "string":
+            _delimited(entry, 2, _utf8(item))
+        elif field.type == "bool":
+            entry += bytes((2 << 3, int(item)))
+        else:
+            _delimited(entry, 2, encode(item))
+        _delimited(out, field.number, bytes(entry))
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+_WRITERS: Final[dict[str, Callable[[bytearray, Field, Any], None]]] = {
+    "string": _write_string,
+    "digest": _write_string,
+    "bytes": _write_bytes,
+    "optional_bytes": _write_optional_bytes,
+    "bool": _write_int,
+    "int": _write_int,
+    "int32": _write_int,
+    "uint32": _write_int,
+    "enum": _write_int,
+    "oneof_uint32": _write_present_int,
+    "message": _write_message,
+    "oneof": _write_message,
+    "packed": _write_packed,
+    "strings": _write_strings,
+    "byte_list": _write_byte_list,
+    "messages": _write_messages,
+    "map": _write_map,
+}
+
+
+# --- reading ---------------------------------------------------------------------------------
+
+
+def decode(cls: type[T], data: bytes) -> T:
+    """Read a message of class `cls`; unknown fields are skipped, the last of repeated scalars wins.
+
+    Raises:
+        InvalidLLBError: truncated, malformed, nested too deeply or too large.
+    """
+    if len(data) > MAX_BYTES:
+        raise InvalidLLBError(f"failed to parse llb: larger than {MAX_BYTES} bytes")
+    message: T = _decode(cls, memoryview(data), 0)
+    return message
+
+
+@lru_cache(maxsize=None)
+def _by_number(cls: type) -> dict[int, Field]:
+    return {field.number: field for field in SCHEMA[cls]}
+
+
+def _decode(cls: type, view: memoryview, depth: int) -> Any:
+    if depth > MAX_DEPTH:
+        raise InvalidLLBError("failed to parse llb: nested too deeply")
+    fields = _by_number(cls)
+    values: dict[str, Any] = {}
+    position = 0
+    while position < len(view):
+        key, position = _read_varint(view, position)
+        number, wire = key >> 3, key & 7
+        payload: Any
+        if wire == 0:
+            payload, position = _read_varint(view, position)
+        elif wire == 2:
+            size, position = _read_varint(view, position)
+            if size > len(view) - position:
+                raise InvalidLLBError("failed to parse llb: truncated")
+            payload = view[position : position + size]
+            position += size
+        elif wire in (1, 5):
+            position += 8 if wire == 1 else 4
+            if position > len(view):
+                raise InvalidLLBError("failed to parse llb: truncated")
+            continue
+        else:
+            raise InvalidLLBError(f"failed to parse llb: wire type {wire}")
+        field = fields.get(number)
+        if number == 0:
+            raise InvalidLLBError("failed to parse llb: field number 0")
+        if field is not None:
+            _store(values, field, payload, wire, depth)
+    try:
+        for name, value in values.items():
+            if type(value) is list:
+                values[name] = tuple(value)
+        return cls(**{**_defaults(cls), **values})
+    except (TypeError, ValueError) as err:
+        raise InvalidLLBError(f"failed to parse llb: {cls.__name__}: {err}") from err
+
+
+@lru_cache(maxsize=None)
+def _defaults(cls: type) -> dict[str, Any]:
+    """Give proto3's defaults for all fields: they differ from ours for a few."""
+    out: dict[str, Any] = {}
+    for field in SCHEMA[cls]:
+        out[field.attr] = _DEFAULTS.get(field.kind)
+        if field.kind == "enum":
+            out[field.attr] = field.type(0)
+    if cls is d.Range:
+        out.update(start=Position(0), end=Position(0))
+    return out
+
+
+_DEFAULTS: Final[dict[str, Any]] = {
+    "string": "",
+    "digest": Digest(""),
+    "bytes": b"",
+    "bool": False,
+    "int": 0,
+    "int32": 0,
+    "uint32": 0,
+    "packed": (),
+    "strings": (),
+    "byte_list": (),
+    "messages": (),
+    "map": {},
+}
+
+
+def _store(values: dict[str, Any], field: Field, payload: Any, wire: int, depth: int) -> None:
+    kind, attr = field.kind, field.attr
+    if kind in _VARINT:
+        if wire != 0:
+            raise InvalidLLBError(f"failed to parse llb: field `{field.name}` is no number")
+        values[attr] = _number(field, payload)
+        return
+    if kind == "packed":
+        values.setdefault(attr, []).extend(_packed(payload, wire))
+        return
+    if wire != 2:
+        raise InvalidLLBError(f"failed to parse llb: field `{field.name}` has wire type {wire}")
+    if kind == "string":
+        values[attr] = _text(payload)
+    elif kind == "digest":
+        values[attr] = Digest(_text(payload))
+    elif kind in ("bytes", "optional_bytes"):
+        values[attr] = bytes(payload)
+    elif kind in ("message", "oneof"):
+        values[attr] = _decode(field.type, payload, depth + 1)
+    elif kind == "strings":
+        values.setdefault(attr, []).append(_text(payload))
+    elif kind == "byte_list":
+        values.setdefault(attr, []).append(bytes(payload))
+    elif kind == "messages":
+        values.setdefault(attr, []).append(_decode(field.type, payload, depth + 1))
+    else:
+        key, value = _map_entry(field, payload, depth)
+        values.setdefault(attr, {})[key] = value
+
+
+def _number(field: Field, value: int) -> Any:
+    if field.kind == "bool":
+        return value != 0
+    if field.kind in ("uint32", "oneof_uint32"):
+        return value & 0xFFFFFFFF
+    if field.kind == "int":
+        return value - (1 << 64) if value >> 63 else value
+    value &= 0xFFFFFFFF
+    value = value - (1 << 32) if value >> 31 else value
+    if field.kind == "int32":
+        return value
+    try:
+        return field.type(value)
+    except ValueError:
+        raise InvalidLLBError(f"unknown value of `{field.name}`: {value}") from None
+
+
+def _packed(payload: Any, wire: int) -> list[int]:
+    if wire == 0:
+        return [payload - (1 << 64) if payload >> 63 else payload]
+    numbers, position = [], 0
+    while position < len(payload):
+        value, position = _read_varint(payload, position)
+        numbers.append(value - (1 << 64) if value >> 63 else value)
+    return numbers
+
+
+def _map_entry(field: Field, view: memoryview, depth: int) -> tuple[str, Any]:
+    key = ""
+    value: Any = {"string": "", "bool": False}.get(field.type) if isinstance(field.type, str) else None
+    position = 0
+    while position < len(view):
+        tag, position = _read_varint(view, position)
+        if tag & 7 == 0:
+            payload, position = _read_varint(view, position)
+            if tag >> 3 == 2 and field.type == "bool":
+                value = payload != 0
+            continue
+        if tag & 7 != 2:
+            raise InvalidLLBError(f"failed to parse llb: map `{field.name}`")
+        size, position = _read_varint(view, position)
+        if size > len(view) - position:
+            raise InvalidLLBError("failed to parse llb: truncated")
+        part = view[position : position + size]
+        position += size
+        if tag >> 3 == 1:
+            key = _text(part)
+        elif tag >> 3 == 2 and field.type == "string":
+            value = _text(part)
+        elif tag >> 3 == 2 and not isinstance(field.type, str):
+            value = _decode(field.type, part, depth + 1)
+    if value is None:
+        value = _decode(field.type, memoryview(b""), depth + 1)
+    return key, value
+
+
+def _read_varint(view: memoryview, position: int) -> tuple[int, int]:
+    result = shift = 0
+    end = len(view)
+    while position < end:
+        byte = view[position]
+        position += 1
+        result |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return result & _U64, position
+        shift += 7
+        if shift > 63:
+            raise InvalidLLBError("failed to parse llb: number too long")
+    raise InvalidLLBError("failed to parse llb: truncated")
+
+
+def _text(view: memoryview) -> str:
+    return bytes(view).decode("utf-8", "surrogateescape")
