@@ -1,0 +1,1 @@
+"""Commands of `torana`, one module each."""

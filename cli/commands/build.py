@@ -1,0 +1,253 @@
+"""`torana build`: run a build and its exports."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from torana.cli import memo, progress
+from torana.cli.exports import parse_output, with_names
+from torana.cli.recording import Recording
+from torana.cli.report import summarize, write_files
+from torana.core.errors import UsageError
+from torana.gateway.engines.engine import BuildRequest, BuildResult, ExportRequest
+
+
+@click.command()
+@click.argument("path", required=False)
+@click.option("-f", "--file", "file", metavar="FILE", help="The build file.  [PATH/Dockerfile]")
+@click.option("-t", "--tag", "tags", multiple=True, metavar="NAME", help="Name of the image.")
+@click.option("--target", metavar="STAGE", help="Stage to build.")
+@click.option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]")
+@click.option("--label", "labels", multiple=True, metavar="NAME=VALUE")
+@click.option("--platform", metavar="PLATFORM[,...]")
+@click.option(
+    "-o", "--output", "outputs", multiple=True, metavar="FOLDER|type=TYPE[,dest=PATH,...]",
+    help="Where the result goes: oci, docker, tar, local or image.",
+)
+@click.option("--no-cache", is_flag=True, help="Run every step again.")
+@click.option("--no-cache-filter", "no_cache_filter", multiple=True, metavar="STAGE")
+@click.option("--secret", "secrets", multiple=True, metavar="id=ID[,src=FILE|,env=NAME]")
+@click.option("--allow", multiple=True, metavar="ENTITLEMENT")
+@click.option(
+    "--progress", "mode", type=click.Choice(progress.MODES), default="auto", show_default=True,
+    envvar="BUILDKIT_PROGRESS",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print only the image's digest.")
+@click.option("--metadata-file", type=click.Path(dir_okay=False), help="Write the answer as JSON.")
+@click.option("--iidfile", type=click.Path(dir_okay=False), help="Write the image's digest.")
+@click.option("--frontend", metavar="NAME", help="Frontend to run.  [dockerfile.v0]")
+@click.option("--local", "locals_", multiple=True, metavar="NAME=FOLDER")
+@click.option("--opt", "opts", multiple=True, metavar="KEY=VALUE", help="Option of the frontend.")
+@click.pass_context
+def build(ctx: click.Context, path: str | None, **options: Any) -> int:
+    """Build PATH (default: the folder you are in) and give the result to -o or -t.
+
+    The long form names everything itself: --frontend, --local and --opt.
+    """
+    started_ns = time.time_ns()
+    with tempfile.TemporaryDirectory(prefix="torana-") as scratch:
+        request = make_request(path, options, Path(scratch))
+        mode = "quiet" if options["quiet"] else options["mode"]
+        recording = Recording(progress.open_display(mode))
+        try:
+            result = asyncio.run(_run(request, recording))
+        finally:
+            recording.close()
+    write_files(result, options["metadata_file"], options["iidfile"])
+    stdout, stderr = summarize(request, result, is_quiet=options["quiet"])
+    sys.stderr.write(stderr)
+    sys.stdout.write(stdout)
+    _remember(request, result, recording, mode, options, started_ns, stdout, stderr)
+    return 0
+
+
+async def _run(request: BuildRequest, recording: Recording) -> BuildResult:
+    from torana.gateway.engines.embedded import EmbeddedEngine
+
+    async with EmbeddedEngine.open(Path(memo.store_root())) as engine:
+        return await engine.build(request, recording)
+
+
+def make_request(
+    path: str | None, options: Mapping[str, Any], scratch: Path | None = None
+) -> BuildRequest:
+    """Read a command line; `scratch` is a folder for a build file from standard input.
+
+    Raises:
+        UsageError: options are wrong or contradict each other.
+    """
+    dirs = _folders(path, options, scratch)
+    outputs = [parse_output(text) for text in options.get("outputs", ())]
+    return BuildRequest(
+        frontend=options["frontend"] or "dockerfile.v0",
+        options=_frontend_options(options, dirs.pop("", None)),
+        local_dirs=dirs,
+        exports=_checked(with_names(outputs, options.get("tags", ()))),
+        secrets=[_secret(text) for text in options.get("secrets", ())],
+        allow=frozenset(options.get("allow", ())),
+    )
+
+
+def _folders(
+    path: str | None, options: Mapping[str, Any], scratch: Path | None
+) -> dict[str, Path]:
+    """Give local folders by name; the build file's own name is under the empty key."""
+    named = {}
+    for text in options["locals_"]:
+        name, equals, folder = text.partition("=")
+        if not equals or not name:
+            raise UsageError(f"invalid --local: must be NAME=FOLDER: `{text}`")
+        named[name] = _folder(folder, "--local")
+    if options["frontend"] and named:
+        if path is not None or options["file"] is not None:
+            raise UsageError("PATH and -f do not go with --frontend and --local")
+        return named
+    context = _context(path or ".")
+    file = options["file"]
+    if file == "-" and scratch is not None:
+        (scratch / "Dockerfile").write_bytes(sys.stdin.buffer.read())
+        build_file = scratch / "Dockerfile"
+    elif file is not None:
+        build_file = Path(file).absolute()
+        if not build_file.is_file():
+            raise UsageError(
+                f"build file not found: `{file}`",
+                hint="-f is relative to the folder you are in, not to PATH",
+            )
+    else:
+        build_file = context / "Dockerfile"
+    folders = {"context": context, "dockerfile": build_file.parent, **named}
+    if build_file.name != "Dockerfile":
+        folders[""] = Path(build_file.name)
+    return folders
+
+
+def _context(path: str) -> Path:
+    if path == "-" or "://" in path or path.startswith("git@"):
+        raise UsageError(
+            f"this version builds from folders only: `{path}`",
+            hint="unpack or clone it, and give the folder",
+        )
+    return _folder(path, "PATH")
+
+
+def _folder(path: str, what: str) -> Path:
+    folder = Path(path).absolute()
+    if not folder.exists():
+        raise UsageError(f"{what}: no such folder: `{path}`")
+    if not folder.is_dir():
+        raise UsageError(
+            f"{what}: not a folder: `{path}`", hint="the build file itself is named by -f"
+        )
+    return folder.resolve()
+
+
+def _frontend_options(options: Mapping[str, Any], filename: Path | None) -> dict[str, str]:
+    out: dict[str, str] = {}
+    if filename is not None:
+        out["filename"] = str(filename)
+    for key in ("target", "platform"):
+        if options.get(key):
+            out[key] = options[key]
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if epoch is not None:
+        out["build-arg:SOURCE_DATE_EPOCH"] = epoch
+    for text in options["build_args"]:
+        name, equals, value = text.partition("=")
+        if not name:
+            raise UsageError(f"invalid --build-arg: no name: `{text}`")
+        if equals:
+            out[f"build-arg:{name}"] = value
+        elif name in os.environ:
+            out[f"build-arg:{name}"] = os.environ[name]
+    for text in options.get("labels", ()):
+        name, _, value = text.partition("=")
+        out[f"label:{name}"] = value
+    if options.get("no_cache"):
+        out["no-cache"] = ""
+    elif options.get("no_cache_filter"):
+        out["no-cache"] = ",".join(options["no_cache_filter"])
+    for text in options["opts"]:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"invalid --opt: must be KEY=VALUE: `{text}`")
+        out[key] = value
+    return out
+
+
+def _secret(text: str) -> Any:
+    from torana.cli.exports import parse_fields
+    from torana.gateway.engines.engine import SecretSource
+
+    fields = parse_fields(text, "--secret")
+    kind = fields.pop("type", "")
+    source = fields.pop("src", fields.pop("source", None))
+    env = fields.pop("env", None)
+    id_ = fields.pop("id", None)
+    if id_ is None or fields or kind not in ("", "file", "env"):
+        raise UsageError(f"invalid --secret: must be id=ID[,src=FILE|,env=NAME]: `{text}`")
+    if kind == "env" and env is None:
+        source, env = None, source or id_
+    if source is None and env is None:
+        env = id_ if id_ in os.environ else None
+        source = None if env else id_
+    if source is not None and not Path(source).is_file():
+        raise UsageError(f"--secret {id_}: no such file: `{source}`")
+    if env is not None and env not in os.environ:
+        raise UsageError(f"--secret {id_}: no such environment variable: `{env}`")
+    return SecretSource(id=id_, file=None if source is None else Path(source), env=env)
+
+
+def _checked(exports: Sequence[ExportRequest]) -> list[ExportRequest]:
+    """Refuse what would only fail after the build."""
+    if sum(export.dest == "-" for export in exports) > 1:
+        raise UsageError("only one -o can go to standard output")
+    for export in exports:
+        if export.dest == "-" and os.isatty(1):
+            raise UsageError(
+                f"-o type={export.type} would go to the terminal",
+                hint="add dest=FILE, or redirect standard output",
+            )
+        if export.dest not in (None, "-"):
+            assert export.dest is not None
+            parent = Path(export.dest).absolute().parent
+            if export.type not in ("local",) and not parent.is_dir():
+                raise UsageError(f"-o: no such folder: `{parent}`")
+    return list(exports)
+
+
+def _remember(
+    request: BuildRequest,
+    result: BuildResult,
+    recording: Recording,
+    mode: str,
+    options: Mapping[str, Any],
+    started_ns: int,
+    stdout: str,
+    stderr: str,
+) -> None:
+    """Leave a memo, where the same command would do nothing but look."""
+    trees = result.reproducible_from
+    is_plain = not (request.secrets or options["no_cache"] or options["no_cache_filter"])
+    if trees is None or not is_plain or mode == "rawjson" or options["file"] == "-":
+        return
+    watches = [memo.Watch(str(tree.root), tree.paths, tree.pruned) for tree in trees]
+    for export in request.exports:
+        if export.dest == "-":
+            return
+        if export.dest is not None:
+            watches.append(memo.Watch(str(Path(export.dest).absolute()), is_output=True))
+    for written in (options["metadata_file"], options["iidfile"]):
+        if written is not None:
+            watches.append(memo.Watch(str(Path(written).absolute()), is_output=True))
+    answer = memo.Answer(stdout.encode(), (recording.as_cached(mode) + stderr).encode())
+    memo.remember(sys.argv[1:], watches, started_ns, answer)

@@ -1,0 +1,75 @@
+"""`-o` and `-t`: what to do with the result, as `docker buildx` spells it."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+
+from torana.core.errors import UsageError
+from torana.gateway.engines.engine import ExportRequest
+
+_FILES = ("oci", "docker", "tar")
+_FOLDERS = ("local",)
+
+
+def parse_fields(text: str, option: str) -> dict[str, str]:
+    """Split `key=value,...`; a field may be wrapped in double quotes.
+
+    Raises:
+        UsageError: a field has no `=`.
+    """
+    try:
+        rows = list(csv.reader([text], strict=True))
+    except csv.Error as err:
+        raise UsageError(f"invalid {option}: {err}: `{text}`") from err
+    fields: dict[str, str] = {}
+    for field in rows[0] if rows else []:
+        key, equals, value = field.partition("=")
+        if not equals:
+            raise UsageError(
+                f"invalid {option}: field must be a key=value pair: `{field}`",
+                hint=f"for example `{option} type=oci,dest=image.tar`",
+            )
+        fields[key.strip().lower()] = value
+    return fields
+
+
+def parse_output(text: str) -> ExportRequest:
+    """Read one `-o`: `type=oci,dest=FILE`, a folder, or `-` for a tar on standard output.
+
+    Raises:
+        UsageError: no type, or a destination is missing or not wanted.
+    """
+    if text == "-":
+        return ExportRequest(type="tar", dest="-")
+    if "=" not in text and text:
+        return ExportRequest(type="local", dest=text)
+    fields = parse_fields(text, "-o")
+    kind = fields.pop("type", "")
+    if not kind:
+        raise UsageError("invalid -o: type is required", hint="for example `-o type=local,dest=out`")
+    dest = fields.pop("dest", None)
+    if kind in ("registry", "image") and dest:
+        raise UsageError(f"invalid -o: type={kind} takes no dest: `{dest}`")
+    is_folder = kind in _FOLDERS or (kind == "oci" and fields.get("tar") == "false")
+    if is_folder and not dest:
+        raise UsageError(f"invalid -o: type={kind} needs dest=FOLDER")
+    if is_folder and dest == "-":
+        raise UsageError(f"invalid -o: type={kind} cannot go to standard output")
+    if kind in _FILES and dest is None:
+        dest = "-"
+    return ExportRequest(type=kind, attrs=fields, dest=dest)
+
+
+def with_names(exports: Sequence[ExportRequest], tags: Sequence[str]) -> list[ExportRequest]:
+    """Give the exports with the names of `-t`; names alone mean an image in Torana's store."""
+    if not tags:
+        return list(exports)
+    names = ",".join(tags)
+    named = [
+        ExportRequest(type=e.type, attrs={**e.attrs, "name": e.attrs.get("name", names)}, dest=e.dest)
+        if e.type in ("image", "oci", "docker")
+        else e
+        for e in exports
+    ]
+    return named or [ExportRequest(type="image", attrs={"name": names})]

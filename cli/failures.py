@@ -1,0 +1,96 @@
+"""Failures as text: the excerpt of the build file, the message, the last output, a hint."""
+
+from __future__ import annotations
+
+import errno
+import os
+import traceback
+from collections.abc import Iterator
+
+from torana.core.errors import BuildFileError, SourceExcerpt, ToranaError
+
+_CONTEXT_LINES = 2
+_LOG_LINES = 20
+
+
+def describe(error: ToranaError) -> str:
+    """Give the whole story of an expected failure, to be shown on standard error."""
+    parts: list[str] = []
+    log = getattr(error, "log_tail", b"")
+    if log:
+        parts.append("\n".join(["------", *_last_lines(log), "------"]))
+    parts += [excerpt(source) for source in error.sources if source.ranges]
+    place = ""
+    if isinstance(error, BuildFileError) and error.at is not None and not error.sources:
+        place = f"{error.at}: "
+    parts.append(f"ERROR: {place}{error.message}")
+    hint = _hint(error)
+    if hint:
+        parts.append(f"hint: {hint}")
+    return "\n".join(parts)
+
+
+def describe_os_error(error: OSError) -> str:
+    """Tell of a failing file or device."""
+    name = error.filename
+    where = f": `{os.fsdecode(name)}`" if isinstance(name, str | bytes) else ""
+    text = f"ERROR: {(error.strerror or str(error)).lower()}{where}"
+    if error.errno == errno.ENOSPC:
+        text += "\nhint: make room; `torana prune` removes build cache"
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        text += "\nhint: TORANA_ROOT names another folder for Torana's data"
+    return text
+
+
+def describe_bug(error: BaseException) -> str:
+    """Tell of an error that is nobody's fault but ours, without its traceback."""
+    frames = traceback.extract_tb(error.__traceback__)
+    at = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
+    return (
+        f"ERROR: internal error{at}: {type(error).__name__}: {error}\n"
+        "hint: this is a bug in Torana or a plugin; `torana --debug ...` shows the traceback"
+    )
+
+
+def excerpt(source: SourceExcerpt) -> str:
+    """Give the lines around the ranges of `source`, the lines themselves marked by `>>>`."""
+    return "\n".join(_excerpt(source))
+
+
+def _excerpt(source: SourceExcerpt) -> Iterator[str]:
+    lines = source.data.decode("utf-8", "replace").split("\n")
+    marked = {
+        number
+        for r in source.ranges
+        for number in range(r.start.line, max(r.start.line, r.end.line) + 1)
+        if 1 <= number <= len(lines)
+    }
+    if not marked:
+        return
+    first, last = min(marked), max(marked)
+    start = max(1, first - _CONTEXT_LINES)
+    end = min(len(lines), last + _CONTEXT_LINES)
+    if end == len(lines) and not lines[-1] and end > last:
+        end -= 1
+    yield f"{source.filename}:{first}"
+    yield "--------------------"
+    for number in range(start, end + 1):
+        mark = ">>>" if number in marked else "   "
+        yield f"{number:4d} | {mark} {lines[number - 1]}".rstrip()
+    yield "--------------------"
+
+
+def _last_lines(log: bytes) -> list[str]:
+    text = log.decode("utf-8", "backslashreplace").rstrip("\n")
+    return text.split("\n")[-_LOG_LINES:]
+
+
+def _hint(error: BaseException) -> str | None:
+    """Give the first hint along the chain of causes."""
+    current: BaseException | None = error
+    while current is not None:
+        hint = getattr(current, "hint", None)
+        if hint:
+            return str(hint)
+        current = current.__cause__
+    return None

@@ -1,0 +1,76 @@
+"""What a finished build tells: where the result is, its digest, the answer as a file."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from torana.gateway.engines.engine import BuildRequest, BuildResult, ExportRequest
+
+
+def summarize(request: BuildRequest, result: BuildResult, *, is_quiet: bool) -> tuple[str, str]:
+    """Give the last words for standard output and standard error."""
+    digest = result.response.get("containerimage.digest", "")
+    if is_quiet:
+        return (f"{digest}\n" if digest else ""), ""
+    lines = [line for export in request.exports for line in _describe(export, digest)]
+    if not request.exports:
+        lines = [
+            "nothing was asked for: the result is in the build cache only",
+            "hint: -t NAME keeps an image, -o FOLDER writes the files, -o type=oci,dest=FILE an archive",
+        ]
+    return "", "".join(f"{line}\n" for line in ["", *lines])
+
+
+def _describe(export: ExportRequest, digest: str) -> list[str]:
+    names = [name for name in export.attrs.get("name", "").split(",") if name]
+    title = f"image {', '.join(names)}" if names else "image"
+    if export.type == "image":
+        example = names[0] if names else "NAME"
+        return [
+            f"{title} {digest} is in Torana's store",
+            f"hint: to get it out, add `-o type=docker,dest={_file_name(example)}.tar` "
+            "(for `docker load`) or `-o type=oci,dest=...`; it costs no second build",
+        ]
+    if export.type in ("oci", "docker"):
+        where = "standard output" if export.dest == "-" else f"`{export.dest}`"
+        return [f"{title} {digest} is in {where} ({export.type})"]
+    if export.dest == "-":
+        return [f"files are on standard output ({export.type})"]
+    return [f"files are in `{export.dest}` ({export.type})"]
+
+
+def _file_name(name: str) -> str:
+    return name.rpartition("/")[2].partition(":")[0].partition("@")[0]
+
+
+def write_files(result: BuildResult, metadata_file: str | None, iidfile: str | None) -> None:
+    """Write `--metadata-file` and `--iidfile`, each whole or not at all."""
+    if metadata_file is not None:
+        metadata = {key: _decode(value) for key, value in sorted(result.response.items())}
+        _write(Path(metadata_file), json.dumps(metadata, indent=2) + "\n")
+    if iidfile is not None:
+        response = result.response
+        digest = response.get("containerimage.config.digest", response.get("containerimage.digest"))
+        _write(Path(iidfile), digest or "")
+
+
+def _decode(value: str) -> Any:
+    """Show a base64 JSON object as an object, as `buildctl` does."""
+    try:
+        decoded = json.loads(base64.b64decode(value, validate=True))
+    except ValueError:
+        return value
+    return decoded if isinstance(decoded, dict) else value
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

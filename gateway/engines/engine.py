@@ -1,0 +1,86 @@
+"""`Engine`: something that takes a build request. Embedded, `toranad` or stock BuildKit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from torana.core.llb.definition import Definition
+from torana.core.solver.progress import ProgressSink
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRequest:
+    """One `-o`: `dest` is a path on the client, `-` for standard output, None where not needed."""
+
+    type: str
+    attrs: Mapping[str, str] = field(default_factory=dict)
+    dest: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretSource:
+    """Where the value of a secret comes from: a file or an environment variable of the client."""
+
+    id: str
+    file: Path | None = None
+    env: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRequest:
+    """Everything that a build needs to know; either `frontend` or `definition`.
+
+    `options` are frontend options as BuildKit names them (`target`, `build-arg:NAME`, ...).
+    `local_dirs` are the client's folders by name (`context`, `dockerfile`).
+    """
+
+    frontend: str = ""
+    definition: Definition | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    local_dirs: Mapping[str, Path] = field(default_factory=dict)
+    exports: Sequence[ExportRequest] = ()
+    secrets: Sequence[SecretSource] = ()
+    allow: frozenset[str] = frozenset()  # entitlements granted
+    no_cache: bool = False  # with `definition`: ignore the cache for every op
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildResult:
+    """What a build gave: the exporters' answers (`containerimage.digest`, ...).
+
+    `reproducible_from` is the memo's view: the client's trees that the result depends on, or None
+    when it also depends on something that cannot be looked at cheaply.
+    """
+
+    response: Mapping[str, str]
+    reproducible_from: Sequence[ReadTree] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadTree:
+    """Part of a client folder that a build looked at.
+
+    `paths` are relative; empty means everything. `pruned` are relative paths that are excluded
+    whole, without exceptions.
+    """
+
+    root: Path
+    paths: tuple[str, ...] = ()
+    pruned: frozenset[str] = frozenset()
+
+
+class Engine(Protocol):
+    """Takes build requests. Conformance: the same build gives the same image on every engine."""
+
+    async def build(self, request: BuildRequest, progress: ProgressSink) -> BuildResult:
+        """Run a build and its exports.
+
+        Raises:
+            ToranaError: the build failed; `sources` and `hint` say where and what to do.
+        """
+        ...
+
+    async def close(self) -> None: ...

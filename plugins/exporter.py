@@ -1,0 +1,92 @@
+"""The `Exporter` protocol: what turns a build's result into files, images or archives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from torana.core.cache.layers import LayerStore
+from torana.core.cache.ref import ImmutableRef
+from torana.core.content.images import ImageStore
+from torana.core.content.store import ContentStore
+from torana.core.oci.platform import Platform
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformResult:
+    """One platform's share of a result; `ref` None is scratch, `config` is image config JSON."""
+
+    id: str
+    platform: Platform
+    ref: ImmutableRef | None
+    config: bytes | None = None
+    base_config: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportResult:
+    """What a frontend made; `is_map` asks for an index even for one platform."""
+
+    platforms: Sequence[PlatformResult]
+    is_map: bool
+    metadata: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def epoch(self) -> int | None:
+        """SOURCE_DATE_EPOCH as the frontend understood it, seconds."""
+        raw = self.metadata.get("source.date.epoch", b"")
+        return int(raw) if raw else None
+
+
+class Output(Protocol):
+    """Where an exporter writes; nothing half-written is left at the user's path on failure."""
+
+    def file(self) -> AbstractContextManager[BinaryIO]:
+        """Open the destination as one file (or standard output); it appears when left normally."""
+        ...
+
+    def directory(self) -> Path:
+        """Give the destination folder, made if missing."""
+        ...
+
+
+class Progress(Protocol):
+    """Counters below the export's vertex."""
+
+    def status(self, id: str, *, current: int = 0, total: int = 0, done: bool = False) -> None: ...
+
+    def warn(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportContext:
+    """What the engine lends to an exporter."""
+
+    content: ContentStore
+    images: ImageStore
+    layers: LayerStore
+    progress: Progress
+
+
+class Exporter(Protocol):
+    """A kind of export. Conformance: `torana.core.testing` and the tests of built-in exporters."""
+
+    type: str
+    title: str  # name of the vertex: "exporting to oci image format"
+
+    async def export(
+        self,
+        result: ExportResult,
+        attrs: Mapping[str, str],
+        output: Output | None,
+        context: ExportContext,
+    ) -> Mapping[str, str]:
+        """Write `result`; the returned map is the exporter's part of the build's response.
+
+        Raises:
+            UserError: an attribute is wrong, or the result does not fit the format.
+        """
+        ...
