@@ -1,0 +1,222 @@
+"""Compressed streams: gzip, zstd or none for layers, and whatever an archive comes in.
+
+Gzip is written as members of 1 MiB each (RFC 1952, section 2.2), so that blocks are compressed in
+parallel threads and the bytes do not depend on how many; isal's level 1 is ten times as fast as
+zlib at nearly the same ratio. Levels above 3 are what users ask for by number: those go to zlib.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import IO, Any, Final, Protocol
+
+from torana.core.errors import UserError
+
+_BLOCK: Final = 1 << 20
+_MAGIC: Final = (
+    (b"\x1f\x8b", "gzip"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ\x00", "xz"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """How layers are compressed: `gzip`, `zstd` or `uncompressed`; level None is the default."""
+
+    type: str = "gzip"
+    level: int | None = None
+
+    @property
+    def suffix(self) -> str:
+        """End of the layer's media type."""
+        return {"gzip": "+gzip", "zstd": "+zstd", "uncompressed": ""}[self.type]
+
+    @property
+    def key(self) -> str:
+        """Identity for stored blobs."""
+        return self.type if self.level is None else f"{self.type}:{self.level}"
+
+
+def parse_compression(kind: str, level: str | None) -> Compression:
+    """Read exporter attributes.
+
+    Raises:
+        UserError: unknown type, or a level that is no number.
+    """
+    if kind not in ("gzip", "zstd", "uncompressed"):
+        raise UserError(
+            f"unsupported layer compression type: `{kind}`",
+            hint="known: gzip, zstd, uncompressed",
+        )
+    if not level:
+        return Compression(kind)
+    try:
+        number = int(level)
+    except ValueError:
+        raise UserError(f"non-integer value {level} for compression-level") from None
+    if kind == "gzip" and not -2 <= number <= 9:
+        raise UserError(f"gzip: invalid compression level: {number}", hint="0 to 9")
+    return Compression(kind, number)
+
+
+class Sink(Protocol):
+    """Takes bytes."""
+
+    def write(self, data: bytes, /) -> int: ...
+
+
+class Compressor(Protocol):
+    """Takes plain bytes, hands compressed ones to its sink; `finish` ends the stream."""
+
+    def write(self, data: bytes, /) -> int: ...
+
+    def finish(self) -> None: ...
+
+
+def compressor(compression: Compression, sink: Sink) -> Compressor:
+    """Make the compressor for `compression` in front of `sink`."""
+    if compression.type == "uncompressed":
+        return _Plain(sink)
+    if compression.type == "zstd":
+        return _Zstd(sink, compression.level)
+    return _Gzip(sink, compression.level)
+
+
+class _Plain:
+    def __init__(self, sink: Sink) -> None:
+        self.write = sink.write
+
+    def finish(self) -> None:
+        pass
+
+
+class _Gzip:
+    """Blocks in parallel, results in order."""
+
+    def __init__(self, sink: Sink, level: int | None) -> None:
+        self._sink = sink
+        self._compress = _block_compressor(1 if level is None or level < 0 else level)
+        self._buffer = bytearray()
+        self._threads = min(4, os.cpu_count() or 1)
+        self._pool: ThreadPoolExecutor | None = None
+        self._pending: deque[Future[bytes]] = deque()
+        self._is_empty = True
+
+    def write(self, data: bytes) -> int:
+        self._buffer += data
+        while len(self._buffer) >= _BLOCK:
+            self._submit(bytes(self._buffer[:_BLOCK]))
+            del self._buffer[:_BLOCK]
+        return len(data)
+
+    def _submit(self, block: bytes) -> None:
+        self._is_empty = False
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="gzip")
+        self._pending.append(self._pool.submit(self._compress, block))
+        while len(self._pending) > 2 * self._threads:
+            self._sink.write(self._pending.popleft().result())
+
+    def finish(self) -> None:
+        try:
+            for future in self._pending:
+                self._sink.write(future.result())
+        finally:
+            if self._pool is not None:
+                self._pool.shutdown()
+        if self._buffer or self._is_empty:
+            self._sink.write(self._compress(bytes(self._buffer)))
+
+
+def _block_compressor(level: int) -> Callable[[bytes], bytes]:
+    header = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+
+    def frame(deflated: bytes, block: bytes, crc: int) -> bytes:
+        size = len(block) & 0xFFFFFFFF
+        return b"".join(
+            (header, deflated, crc.to_bytes(4, "little"), size.to_bytes(4, "little"))
+        )
+
+    if level <= 3:
+        try:
+            from isal import isal_zlib
+        except ImportError:
+            level = max(level, 1)
+        else:
+
+            def fast(block: bytes) -> bytes:
+                deflated = isal_zlib.compressobj(min(level, 3), isal_zlib.DEFLATED, -15)
+                data = deflated.compress(block) + deflated.flush()
+                return frame(data, block, isal_zlib.crc32(block))
+
+            return fast
+
+    def thorough(block: bytes) -> bytes:
+        deflated = zlib.compressobj(level, zlib.DEFLATED, -15)
+        return frame(deflated.compress(block) + deflated.flush(), block, zlib.crc32(block))
+
+    return thorough
+
+
+class _Zstd:
+    """One frame, compressed by two threads."""
+
+    def __init__(self, sink: Sink, level: int | None) -> None:
+        import zstandard
+
+        known = 3 if level is None else max(1, min(level, 22))
+        threads = min(4, os.cpu_count() or 1)
+        self._object = zstandard.ZstdCompressor(level=known, threads=threads).compressobj()
+        self._sink = sink
+
+    def write(self, data: bytes) -> int:
+        out = self._object.compress(data)
+        if out:
+            self._sink.write(out)
+        return len(data)
+
+    def finish(self) -> None:
+        self._sink.write(self._object.flush())
+
+
+def sniff(head: bytes) -> str:
+    """Name the compression of a stream by its first bytes: gzip, bzip2, xz, zstd or ``""``."""
+    return next((name for magic, name in _MAGIC if head.startswith(magic)), "")
+
+
+def open_compressed(file: IO[bytes]) -> IO[bytes]:
+    """Give the plain bytes of a seekable file that may be compressed.
+
+    Errors while reading are OSError, EOFError or ValueError (or a module's own subclass of
+    Exception for zstd), as the libraries raise them.
+    """
+    position = file.tell()
+    kind = sniff(file.read(6))
+    file.seek(position)
+    opened: Any = file
+    if kind == "gzip":
+        try:
+            from isal import igzip as gzip
+        except ImportError:
+            import gzip
+        opened = gzip.GzipFile(fileobj=file, mode="rb")
+    elif kind == "bzip2":
+        import bz2
+
+        opened = bz2.BZ2File(file)
+    elif kind == "xz":
+        import lzma
+
+        opened = lzma.LZMAFile(file)
+    elif kind == "zstd":
+        import zstandard
+
+        opened = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+    return opened  # type: ignore[no-any-return]  # all of them read like files

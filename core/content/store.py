@@ -1,0 +1,176 @@
+"""`ContentStore`: blobs by digest, under `<root>/content`.
+
+A blob is written to `ingest/<name>`, hashed on the way, and renamed to `blobs/sha256/<hex>` when
+whole, so that a reader never sees half of one. The ingest file is locked while it is written: what
+nobody locks was left by a process that died.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from torana.core.content.durability import sync_filesystem
+from torana.core.errors import CorruptError, NotFoundError
+from torana.core.oci.digest import Digest
+
+_CHUNK: Final = 1 << 20
+
+
+class BlobWriter:
+    """Takes the bytes of one blob; a context manager that throws them away unless committed."""
+
+    def __init__(self, store: ContentStore) -> None:
+        self._store = store
+        self._path = store.ingest / secrets.token_hex(12)
+        self._file = open(self._path, "wb")  # closed by commit or abort
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._hash = hashlib.sha256()
+        self.size = 0  # bytes so far
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        self._hash.update(data)
+        self.size += len(data)
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+        return len(data)
+
+    def commit(
+        self, expected: Digest | None = None, expected_size: int | None = None
+    ) -> Digest:
+        """Make the blob part of the store and give its digest.
+
+        Raises:
+            CorruptError: the bytes are not those that were expected.
+        """
+        digest = Digest("sha256:" + self._hash.hexdigest())
+        if expected_size is not None and expected_size != self.size:
+            self.abort()
+            raise CorruptError(f"blob has {self.size} bytes, expected {expected_size}: {digest}")
+        if expected is not None and expected != digest:
+            self.abort()
+            raise CorruptError(f"blob has digest {digest}, expected {expected}")
+        self._file.flush()
+        os.chmod(self._path, 0o444)
+        os.rename(self._path, self._store.path(digest))
+        self._file.close()
+        return digest
+
+    def abort(self) -> None:
+        """Throw away what was written; after `commit` it does nothing."""
+        if not self._file.closed:
+            self._path.unlink(missing_ok=True)
+            self._file.close()
+
+    def __enter__(self) -> BlobWriter:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.abort()
+
+
+class ContentStore:
+    """Blobs of one root, shared by all its processes. Calls block."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.blobs = root / "blobs" / "sha256"
+        self.ingest = root / "ingest"
+        self.blobs.mkdir(parents=True, exist_ok=True)
+        self.ingest.mkdir(parents=True, exist_ok=True)
+
+    def path(self, digest: Digest) -> Path:
+        """Give where the blob lies or would lie."""
+        return self.blobs / digest.encoded
+
+    def writer(self) -> BlobWriter:
+        """Begin a blob."""
+        return BlobWriter(self)
+
+    def add(self, data: bytes) -> Digest:
+        """Store small content."""
+        digest = Digest.of(data)
+        if self.exists(digest):
+            return digest
+        with self.writer() as writer:
+            writer.write(data)
+            return writer.commit(digest)
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """Open a blob for reading.
+
+        Raises:
+            NotFoundError: it is not here.
+        """
+        try:
+            return open(self.path(digest), "rb")
+        except FileNotFoundError:
+            raise NotFoundError(f"blob not found: {digest}") from None
+
+    def read(self, digest: Digest) -> bytes:
+        """Read a blob and check it.
+
+        Raises:
+            NotFoundError: it is not here.
+            CorruptError: its bytes have changed.
+        """
+        with self.open(digest) as file:
+            data = file.read()
+        if Digest.of(data) != digest:
+            raise CorruptError(f"blob is damaged: {digest}", hint="`torana debug check-store`")
+        return data
+
+    def exists(self, digest: Digest) -> bool:
+        return os.path.exists(self.path(digest))
+
+    def size(self, digest: Digest) -> int:
+        """Give the size in bytes.
+
+        Raises:
+            NotFoundError: it is not here.
+        """
+        try:
+            return os.stat(self.path(digest)).st_size
+        except FileNotFoundError:
+            raise NotFoundError(f"blob not found: {digest}") from None
+
+    def digests(self) -> Iterator[Digest]:
+        """Give all blobs."""
+        for name in os.listdir(self.blobs):
+            yield Digest(f"sha256:{name}")
+
+    def delete(self, digest: Digest) -> None:
+        """Remove a blob; missing is no error."""
+        self.path(digest).unlink(missing_ok=True)
+
+    def verify(self, digest: Digest) -> bool:
+        """Say whether the blob's bytes are still what its name says."""
+        found = hashlib.sha256()
+        with self.open(digest) as file:
+            while chunk := file.read(_CHUNK):
+                found.update(chunk)
+        return found.hexdigest() == digest.encoded
+
+    def sync(self) -> None:
+        """Bring everything written so far to the disk; before rows that name it are written."""
+        sync_filesystem(self.root)
+
+    def reconcile(self) -> list[str]:
+        """Remove what writers that died have left; gives their names."""
+        dropped = []
+        for name in os.listdir(self.ingest):
+            path = self.ingest / name
+            try:
+                with open(path, "rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink(missing_ok=True)
+            except (BlockingIOError, FileNotFoundError):
+                continue
+            dropped.append(name)
+        return dropped

@@ -1,0 +1,131 @@
+"""`Database`: the one SQLite file of a store, shared by threads and processes.
+
+One connection per process behind a lock: statements take tens of microseconds, so that sharing it
+costs less than a connection per thread would. WAL with `synchronous=NORMAL`: a commit survives the
+death of the process; a power cut may lose the last commits but never their consistency.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from torana.core.errors import CorruptError
+
+SCHEMA_VERSION: Final = 1
+_BUSY_TIMEOUT_S: Final = 60.0
+
+
+def pack(value: Any) -> bytes:
+    """Give a stored value: msgpack with the schema's version first."""
+    import msgpack
+
+    data: bytes = msgpack.packb([SCHEMA_VERSION, value])
+    return data
+
+
+def unpack(data: bytes) -> Any:
+    """Read a stored value; None where it was written by another schema, which means "not there"."""
+    import msgpack
+
+    try:
+        version, value = msgpack.unpackb(data, strict_map_key=False)
+    except (ValueError, msgpack.UnpackException):
+        return None
+    return value if version == SCHEMA_VERSION else None
+
+
+class Database:
+    """Tables of a store. Each owner of tables creates them by `execute_script` when it starts."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._depth = 0
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            try:
+                connection = sqlite3.connect(
+                    self.path,
+                    timeout=_BUSY_TIMEOUT_S,
+                    isolation_level=None,
+                    check_same_thread=False,
+                )
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=NORMAL")
+            except sqlite3.DatabaseError as err:
+                raise self._broken(err) from err
+            self._connection = connection
+        return self._connection
+
+    def _broken(self, err: sqlite3.DatabaseError) -> Exception:
+        if isinstance(err, sqlite3.OperationalError):
+            return OSError(f"{err}: {self.path}")
+        return CorruptError(
+            f"the store's database is damaged: {err}: `{self.path}`",
+            hint="remove that file: cached results are lost, nothing else",
+        )
+
+    def execute_script(self, script: str) -> None:
+        """Run statements that make tables (`CREATE TABLE IF NOT EXISTS`)."""
+        with self._lock:
+            try:
+                self._open().executescript(script)
+            except sqlite3.DatabaseError as err:
+                raise self._broken(err) from err
+
+    def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Give the rows of a query, or of a writing statement with RETURNING."""
+        with self._lock:
+            try:
+                return self._open().execute(query, values).fetchall()
+            except sqlite3.DatabaseError as err:
+                raise self._broken(err) from err
+
+    def row(self, query: str, values: Sequence[Any] = ()) -> tuple[Any, ...] | None:
+        """Give the first row of a query, None without one."""
+        found = self.rows(query, values)
+        return found[0] if found else None
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> int:
+        """Run a writing statement and give the number of rows it touched."""
+        with self._lock:
+            try:
+                return self._open().execute(statement, values).rowcount
+            except sqlite3.DatabaseError as err:
+                raise self._broken(err) from err
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make everything inside happen or not happen; nested ones join the outer one.
+
+        Holds the lock: keep it short, and never wait inside.
+        """
+        with self._lock:
+            connection = self._open()
+            if self._depth == 0:
+                connection.execute("BEGIN IMMEDIATE")
+            self._depth += 1
+            try:
+                yield
+            except BaseException:
+                self._depth -= 1
+                if self._depth == 0:
+                    connection.execute("ROLLBACK")
+                raise
+            self._depth -= 1
+            if self._depth == 0:
+                connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the file; using the database again opens it again."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None

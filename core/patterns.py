@@ -1,0 +1,241 @@
+"""`PatternMatcher`: include and exclude patterns in the syntax of `.dockerignore`.
+
+Patterns are tried in order with a state that starts as "not matched"; a plain one is tried only
+while not matched, one with `!` only while matched, and each hit flips the state. A pattern that
+matches a folder matches all below it.
+
+Spec: conversion reference, section 4.2; contenthash reference, section 7.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from torana.core.errors import UserError
+
+_SPECIAL: Final = frozenset(".+()|{}$")
+_WILD: Final = frozenset("*?[\\")
+
+Test = Callable[[str], bool]
+State = tuple[bool, ...]
+
+
+class InvalidPatternError(UserError):
+    """A pattern is malformed."""
+
+    code = "PATTERN_INVALID"
+
+
+class PatternMatcher:
+    """Compiled patterns. Paths are relative, `/`-separated, without a leading slash."""
+
+    __slots__ = ("_patterns", "has_exclusions")
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        """Compile patterns.
+
+        Raises:
+            InvalidPatternError: a lone `!`, or malformed brackets or escapes.
+        """
+        self._patterns: list[tuple[bool, str, Test]] = []
+        for raw in patterns:
+            text = raw.strip()
+            if not text:
+                continue
+            is_exclusion = text.startswith("!")
+            if is_exclusion:
+                text = text[1:].strip()
+                if not text:
+                    raise InvalidPatternError('illegal exclusion pattern: "!"')
+            text = posixpath.normpath(text)
+            if text.startswith("//"):
+                text = text[1:]
+            self._patterns.append((is_exclusion, text, _compile(text)))
+        self.has_exclusions = any(is_exclusion for is_exclusion, _, _ in self._patterns)
+
+    def __bool__(self) -> bool:
+        return bool(self._patterns)
+
+    def matches(self, path: str) -> bool:
+        """Say whether `path` or, by one of its parents, an enclosing folder is matched."""
+        parents = _parents(path)
+        matched = False
+        for is_exclusion, _, test in self._patterns:
+            if is_exclusion == matched and (test(path) or any(map(test, parents))):
+                matched = not matched
+        return matched
+
+    def matches_below(self, path: str, parent: State | None) -> tuple[bool, State]:
+        """Match during a walk: `parent` is what this gave for the enclosing folder (None at the top).
+
+        Gives whether `path` is matched, and the state for what lies below it.
+        """
+        if parent is None:
+            # Nothing is known of the parents, so they are tried as well.
+            parents = _parents(path)
+            hits = tuple(t(path) or any(map(t, parents)) for _, _, t in self._patterns)
+        else:
+            hits = tuple(
+                known or test(path)
+                for known, (_, _, test) in zip(parent, self._patterns, strict=True)
+            )
+        matched = False
+        for hit, (is_exclusion, _, _) in zip(hits, self._patterns, strict=True):
+            if hit and is_exclusion == matched:
+                matched = not matched
+        return matched, hits
+
+    def could_match_below(self, folder: str) -> bool:
+        """Say whether a `!` pattern might match something in an excluded folder."""
+        return any(
+            is_exclusion and _reaches(pattern, folder) for is_exclusion, pattern, _ in self._patterns
+        )
+
+    def literals(self) -> frozenset[str] | None:
+        """Give the patterns as plain paths where all are that, else None."""
+        if self.has_exclusions or any(_WILD & set(p) for _, p, _ in self._patterns):
+            return None
+        return frozenset(pattern for _, pattern, _ in self._patterns)
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _reaches(pattern: str, folder: str) -> bool:
+    """Say whether a pattern could match at or below `folder`: by its literal start."""
+    literal: list[str] = []
+    for part in pattern.split("/"):
+        if _WILD & set(part):
+            break
+        literal.append(part)
+    start = "/".join(literal)
+    if len(literal) < len(pattern.split("/")):
+        return not start or _is_related(start, folder)
+    return _is_related(start, folder)
+
+
+def _is_related(one: str, other: str) -> bool:
+    return one == other or one.startswith(other + "/") or other.startswith(one + "/")
+
+
+def _compile(pattern: str) -> Test:
+    if not _WILD & set(pattern):
+        return pattern.__eq__
+    _check(pattern)
+    if pattern == "**":
+        return lambda path: True
+    if pattern.endswith("/**") and not _WILD & set(pattern[:-3]):
+        start = pattern[:-2]
+        return lambda path: path.startswith(start)
+    if pattern.startswith("**") and not _WILD & set(pattern[2:]):
+        return _suffix(pattern[2:])
+    return _regex(pattern)
+
+
+def _suffix(rest: str) -> Test:
+    """`**/foo` and `**foo`: the literal end of a path."""
+    if rest.startswith("/"):
+        name = rest[1:]
+        return lambda path: path == name or path.endswith(rest)
+    return lambda path: path.endswith(rest)
+
+
+def _check(pattern: str) -> None:
+    """Refuse malformed brackets and escapes."""
+    position, size = 0, len(pattern)
+    while position < size:
+        char = pattern[position]
+        position += 1
+        if char == "\\":
+            if position == size:
+                raise InvalidPatternError("syntax error in pattern")
+            position += 1
+        elif char == "[":
+            position = _check_class(pattern, position)
+
+
+def _check_class(pattern: str, position: int) -> int:
+    size = len(pattern)
+    if position < size and pattern[position] == "^":
+        position += 1
+    count = 0
+    while True:
+        if position < size and pattern[position] == "]" and count:
+            return position + 1
+        position = _class_char(pattern, position)
+        if position < size and pattern[position] == "-":
+            position = _class_char(pattern, position + 1)
+        count += 1
+
+
+def _class_char(pattern: str, position: int) -> int:
+    size = len(pattern)
+    if position >= size or pattern[position] in "-]":
+        raise InvalidPatternError("syntax error in pattern")
+    if pattern[position] == "\\":
+        position += 1
+        if position >= size:
+            raise InvalidPatternError("syntax error in pattern")
+    if position + 1 >= size:
+        raise InvalidPatternError("syntax error in pattern")
+    return position + 1
+
+
+def _regex(pattern: str) -> Test:
+    import re
+
+    out = ["^"]
+    position, size = 0, len(pattern)
+    while position < size:
+        char = pattern[position]
+        position += 1
+        if char == "*":
+            if position < size and pattern[position] == "*":
+                position += 1
+                if position < size and pattern[position] == "/":
+                    position += 1
+                out.append(".*" if position == size else "(?:.*/)?")
+            else:
+                out.append("[^/]*")
+        elif char == "?":
+            out.append("[^/]")
+        elif char in _SPECIAL:
+            out.append("\\" + char)
+        elif char == "\\":
+            if position < size:
+                out.append(re.escape(pattern[position]))
+                position += 1
+        elif char == "[":
+            end = _class_end(pattern, position)
+            out.append(_class(pattern[position:end]))
+            position = end + 1
+        elif char == "^":
+            out.append("^")
+        else:
+            out.append(re.escape(char))
+    try:
+        compiled = re.compile("".join(out) + r"\Z", re.DOTALL)
+    except re.error:
+        raise InvalidPatternError("syntax error in pattern") from None
+    return lambda path: compiled.match(path) is not None
+
+
+def _class_end(pattern: str, position: int) -> int:
+    start = position
+    if pattern[position] == "^":
+        position += 1
+        start = position
+    while pattern[position] != "]" or position == start:
+        position += 2 if pattern[position] == "\\" else 1
+    return position
+
+
+def _class(body: str) -> str:
+    """Give a character class for `re`, which reads some characters in them differently."""
+    negated = body.startswith("^")
+    inner = body[1:] if negated else body
+    return f"[{'^' if negated else ''}{inner.replace('[', chr(92) + '[')}]"

@@ -1,0 +1,174 @@
+"""Differences between trees, in the order of a layer tar.
+
+Two ways: from the upper directory of an overlay, which holds nothing but changes, and by walking
+both trees. Both give the same.
+
+Spec: exporters reference, section 8.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from typing import Final
+
+from torana.core.snapshots.snapshotter import Change, ChangeKind
+
+_OPAQUE: Final = ("trusted.overlay.opaque", "user.overlay.opaque")
+_CAPABILITY: Final = "security.capability"
+_COMPARE: Final = 1 << 20
+
+
+def walk_both(lower: bytes | None, upper: bytes) -> Iterator[Change]:
+    """Compare two trees; `lower` None is empty. The roots themselves are not compared."""
+    yield from _walk(lower, upper, b"")
+
+
+def _walk(lower: bytes | None, upper: bytes, prefix: bytes) -> Iterator[Change]:
+    """Walk directories `lower` and `upper`, which are both at `prefix`; iterative by a stack."""
+    stack = [_pairs(lower, upper, prefix)]
+    while stack:
+        pair = next(stack[-1], None)
+        if pair is None:
+            stack.pop()
+            continue
+        path, below, above = pair
+        if above is None:
+            yield Change(ChangeKind.DELETE, path, None)
+            continue
+        status = os.lstat(above)
+        is_folder = stat.S_ISDIR(status.st_mode)
+        if below is None:
+            yield Change(ChangeKind.ADD, path, above)
+        else:
+            under = os.lstat(below)
+            if not is_same(below, under, above, status):
+                yield Change(ChangeKind.MODIFY, path, above)
+            if not stat.S_ISDIR(under.st_mode):
+                below = None
+        if is_folder:
+            stack.append(_pairs(below, above, path))
+
+
+def _pairs(
+    lower: bytes | None, upper: bytes, prefix: bytes
+) -> Iterator[tuple[bytes, bytes | None, bytes | None]]:
+    """Give names of both directories in byte order with their paths, None where missing."""
+    below = set(os.listdir(lower)) if lower is not None else set()
+    above = set(os.listdir(upper))
+    for name in sorted(below | above):
+        path = prefix + b"/" + name if prefix else name
+        down = lower + b"/" + name if lower is not None and name in below else None
+        yield path, down, upper + b"/" + name if name in above else None
+
+
+def walk_overlay(upper: bytes, lower: bytes, merged: bytes) -> Iterator[Change]:
+    """Give what the overlay directory `upper` changes in the tree `lower`.
+
+    `merged` is the whole tree, whose files are handed out as sources: an upper directory alone
+    lacks the data of files that were only renamed over.
+    """
+    stack = [iter(_sorted_entries(upper, b""))]
+    while stack:
+        entry = next(stack[-1], None)
+        if entry is None:
+            stack.pop()
+            continue
+        path, full = entry
+        status = os.lstat(full)
+        below = lower + b"/" + path
+        under = _lstat(below)
+        if is_whiteout(status):
+            if under is not None:
+                yield Change(ChangeKind.DELETE, path, None)
+            continue
+        shown = merged + b"/" + path
+        if under is None:
+            yield Change(ChangeKind.ADD, path, shown)
+        elif not is_same(below, under, full, status):
+            yield Change(ChangeKind.MODIFY, path, shown)
+        if not stat.S_ISDIR(status.st_mode):
+            continue
+        is_replaced = under is not None and stat.S_ISDIR(under.st_mode) and is_opaque(full)
+        if is_replaced:
+            stack.append(iter(()))
+            yield from _walk(below, shown, path)
+        else:
+            stack.append(iter(_sorted_entries(full, path)))
+
+
+def _sorted_entries(folder: bytes, prefix: bytes) -> list[tuple[bytes, bytes]]:
+    names = sorted(os.listdir(folder))
+    return [(prefix + b"/" + n if prefix else n, folder + b"/" + n) for n in names]
+
+
+def _lstat(path: bytes) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def is_whiteout(status: os.stat_result) -> bool:
+    """Say whether an entry of an upper directory stands for a deletion."""
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+def is_opaque(path: bytes) -> bool:
+    """Say whether an upper directory hides all that is below it."""
+    for name in _OPAQUE:
+        try:
+            if os.getxattr(path, name, follow_symlinks=False) == b"y":
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def is_same(
+    below: bytes, under: os.stat_result, above: bytes, status: os.stat_result
+) -> bool:
+    """Say whether two entries count as equal.
+
+    Mode, owner, device and capability; then, but for directories, size and time to the nanosecond,
+    and only where both times are whole seconds, the content.
+    """
+    kind = stat.S_IFMT(status.st_mode)
+    if (under.st_mode, under.st_uid, under.st_gid) != (
+        status.st_mode, status.st_uid, status.st_gid,
+    ):
+        return False
+    is_device = kind in (stat.S_IFCHR, stat.S_IFBLK)
+    if is_device and under.st_rdev != status.st_rdev:
+        return False
+    if _capability(below) != _capability(above):
+        return False
+    if kind == stat.S_IFDIR:
+        return True
+    if (under.st_size, under.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
+        return False
+    if status.st_mtime_ns % 1_000_000_000:
+        return True
+    if kind == stat.S_IFLNK:
+        return os.readlink(below) == os.readlink(above)
+    return kind != stat.S_IFREG or _same_content(below, above)
+
+
+def _capability(path: bytes) -> bytes | None:
+    try:
+        return os.getxattr(path, _CAPABILITY, follow_symlinks=False)
+    except OSError:
+        return None
+
+
+def _same_content(one: bytes, other: bytes) -> bool:
+    with open(one, "rb", buffering=0) as first, open(other, "rb", buffering=0) as second:
+        while True:
+            a, b = first.read(_COMPARE), second.read(_COMPARE)
+            if a != b:
+                return False
+            if not a:
+                return True
+
+

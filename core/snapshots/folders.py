@@ -1,0 +1,177 @@
+"""What snapshotters share: one folder per snapshot, committed and removed by renames.
+
+    <root>/<name>/fs        the layer's own files (native: the whole tree)
+    <root>/<name>/parent    name of the parent, if any
+    <root>/new-<key>/lock   an active snapshot, locked by its process
+    <root>/trash/           removed, to be deleted from disk when there is time
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Final
+
+from torana.core.errors import ConflictError, NotFoundError
+from torana.core.snapshots.snapshotter import Usage
+
+_ACTIVE: Final = "new-"
+_TRASH: Final = "trash"
+
+
+class SnapshotFolders:
+    """Names, parents and life of snapshots; mounting and copying is the snapshotter's."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.trash = root / _TRASH
+        self.trash.mkdir(parents=True, exist_ok=True)
+        self._locks: dict[str, IO[bytes]] = {}
+        self._parents: dict[str, str | None] = {}
+
+    def folder(self, name: str) -> Path:
+        """Give the folder of an active or committed snapshot.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        active = self.root / f"{_ACTIVE}{name}"
+        if name in self._locks or active.is_dir():
+            return active
+        committed = self.root / name
+        if not committed.is_dir():
+            raise NotFoundError(f"snapshot not found: `{name}`")
+        return committed
+
+    def is_active(self, name: str) -> bool:
+        return name in self._locks or (self.root / f"{_ACTIVE}{name}").is_dir()
+
+    def exists(self, name: str) -> bool:
+        return (self.root / name).is_dir()
+
+    def names(self) -> Iterator[str]:
+        """Give committed snapshots."""
+        for name in os.listdir(self.root):
+            if not name.startswith(_ACTIVE) and name != _TRASH:
+                yield name
+
+    def parent(self, name: str) -> str | None:
+        if name not in self._parents:
+            folder = self.folder(name)
+            try:
+                self._parents[name] = (folder / "parent").read_text() or None
+            except FileNotFoundError:
+                self._parents[name] = None
+        return self._parents[name]
+
+    def chain(self, name: str) -> list[str]:
+        """Give the snapshot and its ancestors, top first."""
+        found: list[str] = []
+        current: str | None = name
+        while current is not None:
+            found.append(current)
+            current = self.parent(current)
+        return found
+
+    def create(self, key: str, parent: str | None) -> Path:
+        """Make the folder of an active snapshot, with an empty `fs`."""
+        if parent is not None and not self.exists(parent):
+            raise NotFoundError(f"parent snapshot not found: `{parent}`")
+        if self.exists(key):
+            raise ConflictError(f"snapshot exists: `{key}`")
+        folder = self.root / f"{_ACTIVE}{key}"
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError:
+            raise ConflictError(f"snapshot exists: `{key}`") from None
+        lock = open(folder / "lock", "wb")  # held until the snapshot is committed or removed
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._locks[key] = lock
+        self._parents[key] = parent
+        if parent is not None:
+            (folder / "parent").write_text(parent)
+        tree = folder / "fs"
+        tree.mkdir(mode=0o755)
+        os.chmod(tree, 0o755)
+        return folder
+
+    def commit(self, key: str, name: str) -> None:
+        """Rename an active snapshot to its final name.
+
+        Raises:
+            ConflictError: `name` exists.
+        """
+        folder = self.root / f"{_ACTIVE}{key}"
+        (folder / "lock").unlink(missing_ok=True)
+        try:
+            os.rename(folder, self.root / name)
+        except OSError as err:
+            if err.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            raise ConflictError(f"snapshot exists: `{name}`") from None
+        self._parents[name] = self._parents.pop(key, None)
+        self._unlock(key)
+
+    def remove(self, name: str) -> None:
+        """Move a snapshot to the trash; missing is no error."""
+        for folder in (self.root / f"{_ACTIVE}{name}", self.root / name):
+            try:
+                os.rename(folder, self.trash / f"{name}-{secrets.token_hex(4)}")
+            except FileNotFoundError:
+                continue
+        self._parents.pop(name, None)
+        self._unlock(name)
+
+    def _unlock(self, key: str) -> None:
+        lock = self._locks.pop(key, None)
+        if lock is not None:
+            lock.close()
+
+    def abandoned(self) -> list[str]:
+        """Give active snapshots whose process is gone."""
+        found = []
+        for name in os.listdir(self.root):
+            key = name.removeprefix(_ACTIVE)
+            if key == name or key in self._locks:
+                continue
+            try:
+                with open(self.root / name / "lock", "rb") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            except FileNotFoundError:
+                if not (self.root / name).is_dir():
+                    continue
+            found.append(key)
+        return found
+
+    def sweep(self) -> None:
+        """Delete what was removed, and what dead processes were writing."""
+        for key in self.abandoned():
+            self.remove(key)
+        for name in os.listdir(self.trash):
+            shutil.rmtree(self.trash / name, ignore_errors=True)
+
+    def usage(self, name: str) -> Usage:
+        """Add up the layer's own files; hard links count once."""
+        size = inodes = 0
+        seen: set[int] = set()
+        pending = [os.fsencode(self.folder(name) / "fs")]
+        while pending:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    status = entry.stat(follow_symlinks=False)
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+                    elif status.st_nlink > 1:
+                        if status.st_ino in seen:
+                            continue
+                        seen.add(status.st_ino)
+                    size += status.st_blocks * 512
+                    inodes += 1
+        return Usage(size, inodes)
