@@ -1,0 +1,236 @@
+"""COPY, ADD and WORKDIR: what they put into a stage's tree."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from torana.core.errors import BuildFileError
+from torana.frontends.dockerfile import lint, paths
+from torana.frontends.dockerfile.actions import (
+    Copy,
+    CopySource,
+    GitSource,
+    HttpSource,
+    InlineSource,
+    LocalSource,
+    MakeDirectory,
+)
+from torana.frontends.dockerfile.checks import parse_mode, parse_owner
+from torana.frontends.dockerfile.evaluation import Evaluation
+from torana.frontends.dockerfile.instructions import Add, Heredoc, Workdir
+from torana.frontends.dockerfile.instructions import Copy as CopyInstruction
+from torana.frontends.dockerfile.quoting import go_quote
+from torana.frontends.dockerfile.stage import Stage
+from torana.frontends.kit.gitref import parse_git_ref
+
+_WILDCARDS: Final = frozenset("*?[")
+_CHECKSUM: Final = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[A-Za-z0-9=_-]+")
+_DIGEST_LENGTHS: Final = {"sha256": 64, "sha384": 96, "sha512": 128}
+_HEX: Final = re.compile(r"[0-9a-f]*")
+_EVERYTHING: Final = frozenset(("*", "**", "**/*"))
+
+
+def copy(ev: Evaluation, instruction: CopyInstruction) -> None:
+    origin = ev.step.sources[0] if ev.step.sources else None
+    if origin is not None and not origin.is_evaluated:
+        raise BuildFileError(
+            f'cannot copy from stage "{instruction.from_}", it needs to be defined before '
+            f'current stage "{ev.stage.label}"'
+        )
+    _transfer(ev, instruction, origin, checksum="")
+
+
+def add(ev: Evaluation, instruction: Add) -> None:
+    _transfer(ev, instruction, None, checksum=instruction.checksum)
+
+
+def workdir(ev: Evaluation, instruction: Workdir) -> None:
+    stage, system = ev.stage, ev.stage.system
+    path = ev.expand(instruction.path)
+    if not stage.is_work_dir_set and not paths.is_absolute(path, system):
+        ev.report(
+            lint.WORKDIR_RELATIVE_PATH,
+            f"Relative workdir {go_quote(path)} can have unexpected results if the base image "
+            "changes",
+        )
+    stage.is_work_dir_set = True
+    stage.work_dir = paths.work_dir(stage.work_dir, path, system)
+    ev.image.config["WorkingDir"] = paths.stored_work_dir(stage.work_dir, system)
+    makes = stage.work_dir != "/"
+    if makes:
+        epoch = ev.settings.epoch
+        ev.act(
+            MakeDirectory(
+                ev.describe(ev.expanded_name(), ignores_cache=False),
+                paths.clean(stage.work_dir),
+                parse_owner(ev.image.config.get("User") or ""),
+                None if epoch is None else epoch * 1_000_000_000,
+            )
+        )
+    ev.history(f"WORKDIR {stage.work_dir}", layer=makes)
+
+
+def _transfer(
+    ev: Evaluation, instruction: CopyInstruction | Add, origin: Stage | None, checksum: str
+) -> None:
+    owner_text, mode_text = ev.expand(instruction.chown), ev.expand(instruction.chmod)
+    checksum = ev.expand(checksum)
+    texts = [ev.expand(text) for text in instruction.sources]
+    given = ev.expand(instruction.destination)
+    documents = [_document(ev, heredoc) for heredoc in instruction.heredocs]
+    _report_ignored(ev, instruction, texts, origin)
+    destination = paths.destination(ev.stage.work_dir, given, ev.stage.system)
+    mode = parse_mode(mode_text) if mode_text else None
+    is_add = isinstance(instruction, Add)
+    if checksum:
+        _check_checksum_use(texts)
+    read = [_source(ev, instruction, text, origin, checksum) for text in texts]
+    merges = instruction.link and mode is None and "mergeop" in ev.settings.caps
+    ev.act(
+        Copy(
+            step=ev.describe(ev.expanded_name()),
+            sources=(*read, *documents),
+            destination=destination,
+            owner=parse_owner(owner_text),
+            mode=mode,
+            exclude=tuple(instruction.exclude),
+            is_link=merges,
+        )
+    )
+    _mark_used(ev, texts, origin, is_add=is_add)
+    shown = ["ADD" if is_add else "COPY"]
+    if not is_add and instruction.parents:
+        shown.append("--parents")
+    shown += [f"--chown={owner_text}"] if owner_text else []
+    shown += [f"--chmod={mode_text}"] if mode_text else []
+    names = (f"<<{document.name}" for document in documents)
+    ev.history(" ".join((*shown, *texts, *names, given, "# buildkit")), layer=True)
+
+
+def _document(ev: Evaluation, heredoc: Heredoc) -> InlineSource:
+    text = heredoc.content
+    if heredoc.expand:
+        text = ev.expand_body(text)
+    if heredoc.chomp:
+        text = "".join(line.lstrip("\t") for line in text.splitlines(keepends=True))
+    return InlineSource(heredoc.name, text.encode("utf-8", "surrogateescape"))
+
+
+def _source(
+    ev: Evaluation,
+    instruction: CopyInstruction | Add,
+    text: str,
+    origin: Stage | None,
+    checksum: str,
+) -> CopySource:
+    is_add = isinstance(instruction, Add)
+    ref = None if text.startswith("github.com/") else parse_git_ref(text)
+    if ref is not None:
+        if not is_add:
+            raise BuildFileError("source can't be a git ref for COPY")
+        return _git(instruction, ref, text, checksum)
+    if _is_url(text):
+        if not is_add:
+            raise BuildFileError("source can't be a URL for COPY")
+        _check_digest(checksum)
+        return HttpSource(text, _filename(text), checksum, bool(instruction.unpack))
+    system = ev.stage.system
+    unpacks = is_add and instruction.unpack is not False
+    if not is_add and instruction.parents:
+        return _with_parents(text, origin, system)
+    return LocalSource(stage=origin, path=paths.source(text, system), unpacks=unpacks)
+
+
+def _git(instruction: Add, ref: object, text: str, checksum: str) -> GitSource:
+    keeps = instruction.keep_git_dir
+    if keeps is not None and ref.keep_git_dir is not None and ref.keep_git_dir != keeps:
+        raise BuildFileError("inconsistent keep-git-dir configuration")
+    if checksum and ref.checksum and ref.checksum != checksum:
+        raise BuildFileError(f'checksum mismatch "{checksum}" != "{ref.checksum}"')
+    return GitSource(ref, text, keeps, checksum)
+
+
+def _with_parents(text: str, origin: Stage | None, system: str) -> LocalSource:
+    root, pivot, rest = text.partition("/./")
+    if not pivot and text.startswith("./"):
+        rest, root = text, ""
+    elif not pivot:
+        root, rest = "", text
+    elif root in ("", "."):
+        # A leading `./` is no pivot of its own: the next one is.
+        inner, second, tail = rest.partition("/./")
+        root, rest = (inner, tail) if second else (root, rest)
+    path = paths.source(root, system)
+    pattern = paths.source(rest, system).lstrip("/")
+    full = posixpath.join(path, pattern)
+    required = () if _WILDCARDS & set(full) else (full,)
+    return LocalSource(stage=origin, path=path, include=(pattern,), required=required)
+
+
+def _is_url(text: str) -> bool:
+    return text.startswith(("http://", "https://"))
+
+
+def _filename(url: str) -> str:
+    path = re.split(r"[?#]", url.partition("://")[2], maxsplit=1)[0].partition("/")[2]
+    name = path.rpartition("/")[2]
+    if "%" in name:
+        from urllib.parse import unquote  # noqa: PLC0415 - seldom needed
+
+        name = unquote(name)
+    return name or "__unnamed__"
+
+
+def _check_checksum_use(texts: Sequence[str]) -> None:
+    if len(texts) != 1:
+        raise BuildFileError("checksum can't be specified for multiple sources")
+    if not _is_url(texts[0]) and parse_git_ref(texts[0]) is None:
+        raise BuildFileError("checksum requires HTTP(S) or Git sources")
+
+
+def _check_digest(text: str) -> None:
+    if not text:
+        return
+    if not _CHECKSUM.fullmatch(text):
+        raise BuildFileError("invalid checksum digest format")
+    algorithm, _, encoded = text.partition(":")
+    if algorithm not in _DIGEST_LENGTHS:
+        raise BuildFileError("unsupported digest algorithm")
+    if len(encoded) != _DIGEST_LENGTHS[algorithm]:
+        raise BuildFileError("invalid checksum digest length")
+    if not _HEX.fullmatch(encoded):
+        raise BuildFileError("invalid checksum digest format")
+
+
+def _mark_used(
+    ev: Evaluation, texts: Iterable[str], origin: Stage | None, *, is_add: bool
+) -> None:
+    used = ev.settings.used if origin is None else origin.used
+    for text in texts:
+        if not (is_add and _is_url(text)):
+            used.add(paths.rooted(text))
+
+
+def _report_ignored(
+    ev: Evaluation,
+    instruction: CopyInstruction | Add,
+    texts: Iterable[str],
+    origin: Stage | None,
+) -> None:
+    ignored = ev.settings.ignored
+    if ignored is None or origin is not None:
+        return
+    for text in texts:
+        if _is_url(text) or parse_git_ref(text) is not None:
+            continue
+        path = paths.rooted(text).lstrip("/")
+        excluded = ignored.matches(path) if path else bool(_EVERYTHING & set(ignored.patterns))
+        if excluded:
+            word = "Add" if isinstance(instruction, Add) else "Copy"
+            ev.report(
+                lint.COPY_IGNORED_FILE,
+                f"Attempting to {word} file {go_quote(text)} that is excluded by .dockerignore",
+            )
