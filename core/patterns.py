@@ -207,7 +207,10 @@ def _regex(pattern: str) -> Test:
             out.append("\\" + char)
         elif char == "\\":
             if position < size:
-                out.append(re.escape(pattern[position]))
+                # The original hands `\\a` and the like to its regular expressions: a bell, not an `a`.
+                escaped = pattern[position]
+                is_word = escaped.isascii() and escaped.isalnum()
+                out.append("\\" + escaped if is_word else re.escape(escaped))
                 position += 1
         elif char == "[":
             end = _class_end(pattern, position)

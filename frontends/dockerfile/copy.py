@@ -178,7 +178,7 @@ def _filename(url: str) -> str:
     path = re.split(r"[?#]", url.partition("://")[2], maxsplit=1)[0].partition("/")[2]
     name = path.rpartition("/")[2]
     if "%" in name:
-        from urllib.parse import unquote  # noqa: PLC0415 - seldom needed
+        from urllib.parse import unquote
 
         name = unquote(name)
     return name or "__unnamed__"

@@ -75,7 +75,7 @@ def _port(text: str) -> int | None:
 
 
 def _check_address(text: str) -> None:
-    from ipaddress import ip_address  # noqa: PLC0415 - slow to import, seldom needed
+    from ipaddress import ip_address
 
     try:
         ip_address(text.partition("%")[0])

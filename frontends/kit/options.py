@@ -135,7 +135,7 @@ def _no_cache(text: str | None) -> frozenset[str] | None:
 def _cache_imports(options: Mapping[str, str]) -> tuple[CacheImport, ...]:
     imports = []
     if text := options.get("cache-imports"):
-        import json  # noqa: PLC0415 - not needed by most builds
+        import json
 
         try:
             entries: list[dict[str, Any]] = json.loads(text) or []
@@ -171,7 +171,7 @@ def _extra_hosts(text: str) -> tuple[HostIP, ...]:
             raise InvalidOptionError(
                 f"failed to parse additional hosts: invalid key-value pair {entry}"
             )
-        from ipaddress import ip_address  # noqa: PLC0415 - slow to import, seldom needed
+        from ipaddress import ip_address
 
         try:
             hosts.append(HostIP(host=host, ip=str(ip_address(address))))
