@@ -65,9 +65,7 @@ class FileActions:
     ) -> FileActions:
         """Create or overwrite a file."""
         time = -1 if timestamp_ns is None else timestamp_ns
-        return self._then(
-            o.MkFile(path=path, mode=mode, data=data, owner=owner, timestamp=time)
-        )
+        return self._then(o.MkFile(path=path, mode=mode, data=data, owner=owner, timestamp=time))
 
     def symlink(
         self,
@@ -79,9 +77,7 @@ class FileActions:
     ) -> FileActions:
         """Create a symbolic link at `path` with the text `target`."""
         time = -1 if timestamp_ns is None else timestamp_ns
-        return self._then(
-            o.Symlink(oldpath=target, newpath=path, owner=owner, timestamp=time)
-        )
+        return self._then(o.Symlink(oldpath=target, newpath=path, owner=owner, timestamp=time))
 
     def rm(
         self, path: str, *, allow_not_found: bool = False, allow_wildcard: bool = False

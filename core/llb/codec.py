@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, Final, TypeVar
 
 from torana.core.errors import Position, UserError
@@ -395,7 +395,7 @@ def decode(cls: type[T], data: bytes) -> T:
     return message
 
 
-@lru_cache(maxsize=None)
+@cache
 def _by_number(cls: type) -> dict[int, Field]:
     return {field.number: field for field in SCHEMA[cls]}
 
@@ -439,7 +439,7 @@ def _decode(cls: type, view: memoryview, depth: int) -> Any:
         raise InvalidLLBError(f"failed to parse llb: {cls.__name__}: {err}") from err
 
 
-@lru_cache(maxsize=None)
+@cache
 def _defaults(cls: type) -> dict[str, Any]:
     """Give proto3's defaults for all fields: they differ from ours for a few."""
     out: dict[str, Any] = {}
@@ -528,7 +528,9 @@ def _packed(payload: Any, wire: int) -> list[int]:
 
 def _map_entry(field: Field, view: memoryview, depth: int) -> tuple[str, Any]:
     key = ""
-    value: Any = {"string": "", "bool": False}.get(field.type) if isinstance(field.type, str) else None
+    value: Any = (
+        {"string": "", "bool": False}.get(field.type) if isinstance(field.type, str) else None
+    )
     position = 0
     while position < len(view):
         tag, position = _read_varint(view, position)

@@ -287,7 +287,7 @@ FileActionKind = Copy | MkFile | MkDir | Rm | Symlink
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileAction:
-    """One step of a file op. Inputs count the op's inputs first, then results of earlier actions."""
+    """One step of a file op; inputs count those of the op first, then earlier results."""
 
     input: int = 0
     secondary_input: int = 0

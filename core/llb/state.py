@@ -303,6 +303,7 @@ def image(
     caps = ["source.image"]
     if resolve_mode in ("pull", "local"):
         attrs["image.resolvemode"] = resolve_mode
+    if resolve_mode == "pull":
         caps.append("source.image.resolvemode")
     if record_type:
         attrs["image.recordtype"] = record_type
@@ -412,6 +413,8 @@ def git(
         if value:
             attrs[attr] = value
             caps.append(cap)
+    if mount_ssh_sock and not known_ssh_hosts:
+        caps.append("source.git.knownsshhosts")  # needed over ssh even when no key was found
     fragment = f"#{ref}" + (f":{subdir}" if subdir else "") if ref or subdir else ""
     return source(f"git://{remote}{fragment}", attrs, caps=caps, **options)
 

@@ -37,9 +37,7 @@ def validate(definition: Definition) -> Graph:
     if len(definition.ops) > MAX_OPS:
         raise InvalidLLBError(f"invalid LLB with {len(definition.ops)} vertexes: too many")
     digests = definition.digests()
-    decoded = {
-        digest: _decode(data) for digest, data in zip(digests, definition.ops, strict=True)
-    }
+    decoded = {digest: _decode(data) for digest, data in zip(digests, definition.ops, strict=True)}
     if len(decoded) < 2:
         raise InvalidLLBError(f"invalid LLB with {len(decoded)} vertexes")
     terminal = decoded[digests[-1]]

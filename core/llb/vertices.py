@@ -222,9 +222,7 @@ class ExecVertex:
             secret_env=tuple(o.SecretEnv(s.id, s.env, s.optional) for s in self.secrets if s.env),
             cdi_devices=self.devices,
         )
-        return o.Op(
-            inputs=inputs.all(), kind=kind, platform=platform, constraints=o.Constraints()
-        )
+        return o.Op(inputs=inputs.all(), kind=kind, platform=platform, constraints=o.Constraints())
 
     def _meta(self, platform: Platform, target: Target) -> o.Meta:
         from dataclasses import replace
@@ -269,7 +267,7 @@ class ExecVertex:
 
 def _mount(spec: MountSpec, number: int, output: int) -> o.Mount:
     is_cache = spec.type == o.MountType.CACHE
-    is_sized = spec.type == o.MountType.TMPFS and spec.tmpfs_size > 0
+    is_tmpfs = spec.type == o.MountType.TMPFS  # its options are written even when empty
     return o.Mount(
         input=number,
         selector=spec.selector,
@@ -277,7 +275,7 @@ def _mount(spec: MountSpec, number: int, output: int) -> o.Mount:
         output=output,
         readonly=spec.readonly,
         mount_type=spec.type,
-        tmpfs_opt=o.TmpfsOpt(spec.tmpfs_size) if is_sized else None,
+        tmpfs_opt=o.TmpfsOpt(spec.tmpfs_size) if is_tmpfs else None,
         cache_opt=o.CacheOpt(spec.cache_id, spec.sharing) if is_cache else None,
         content_cache=spec.content_cache,
     )
