@@ -1,0 +1,1 @@
+"""Running steps: keys, plans of mounts, and the op that runs a container."""
