@@ -1,0 +1,114 @@
+"""`Runtime`: what runs a container. Implementations are plugins; the core knows this protocol only.
+
+`ContainerSpec` says what a step needs, in words that any runtime can translate. Paths of the host
+are complete and free of symbolic links.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+from torana.core.errors import ToranaError
+from torana.core.llb.ops import LinuxResources, Ulimit
+
+Output = Callable[[int, bytes], None]
+"""Takes a chunk of stream 1 (stdout) or 2 (stderr), on the event loop; must not block."""
+
+
+class RuntimeFailedError(ToranaError):
+    """The container could not be started; the message is the runtime's."""
+
+    code = "RUNTIME_FAILED"
+
+
+class ContainerNetwork(Enum):
+    """Network namespace of a container."""
+
+    HOST = "host"
+    NONE = "none"  # loopback only
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Ids that a process runs with."""
+
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()  # supplementary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerMount:
+    """Something mounted in the container at `destination`, an absolute clean path.
+
+    `kind` is `bind` (of the host's directory or file `source`) or `tmpfs`. `options` are those of
+    mount(8); binds are recursive, and read-only where they say `ro`.
+    """
+
+    destination: str
+    source: str = "tmpfs"
+    kind: str = "bind"
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerSpec:
+    """One container that runs one process.
+
+    `directory` is empty and belongs to the runtime until `run` returns; the caller removes it.
+    `mounts` come parents first and replace the runtime's own at the same destination.
+    """
+
+    id: str
+    directory: Path
+    rootfs: Path
+    args: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    cwd: str = "/"
+    user: User = User()
+    hostname: str = ""
+    readonly_rootfs: bool = False
+    mounts: tuple[ContainerMount, ...] = ()
+    network: ContainerNetwork = ContainerNetwork.HOST
+    insecure: bool = False
+    ulimits: tuple[Ulimit, ...] = ()
+    cgroup_parent: str = ""
+    resources: LinuxResources | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStatus:
+    """How a process ended; killed by signal N is 128 + N."""
+
+    code: int
+    is_out_of_memory: bool = False
+
+
+class Runtime(Protocol):
+    """Runs containers. Conformance: `tests/integration/ops/test_runtimes.py`."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def probe(self, directory: Path) -> str | None:
+        """Start a container that does nothing and say why it failed, or None.
+
+        `directory` is an existing one for the runtime's own files.
+        """
+        ...
+
+    async def run(self, spec: ContainerSpec, output: Output) -> ExitStatus:
+        """Run the process to its end, standard input empty.
+
+        All output has been handed over when it returns. Cancelling kills every process of the
+        container and returns when they are gone. So does the death of the calling process, by
+        whatever signal.
+
+        Raises:
+            RuntimeFailedError: the container did not start.
+        """
+        ...
