@@ -1,0 +1,197 @@
+"""Archives that copy extracts: tars, plain or compressed, recognised by content.
+
+Every path of the archive is resolved inside the target, links included, before anything is made.
+
+Spec: fileop reference, section 8.6.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tarfile
+from collections.abc import Callable
+from typing import IO, Final
+
+from torana.core.content.compression import open_compressed
+from torana.core.ops.file.actions import make_folders
+from torana.core.ops.file.errors import FileActionError
+from torana.core.ops.file.owner import Owner
+from torana.core.ops.file.root import OPEN_FOLDER, Place, Root, components, open_regular, remove
+
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_XATTR: Final = "SCHILY.xattr."
+_CHUNK: Final = 1 << 20
+
+
+def unpack(source: Place, make_target: Callable[[], Place], owner: Owner | None) -> bool:
+    """Extract the file at `source` if it is an archive; False, and nothing made, if it is not.
+
+    Raises:
+        FileActionError: the archive is damaged after its first header, or an entry cannot be made.
+    """
+    try:
+        file, _ = open_regular(source.folder, source.tail[0])
+    except OSError:
+        return False
+    with os.fdopen(file, "rb") as raw:
+        archive = _open(raw)
+        if archive is None:
+            return False
+        with make_target() as target, Root.at(target.folder) as root:
+            try:
+                _Extraction(root, owner).run(archive)
+            except (OSError, EOFError, ValueError, tarfile.TarError) as err:
+                shown = os.fsdecode(source.path)
+                raise FileActionError(f"failed to unpack {shown}: {_reason(err)}") from err
+        return True
+
+
+def _reason(err: BaseException) -> str:
+    number = err.errno if isinstance(err, OSError) else None
+    return os.strerror(number).lower() if number else str(err) or type(err).__name__
+
+
+def _open(raw: IO[bytes]) -> tarfile.TarFile | None:
+    """Open a stream whose first header can be read, else give None."""
+    try:
+        archive = tarfile.open(fileobj=open_compressed(raw), mode="r|")
+        return archive if archive.firstmember is not None else None
+    except Exception:  # decompressors raise classes of their own for what is not theirs
+        return None
+
+
+class _Extraction:
+    """Entries of one archive going to one root."""
+
+    def __init__(self, root: Root, owner: Owner | None) -> None:
+        self.root = root
+        self.owner = owner
+        self.folders: list[tuple[bytes, tarfile.TarInfo]] = []
+
+    def run(self, archive: tarfile.TarFile) -> None:
+        for entry in archive:
+            self._entry(archive, entry)
+        # Children change their directory's time, so directories come last, inner ones first.
+        for path, entry in reversed(self.folders):
+            with self.root.find(path) as place:
+                if not place.tail:
+                    times = _times(entry)
+                    os.utime(".", ns=times, dir_fd=place.folder)
+
+    def _entry(self, archive: tarfile.TarFile, entry: tarfile.TarInfo) -> None:
+        path = entry.name.encode("utf-8", "surrogateescape")
+        with self.root.find(path, follow_last=False) as place:
+            if len(place.tail) > 1:
+                make_folders(place, place.tail[:-1], 0o755, self.owner or (0, 0), -1)
+            if entry.isdir():
+                self._folder(place, entry)
+                return
+            if not place.tail:
+                return  # a file cannot take the place of the root
+            self._make_room(place)
+            self._make(archive, entry, place)
+
+    def _folder(self, place: Place, entry: tarfile.TarInfo) -> None:
+        if place.tail:
+            status = place.lstat()
+            if status is not None and not stat.S_ISDIR(status.st_mode):
+                remove(place.folder, place.tail[0])
+                status = None
+            if status is None:
+                os.mkdir(place.tail[0], 0o700, dir_fd=place.folder)
+            folder = os.open(place.tail[0], OPEN_FOLDER, dir_fd=place.folder)
+        else:
+            folder = os.dup(place.folder)
+        try:
+            os.chown(".", *self._owner(entry), dir_fd=folder)
+            _set_xattrs(f"/proc/self/fd/{folder}", entry, follow=True)
+            os.chmod(".", entry.mode & 0o7777, dir_fd=folder)
+        finally:
+            os.close(folder)
+        self.folders.append((place.path, entry))
+
+    @staticmethod
+    def _make_room(place: Place) -> None:
+        try:
+            remove(place.folder, place.tail[0])
+        except FileNotFoundError:
+            return
+
+    def _make(self, archive: tarfile.TarFile, entry: tarfile.TarInfo, place: Place) -> None:
+        name = place.tail[0]
+        if entry.islnk():
+            self._link(entry, place)
+            return
+        if entry.issym():
+            text = entry.linkname.encode("utf-8", "surrogateescape")
+            os.symlink(text, name, dir_fd=place.folder)
+        elif entry.isreg():
+            self._regular(archive, entry, place)
+            return
+        elif entry.isfifo() or entry.ischr() or entry.isblk():
+            kind = stat.S_IFIFO if entry.isfifo() else stat.S_IFBLK
+            kind = stat.S_IFCHR if entry.ischr() else kind
+            number = os.makedev(entry.devmajor, entry.devminor) if not entry.isfifo() else 0
+            os.mknod(name, kind | 0o600, number, dir_fd=place.folder)
+        else:
+            raise FileActionError(f"unsupported entry in archive: {entry.name}")
+        os.chown(name, *self._owner(entry), dir_fd=place.folder, follow_symlinks=False)
+        shown = os.fsencode(f"/proc/self/fd/{place.folder}/") + name
+        _set_xattrs(shown, entry, follow=False)
+        if not entry.issym():
+            os.chmod(name, entry.mode & 0o7777, dir_fd=place.folder)
+        os.utime(name, ns=_times(entry), dir_fd=place.folder, follow_symlinks=False)
+
+    def _link(self, entry: tarfile.TarInfo, place: Place) -> None:
+        path = entry.linkname.encode("utf-8", "surrogateescape")
+        with self.root.find(path, follow_last=False) as known:
+            if len(known.tail) != 1 or known.lstat() is None:
+                raise FileActionError(f"archive links to a missing entry: {entry.linkname}")
+            os.link(
+                known.tail[0],
+                place.tail[0],
+                src_dir_fd=known.folder,
+                dst_dir_fd=place.folder,
+                follow_symlinks=False,
+            )
+
+    def _regular(self, archive: tarfile.TarFile, entry: tarfile.TarInfo, place: Place) -> None:
+        data = archive.extractfile(entry)
+        assert data is not None
+        file = os.open(place.tail[0], _CREATE, 0o600, dir_fd=place.folder)
+        with os.fdopen(file, "wb", buffering=0) as writer:
+            while chunk := data.read(_CHUNK):
+                rest = memoryview(chunk)
+                while rest:
+                    rest = rest[os.write(file, rest) :]
+            if writer.tell() != entry.size:
+                raise EOFError("unexpected end of data")
+            os.fchown(file, *self._owner(entry))
+            _set_xattrs(file, entry, follow=True)
+            os.fchmod(file, entry.mode & 0o7777)
+            os.utime(file, ns=_times(entry))
+
+    def _owner(self, entry: tarfile.TarInfo) -> Owner:
+        return self.owner if self.owner is not None else (entry.uid, entry.gid)
+
+
+def _times(entry: tarfile.TarInfo) -> tuple[int, int]:
+    text = entry.pax_headers.get("mtime")
+    if text is not None:
+        seconds, _, fraction = text.partition(".")
+        nanoseconds = int(seconds) * 1_000_000_000 + int((fraction + "0" * 9)[:9])
+    else:
+        nanoseconds = int(entry.mtime) * 1_000_000_000
+    return nanoseconds, nanoseconds
+
+
+def _set_xattrs(target: int | str | bytes, entry: tarfile.TarInfo, *, follow: bool) -> None:
+    for key, value in entry.pax_headers.items():
+        if not key.startswith(_XATTR):
+            continue
+        data = value.encode("utf-8", "surrogateescape")
+        try:
+            os.setxattr(target, key.removeprefix(_XATTR), data, follow_symlinks=follow)
+        except OSError:
+            continue  # file systems and rights differ
