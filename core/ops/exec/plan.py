@@ -111,8 +111,6 @@ def _bind(mount: Mount, destination: str) -> tuple[Content, Outcome]:
     # A read-only root gets a layer of its own all the same, for mount points to be made in.
     if mount.readonly and mount.input != -1 and destination != "/":
         return Content.INPUT, Outcome.INPUT if has_output else Outcome.NONE
-    if mount.readonly and has_output and destination == "/" and mount.input != -1:
-        return Content.CHILD, Outcome.INPUT
     return Content.CHILD, Outcome.COMMIT if has_output else Outcome.NONE
 
 
