@@ -1,0 +1,1 @@
+"""File ops: directories, files, links, removals and copies, without containers."""

@@ -194,7 +194,7 @@ class Copier:
         return existed, os.open(name, OPEN_FOLDER, dir_fd=above)
 
     def _finish(self, frame: _Frame, *, is_top: bool) -> None:
-        """Give a directory its metadata, after its content; the mode last, as it may lock us out."""
+        """Give a directory its metadata, after its content; the mode may lock us out."""
         target = frame.target
         if target is None:
             return
@@ -246,9 +246,7 @@ class Copier:
         self._fresh(
             target,
             into,
-            lambda: os.link(
-                known, into, src_dir_fd=top, dst_dir_fd=target, follow_symlinks=False
-            ),
+            lambda: os.link(known, into, src_dir_fd=top, dst_dir_fd=target, follow_symlinks=False),
         )
         return True
 

@@ -132,10 +132,8 @@ class _Copy:
 
     def _base(self, path: bytes) -> tuple[bytes, ...]:
         """Give the last element of a source as it was written; `.` and the root have no name."""
-        if not self.action.allow_wildcard or not self.action.src:
-            written = self.action.src
-            if written.endswith("/.") or written == ".":
-                return ()
+        if not self.action.allow_wildcard and self.action.src.endswith("/."):
+            return ()
         return tuple(components(path)[-1:])
 
     def _folder(self, path: bytes, mode: int | None = None) -> Place:

@@ -146,9 +146,7 @@ def _order(steps: Sequence[Step], outputs: Sequence[int], input_count: int) -> l
     return list(done)
 
 
-def _committed(
-    steps: Sequence[Step], outputs: Sequence[int], input_count: int
-) -> frozenset[int]:
+def _committed(steps: Sequence[Step], outputs: Sequence[int], input_count: int) -> frozenset[int]:
     """Only a result with exactly one user, which goes on from it, needs no snapshot of its own."""
     users: dict[int, int] = {}
     read_only: set[int] = set(outputs)

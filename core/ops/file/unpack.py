@@ -17,7 +17,7 @@ from torana.core.content.compression import open_compressed
 from torana.core.ops.file.actions import make_folders
 from torana.core.ops.file.errors import FileActionError
 from torana.core.ops.file.owner import Owner
-from torana.core.ops.file.root import OPEN_FOLDER, Place, Root, components, open_regular, remove
+from torana.core.ops.file.root import OPEN_FOLDER, Place, Root, open_regular, remove
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _XATTR: Final = "SCHILY.xattr."
@@ -56,7 +56,7 @@ def _open(raw: IO[bytes]) -> tarfile.TarFile | None:
     """Open a stream whose first header can be read, else give None."""
     try:
         archive = tarfile.open(fileobj=open_compressed(raw), mode="r|")
-        return archive if archive.firstmember is not None else None
+        return archive if getattr(archive, "firstmember", None) is not None else None
     except Exception:  # decompressors raise classes of their own for what is not theirs
         return None
 

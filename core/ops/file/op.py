@@ -1,0 +1,210 @@
+"""`FileVertexOp`: a file op as the solver sees it.
+
+Spec: fileop reference, sections 2 and 12.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import cast
+
+from torana.core.cache.ref import ImmutableRef, MutableRef, RefStore, Tree
+from torana.core.errors import UserError
+from torana.core.llb.ops import Copy, FileOp, MkDir, MkFile, Rm, Symlink
+from torana.core.oci.digest import Digest
+from torana.core.ops.file import actions
+from torana.core.ops.file.copy import copy
+from torana.core.ops.file.errors import FileActionError
+from torana.core.ops.file.key import InputKey, file_key
+from torana.core.ops.file.owner import read_small, resolve_owner
+from torana.core.ops.file.plan import Plan, Step, owner_of, plan
+from torana.core.ops.file.root import Root
+from torana.core.pool import run_blocking
+from torana.core.solver.op import CacheMap, CacheMapInput, Preprocess, Result
+
+
+class FileVertexOp:
+    """Runs the actions of a file op on snapshots.
+
+    Inputs are `Tree`s, None standing for scratch; outputs are `ImmutableRef`s with `name`, the
+    vertex's, as description. `make_local` goes into the cache map as every input's preprocess.
+    """
+
+    def __init__(
+        self,
+        op: FileOp,
+        *,
+        name: str,
+        input_count: int,
+        refs: RefStore,
+        make_local: Preprocess | None = None,
+    ) -> None:
+        self._op = op
+        self._name = name
+        self._input_count = input_count
+        self._refs = refs
+        self._make_local = make_local
+
+    async def cache_map(self, index: int) -> tuple[CacheMap, bool]:
+        key = file_key(self._op.actions, self._input_count)
+        inputs = tuple(self._cache_input(entry) for entry in key.inputs)
+        return CacheMap(digest=key.digest, inputs=inputs), True
+
+    def _cache_input(self, entry: InputKey) -> CacheMapInput:
+        async def content(result: Result) -> Digest | None:
+            tree = cast("Tree | None", result)
+            return None if tree is None else await tree.content_digest(entry.selectors)
+
+        return CacheMapInput(
+            selector=entry.selector,
+            content_digest=content if entry.selectors else None,
+            preprocess=self._make_local,
+        )
+
+    async def exec(self, inputs: Sequence[Result]) -> Sequence[Result]:
+        """Run what the outputs need.
+
+        Raises:
+            InvalidFileOpError: the indexes make no sense.
+            FileActionError: an action failed; it carries the number of the action.
+        """
+        planned = plan(self._op.actions, len(inputs))
+        trees = [cast("Tree | None", tree) for tree in inputs]
+        async with _Run(planned, trees, self._refs, self._name) as run:
+            await run.run()
+            return [run.take_output(slot) for slot in planned.outputs]
+
+
+class _Run:
+    """One execution: which slots have a snapshot, and which one is still being written."""
+
+    def __init__(
+        self, planned: Plan, inputs: Sequence[Tree | None], refs: RefStore, name: str
+    ) -> None:
+        self._plan = planned
+        self._inputs = inputs
+        self._refs = refs
+        self._name = name
+        self._mutable: dict[int, MutableRef] = {}
+        self._committed: dict[int, ImmutableRef] = {}
+
+    async def __aenter__(self) -> _Run:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for left in (*self._mutable.values(), *self._committed.values()):
+            await left.release()
+
+    def take_output(self, slot: int) -> ImmutableRef:
+        return self._committed[slot].clone()
+
+    async def run(self) -> None:
+        """Run steps as soon as what they read is there; a failure cancels the others."""
+        done = {step.index + self._plan.input_count: asyncio.Event() for step in self._plan.steps}
+        try:
+            async with asyncio.TaskGroup() as group:
+                for step in self._plan.steps:
+                    group.create_task(self._step_when_ready(step, done))
+        except* UserError as failed:
+            raise _first(failed) from None
+
+    async def _step_when_ready(self, step: Step, done: dict[int, asyncio.Event]) -> None:
+        for slot in step.reads:
+            if slot in done:
+                await done[slot].wait()
+        slot = step.index + self._plan.input_count
+        mutable = await self._begin(step.input)
+        self._mutable[slot] = mutable
+        try:
+            await run_blocking(self._execute, step, mutable)
+        except FileActionError as err:
+            err.action_index = step.index
+            raise
+        except UserError as err:
+            raise FileActionError(err.message, action_index=step.index, hint=err.hint) from err
+        except OSError as err:
+            text = (err.strerror or str(err)).lower()
+            raise FileActionError(text, action_index=step.index) from err
+        if slot in self._plan.committed:
+            self._committed[slot] = await mutable.commit()
+            del self._mutable[slot]
+        done[slot].set()
+
+    async def _begin(self, slot: int) -> MutableRef:
+        """Continue the only use of an earlier result, or start a snapshot on top of a tree."""
+        if slot in self._mutable:
+            return self._mutable.pop(slot)
+        if slot in self._committed:
+            return await self._refs.new_mutable(self._committed[slot], description=self._name)
+        tree = self._inputs[slot] if slot >= 0 else None
+        if tree is None:
+            return await self._refs.new_mutable(None, description=self._name)
+        parent = await tree.snapshot()
+        try:
+            return await self._refs.new_mutable(parent, description=self._name)
+        finally:
+            await parent.release()
+
+    def _tree(self, slot: int) -> Tree | None:
+        if slot < 0:
+            return None
+        if slot < self._plan.input_count:
+            return self._inputs[slot]
+        return self._committed[slot]
+
+    # Below: in a thread of the pool.
+
+    def _execute(self, step: Step, mutable: MutableRef) -> None:
+        def read(slot: int, path: bytes) -> bytes | None:
+            tree = self._tree(slot)
+            if tree is None:
+                raise FileActionError("invalid missing user mount")
+            with tree.mount() as folder, Root(folder) as root:
+                return read_small(root, path)
+
+        owner = resolve_owner(owner_of(step.action), read)
+        with ExitStack() as stack:
+            # The source first: of two mounts the one that is written to should go away first.
+            source = None
+            tree = self._tree(step.secondary)
+            if isinstance(step.action, Copy):
+                source = stack.enter_context(_source_root(tree))
+            root = stack.enter_context(Root(stack.enter_context(mutable.mount())))
+            match step.action:
+                case MkDir():
+                    actions.mkdir(step.action, root, owner)
+                case MkFile():
+                    actions.mkfile(step.action, root, owner)
+                case Symlink():
+                    actions.symlink(step.action, root, owner)
+                case Rm():
+                    actions.rm(step.action, root)
+                case Copy():
+                    assert source is not None
+                    verify = getattr(tree, "verify_unchanged", None)
+                    copy(step.action, source, root, owner, is_local=verify is not None)
+                    if verify is not None:
+                        verify()
+
+
+@contextmanager
+def _source_root(tree: Tree | None) -> Iterator[Root]:
+    """Open the source of a copy; scratch is an empty directory."""
+    with ExitStack() as stack:
+        if tree is not None:
+            folder = stack.enter_context(tree.mount())
+        else:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="torana-")))
+        yield stack.enter_context(Root(folder))
+
+
+def _first(group: BaseExceptionGroup[UserError]) -> UserError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, UserError)
+    return error

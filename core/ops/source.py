@@ -1,0 +1,122 @@
+"""Sources: what a source plugin implements, and the op that runs one.
+
+Spec: reference of the solver, section 6.1; reference of sources, section 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, cast
+
+from torana.core.cache.ref import Tree
+from torana.core.errors import NotFoundError, UserError
+from torana.core.llb.ops import SourceOp
+from torana.core.oci.digest import Digest
+from torana.core.oci.platform import Platform
+from torana.core.solver.op import CacheMap, Result
+
+
+class InvalidSourceError(UserError):
+    """A source identifier or attribute is malformed."""
+
+    code = "SOURCE_INVALID"
+
+
+class UnknownSchemeError(NotFoundError):
+    """Nothing serves a scheme."""
+
+    code = "SOURCE_SCHEME_UNKNOWN"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRequest:
+    """A source op taken apart. `rest` is what follows `://`; unknown `attrs` are to be ignored."""
+
+    scheme: str
+    rest: str
+    attrs: Mapping[str, str] = field(default_factory=dict)
+    platform: Platform | None = None
+
+    @property
+    def identifier(self) -> str:
+        return f"{self.scheme}://{self.rest}"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceKey:
+    """One step of a source's key; `pin` says what was resolved, for provenance."""
+
+    key: str
+    pin: str = ""
+    is_last: bool = True
+
+
+class SourceInstance(Protocol):
+    """One source being used; both calls may be made more than once."""
+
+    async def cache_key(self, index: int) -> SourceKey:
+        """Give key number `index`, counted from 0; a key `session:...` never matches another."""
+        ...
+
+    async def snapshot(self) -> Tree | None:
+        """Fetch it. The handle is the caller's; None is an empty tree."""
+        ...
+
+
+class Source(Protocol):
+    """What a plugin offers for one or more schemes."""
+
+    @property
+    def schemes(self) -> Sequence[str]: ...
+
+    def open(self, request: SourceRequest) -> SourceInstance:
+        """Check a request without any I/O.
+
+        Raises:
+            UserError: the identifier or an attribute is malformed.
+        """
+        ...
+
+
+FindSource = Callable[[str], Source | None]
+
+
+def open_source(op: SourceOp, platform: Platform | None, find: FindSource) -> SourceInstance:
+    """Find the source for an op.
+
+    Raises:
+        InvalidSourceError: the identifier has no scheme.
+        UnknownSchemeError: nothing serves it.
+    """
+    scheme, separator, rest = op.identifier.partition("://")
+    if not separator or not scheme:
+        raise InvalidSourceError(f"failed to parse source identifier: `{op.identifier}`")
+    source = find(scheme)
+    if source is None:
+        raise UnknownSchemeError(f"unknown scheme {scheme}: not found")
+    return source.open(SourceRequest(scheme=scheme, rest=rest, attrs=op.attrs, platform=platform))
+
+
+def source_digest(key: str) -> Digest:
+    """Turn a source's key into a cache map digest."""
+    encoded = hashlib.sha256(f"buildkit.source.v0:{key}".encode()).hexdigest()
+    algorithm = "random" if key.startswith("session:") else "sha256"
+    return Digest(f"{algorithm}:{encoded}")
+
+
+class SourceVertexOp:
+    """Runs a source. `pin` is known after the last cache map."""
+
+    def __init__(self, instance: SourceInstance) -> None:
+        self._instance = instance
+        self.pin = ""
+
+    async def cache_map(self, index: int) -> tuple[CacheMap, bool]:
+        step = await self._instance.cache_key(index)
+        self.pin = step.pin or self.pin
+        return CacheMap(digest=source_digest(step.key)), step.is_last
+
+    async def exec(self, inputs: Sequence[Result]) -> Sequence[Result]:
+        return [cast("Result", await self._instance.snapshot())]
