@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from torana.core.errors import SourceRange
 from torana.core.llb.ops import CacheSharing, NetMode, SecurityMode
+from torana.frontends.dockerfile.devices import Device
 from torana.frontends.kit.gitref import GitRef
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class SecretMount:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SshMount:
     id: str
-    target: str
+    target: str = ""  # empty: /run/buildkit/ssh_agent.N
     uid: int = 0
     gid: int = 0
     mode: int = 0o600
@@ -163,12 +164,6 @@ class SshMount:
 
 
 Mount = BindMount | InlineMount | CacheMount | TmpfsMount | SecretMount | SshMount
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    name: str
-    is_optional: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

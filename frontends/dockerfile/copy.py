@@ -20,11 +20,12 @@ from torana.frontends.dockerfile.actions import (
 )
 from torana.frontends.dockerfile.checks import parse_mode, parse_owner
 from torana.frontends.dockerfile.evaluation import Evaluation
-from torana.frontends.dockerfile.instructions import Add, Heredoc, Workdir
+from torana.frontends.dockerfile.heredoc import Heredoc
+from torana.frontends.dockerfile.instructions import Add, Workdir
 from torana.frontends.dockerfile.instructions import Copy as CopyInstruction
 from torana.frontends.dockerfile.quoting import go_quote
 from torana.frontends.dockerfile.stage import Stage
-from torana.frontends.kit.gitref import parse_git_ref
+from torana.frontends.kit.gitref import GitRef, parse_git_ref
 
 _WILDCARDS: Final = frozenset("*?[")
 _CHECKSUM: Final = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[A-Za-z0-9=_-]+")
@@ -37,7 +38,7 @@ def copy(ev: Evaluation, instruction: CopyInstruction) -> None:
     origin = ev.step.sources[0] if ev.step.sources else None
     if origin is not None and not origin.is_evaluated:
         raise BuildFileError(
-            f'cannot copy from stage "{instruction.from_}", it needs to be defined before '
+            f'cannot copy from stage "{instruction.origin}", it needs to be defined before '
             f'current stage "{ev.stage.label}"'
         )
     _transfer(ev, instruction, origin, checksum="")
@@ -111,11 +112,9 @@ def _transfer(
 
 
 def _document(ev: Evaluation, heredoc: Heredoc) -> InlineSource:
-    text = heredoc.content
+    text = heredoc.chomped
     if heredoc.expand:
         text = ev.expand_body(text)
-    if heredoc.chomp:
-        text = "".join(line.lstrip("\t") for line in text.splitlines(keepends=True))
     return InlineSource(heredoc.name, text.encode("utf-8", "surrogateescape"))
 
 
@@ -144,7 +143,7 @@ def _source(
     return LocalSource(stage=origin, path=paths.source(text, system), unpacks=unpacks)
 
 
-def _git(instruction: Add, ref: object, text: str, checksum: str) -> GitSource:
+def _git(instruction: Add, ref: GitRef, text: str, checksum: str) -> GitSource:
     keeps = instruction.keep_git_dir
     if keeps is not None and ref.keep_git_dir is not None and ref.keep_git_dir != keeps:
         raise BuildFileError("inconsistent keep-git-dir configuration")
@@ -227,7 +226,7 @@ def _report_ignored(
         if _is_url(text) or parse_git_ref(text) is not None:
             continue
         path = paths.rooted(text).lstrip("/")
-        excluded = ignored.matches(path) if path else bool(_EVERYTHING & set(ignored.patterns))
+        excluded = ignored.matches(path) if path else bool(_EVERYTHING & set(ev.settings.ignore_patterns))
         if excluded:
             word = "Add" if isinstance(instruction, Add) else "Copy"
             ev.report(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from torana.core.errors import BuildFileError, SourceRange
+from torana.core.patterns import PatternMatcher
 from torana.frontends.dockerfile import lint
 from torana.frontends.dockerfile.actions import Action, Step, UsedPaths
 from torana.frontends.dockerfile.arguments import SBOM_ARGS
@@ -18,10 +19,9 @@ from torana.frontends.dockerfile.expansion import Expander
 from torana.frontends.dockerfile.image import ImageConfig
 from torana.frontends.dockerfile.instructions import KeyValue
 from torana.frontends.dockerfile.lint import Linter, Rule
-from torana.frontends.dockerfile.outline import Outline
+from torana.frontends.dockerfile.outline import Outline, OutlineArg, description
 from torana.frontends.dockerfile.stage import PlannedStep, Stage, Stages, prefix
 from torana.frontends.kit.diagnostics import SourceFile
-from torana.frontends.kit.ignorefile import IgnoreMatcher
 from torana.frontends.kit.options import BuildOptions
 from torana.frontends.kit.suggest import suggest
 from torana.frontends.kit.values import parse_bool
@@ -46,7 +46,8 @@ class Settings:
     created: str = ""  # the same as RFC 3339 text
     shows_platform: bool = False
     used: UsedPaths = field(default_factory=UsedPaths)  # of the main context
-    ignored: IgnoreMatcher | None = None  # None without a local context or with `!` patterns
+    ignore_patterns: tuple[str, ...] = ()  # of a local main context
+    ignored: PatternMatcher | None = None  # None where nothing can be said: `!` patterns
     outline: Outline = field(default_factory=Outline)
 
 
@@ -113,9 +114,13 @@ class Evaluation:
             value = self.expand(default)
         else:
             value = settings.global_args.get(name)
-        settings.outline.note_arg(
-            name, value, self.step.instruction, self.step.ranges, is_inherited=is_inherited
-        )
+        if is_inherited:
+            settings.outline.use_globals((name,))
+        else:
+            about = description(name, self.step.instruction.comments)
+            settings.outline.stage_args.append(
+                OutlineArg(name=name, ranges=self.step.ranges, description=about, value=value)
+            )
         return value
 
     def note_scan(self, name: str, value: str | None) -> None:

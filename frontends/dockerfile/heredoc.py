@@ -30,7 +30,7 @@ class Heredoc:
         """The content as it is used."""
         if not self.chomp:
             return self.content
-        return "".join(line.lstrip("\t") for line in self.content.splitlines(keepends=True))
+        return "".join(f"{line.lstrip(chr(9))}\n" for line in self.content.split("\n")[:-1])
 
 
 def parse_heredoc(word: str) -> Heredoc | None:

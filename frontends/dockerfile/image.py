@@ -112,6 +112,11 @@ class ImageConfig:
                 return
         entries.append(f"{name}={value}")
 
+    def ensure_path(self) -> None:
+        """Add the default PATH where there is none."""
+        if self.platform.os != "windows" and not any(name == "PATH" for name, _ in self.env):
+            self.set_env("PATH", DEFAULT_PATH)
+
     def add_history(self, text: str, *, layer: bool, created: str = "") -> None:
         entry: dict[str, Any] = {"created": created} if created else {}
         entry |= {"created_by": text, "comment": COMMENT}

@@ -188,7 +188,7 @@ class StageText:
     """A FROM with the instructions behind it."""
 
     head: From
-    instructions: list[Instruction] = field(default_factory=list)
+    body: list[Instruction] = field(default_factory=list)
 
 
 def read_instruction(node: Node, filename: str) -> Instruction:

@@ -50,6 +50,7 @@ class Stage:
     has_platform_flag: bool = False
     steps: list[PlannedStep] = field(default_factory=list)
     is_image: bool = False  # has no FROM line
+    from_reads: tuple[str, ...] = ()  # arguments that the FROM line uses
 
     # From the graph and the images.
     reads: dict[Stage, PlannedStep] = field(default_factory=dict)
@@ -57,7 +58,7 @@ class Stage:
     base_config: bytes | None = None
     reference: str = ""  # of the image, with its digest; empty: none (scratch, stage, context)
     from_name: str = ""  # progress name of the FROM step
-    replacement: NamedContext | None = None
+    named: NamedContext | None = None  # what stands for the image or the stage
     is_replaced: bool = False  # a named context stands for the whole stage
     is_resolved: bool = False
     has_triggers: bool = False  # ONBUILD instructions of the base stage were taken over
@@ -74,6 +75,7 @@ class Stage:
     is_work_dir_set: bool = False
     used: UsedPaths = field(default_factory=UsedPaths)
     scans: bool = False  # part of the SBOM
+    scans_context: bool = False
 
     @property
     def label(self) -> str:
@@ -103,10 +105,15 @@ class Stages:
 
     all: list[Stage] = field(default_factory=list)
     _by_name: dict[str, Stage] = field(default_factory=dict)
+    _known: set[Stage] = field(default_factory=set)
+
+    def __contains__(self, stage: object) -> bool:
+        return stage in self._known
 
     def add(self, stage: Stage) -> None:
         stage.index = len(self.all)
         self.all.append(stage)
+        self._known.add(stage)
         if stage.name:
             self._by_name[stage.name] = stage
 

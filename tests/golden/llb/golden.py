@@ -159,7 +159,8 @@ class Observed:
         out: dict[str, Any] = {"index": index, "digest": str(digest), "op": decode_op(raw)}
         if (metadata := definition.metadata.get(digest)) is not None:
             out["metadata"] = self._metadata(metadata)
-        locations = definition.source.locations.get(digest) if definition.source else None
+        found = definition.source.locations.get(digest) if definition.source else None
+        locations = found.locations if found else ()
         if locations:
             out["locations"] = [
                 {"source": location.source_index, "lines": _lines(location.ranges) or None}

@@ -1,0 +1,136 @@
+"""`DockerfileFrontend`: builds Dockerfiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torana.core.errors import ToranaError
+from torana.core.oci.digest import Digest
+from torana.core.oci.platform import Platform, host_platform
+from torana.frontends.dockerfile.convert import Conversion
+from torana.frontends.dockerfile.forward import forward, required_caps
+from torana.frontends.dockerfile.lint import (
+    InvalidCheckError,
+    LintConfig,
+    Linter,
+    parse_check,
+)
+from torana.frontends.dockerfile.requests import answer_request
+from torana.frontends.dockerfile.scan import Scan, Scanner
+from torana.frontends.dockerfile.syntax import find_check
+from torana.frontends.kit.context import BuildContext
+from torana.frontends.kit.results import PlatformResult, assemble
+from torana.gateway.client.client import Attestation, Client, Result, Warning
+
+
+@dataclass(frozen=True, slots=True)
+class DockerfileFrontend:
+    """The Dockerfile language, as BuildKit's own frontend reads it.
+
+    Spec: Dockerfile reference; equal LLB bytes are promised.
+    """
+
+    name: str = "dockerfile"
+
+    async def build(self, client: Client) -> Result:
+        """Build the file that the options name, or answer a subrequest about it."""
+        late_caps = required_caps(client.options)
+        context = await BuildContext.open(
+            client, filename="Dockerfile", language="Dockerfile", kind="dockerfile"
+        )
+        if (forwarded := await forward(context)) is not None:
+            return forwarded
+        late_caps.check()
+        if request := client.options.get("requestid"):
+            return await answer_request(request, context, lint_config(context))
+        scanner = None
+        if context.options.sbom is not None:
+            scanner = await Scanner.find(context, context.options.sbom)
+        return await _build(context, scanner)
+
+
+async def _build(context: BuildContext, scanner: Scanner | None) -> Result:
+    config = lint_config(context)
+    asked: Sequence[Platform | None] = context.options.platforms or (None,)
+    built = []
+    for number, platform in enumerate(asked):
+        linter = Linter(config, is_active=number == 0)
+        conversion = Conversion(context=context, platform=platform, linter=linter)
+        try:
+            target = await conversion.evaluate()
+        finally:
+            await send_findings(context, linter)
+        built.append((conversion, target))
+    order = sorted(range(len(built)), key=lambda index: _id(built[index][0]))
+    refs = {}
+    emitters = {}
+    for index in order:
+        conversion, target = built[index]
+        emitters[index] = conversion.emitter()
+        definition = conversion.marshal(emitters[index].stage(target))
+        refs[index] = await context.solve_result(definition)
+    attestations: dict[int, Sequence[Attestation]] = {}
+    for index in order if scanner is not None else ():
+        assert scanner is not None
+        conversion, target = built[index]
+        scan = Scan.of(conversion, emitters[index], target)
+        definition = conversion.marshal(scanner.state(scan, _id(conversion)))
+        attestations[index] = (scanner.attestation(await context.solve_result(definition)),)
+    results = [
+        PlatformResult(
+            platform=_result_platform(conversion, target.current_image.platform),
+            ref=refs[index],
+            config=target.current_image.to_json(),
+            base_config=target.base_config,
+            epoch=conversion.epoch,
+            attestations=attestations.get(index, ()),
+        )
+        for index, (conversion, target) in enumerate(built)
+    ]
+    return assemble(results, multi_platform=context.options.multi_platform)
+
+
+def _id(conversion: Conversion) -> str:
+    return (conversion.platform or host_platform()).format()
+
+
+def _result_platform(conversion: Conversion, image: Platform) -> Platform:
+    platform = conversion.platform or host_platform()
+    if platform.os == "windows" and image.os_version and not platform.os_version:
+        from dataclasses import replace
+
+        platform = replace(platform, os_version=image.os_version)
+    return platform
+
+
+def lint_config(context: BuildContext) -> LintConfig:
+    """Read which rules are on, from the build argument or else from the file."""
+    given = context.options.build_args.get("BUILDKIT_DOCKERFILE_CHECK")
+    where = "check options" if given is None else "build-arg:BUILDKIT_DOCKERFILE_CHECK"
+    try:
+        return parse_check(find_check(context.file.data) if given is None else given)
+    except InvalidCheckError as err:
+        raise InvalidCheckError(f"failed to parse {where}: {err.message}") from err
+
+
+async def send_findings(context: BuildContext, linter: Linter) -> None:
+    """Send what was found as warnings on the step that loads the file."""
+    definition = context.file.definition
+    if not linter.findings or definition is None or len(definition.ops) < 2:
+        return
+    vertex = Digest.of(definition.ops[-2])
+    for finding in linter.findings:
+        try:
+            await context.client.warn(
+                Warning(
+                    vertex=vertex,
+                    short=finding.short,
+                    detail=(finding.rule.description,),
+                    url=finding.rule.url,
+                    ranges=finding.ranges,
+                    data=context.file.data,
+                )
+            )
+        except ToranaError:
+            return  # an engine without warnings builds all the same

@@ -1,0 +1,245 @@
+"""Answers to subrequests: outline, targets, lint, describe, convertllb.
+
+Spec: lint reference, section 4.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from torana.core.errors import SourceRange, ToranaError
+from torana.frontends.dockerfile.convert import Conversion
+from torana.frontends.dockerfile.lint import Finding, LintConfig, Linter
+from torana.frontends.dockerfile.outline import Outline, OutlineArg, OutlineMount, description
+from torana.frontends.dockerfile.planning import read_file
+from torana.frontends.kit.context import BuildContext
+from torana.frontends.kit.diagnostics import render_excerpt
+from torana.frontends.kit.subrequests import (
+    DESCRIBE,
+    UnsupportedRequestError,
+    answer,
+    describe,
+    table,
+)
+from torana.gateway.client.client import Result
+
+_VERSION: Final = "1.0.0"
+
+
+def _entry(name: str, about: str, opts: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "version": _VERSION,
+        "type": "rpc",
+        "description": about,
+        "opts": opts,
+        "inputs": None,
+        "metadata": [
+            {"name": "result.json", "description": ""},
+            {"name": "result.txt", "description": ""},
+        ],
+        "refs": None,
+    }
+
+
+_PUBLIC: Final = (
+    _entry(
+        "frontend.outline",
+        "List all parameters current build target supports",
+        [{"name": "target", "description": "Target build stage"}],
+    ),
+    _entry("frontend.targets", "List all targets current build supports", []),
+    _entry(DESCRIBE, "List available subrequest types", None),
+)
+
+
+async def answer_request(name: str, context: BuildContext, config: LintConfig) -> Result:
+    """Answer the subrequest `name`.
+
+    Raises:
+        UnsupportedRequestError: there is none of that name.
+    """
+    match name:
+        case "frontend.subrequests.describe":
+            return describe(_PUBLIC)
+        case "frontend.targets":
+            return _targets(context)
+        case "frontend.outline":
+            return await _outline(context)
+        case "frontend.lint":
+            return await _lint(context, config)
+    raise UnsupportedRequestError(name)
+
+
+def _location(ranges: Iterable[SourceRange]) -> dict[str, Any]:
+    return {
+        "ranges": [
+            {"start": {"line": span.start.line}, "end": {"line": span.end.line}} for span in ranges
+        ]
+    }
+
+
+def _source(context: BuildContext) -> str:
+    return base64.b64encode(context.file.data).decode()
+
+
+def _present(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what is empty."""
+    return {name: value for name, value in entry.items() if value}
+
+
+def _targets(context: BuildContext) -> Result:
+    plan = read_file(context.file, Linter(is_active=False))
+    entries = []
+    rows = [("TARGET", "DESCRIPTION")]
+    for stage in plan.stages:
+        head = stage.head
+        about = description(head.name, head.comments)
+        is_default = stage is plan.stages[-1]
+        entry = {
+            "name": head.name,
+            "default": is_default,
+            "description": about,
+            "base": head.base,
+            "platform": head.platform,
+            "location": _location(head.ranges),
+        }
+        entries.append(_present(entry))
+        shown = " ".join(part for part in (head.name, "(default)" if is_default else "") if part)
+        rows.append((shown, about))
+    document = {"targets": entries, "sources": [_source(context)]}
+    return answer(document, table(rows), _VERSION)
+
+
+async def _outline(context: BuildContext) -> Result:
+    outline = Outline()
+    platforms = context.options.platforms
+    conversion = Conversion(
+        context=context,
+        platform=platforms[0] if platforms else None,
+        linter=Linter(is_active=False),
+        outline=outline,
+    )
+    target = await conversion.evaluate()
+    about = description(target.name, target.comments)
+    args = outline.args
+    document = _present(
+        {
+            "name": target.name,
+            "description": about,
+            "args": [_arg(arg) for arg in args],
+            "secrets": [_mount(mount) for mount in _by_line(outline.secrets)],
+            "ssh": [_mount(mount) for mount in _by_line(outline.ssh)],
+            "sources": [_source(context)],
+        }
+    )
+    return answer(document, _outline_text(target.name, about, outline), _VERSION)
+
+
+def _by_line(mounts: Mapping[str, OutlineMount]) -> list[OutlineMount]:
+    return sorted(mounts.values(), key=lambda mount: mount.ranges[0].start)
+
+
+def _arg(arg: OutlineArg) -> dict[str, Any]:
+    return {
+        "name": arg.name,
+        **_present({"description": arg.description, "value": arg.value}),
+        "location": _location(arg.ranges),
+    }
+
+
+def _mount(mount: OutlineMount) -> dict[str, Any]:
+    required = {"required": True} if mount.is_required else {}
+    return {"name": mount.name, **required, "location": _location(mount.ranges)}
+
+
+def _outline_text(name: str, about: str, outline: Outline) -> str:
+    head = [("TARGET:", name)] if name else []
+    head += [("DESCRIPTION:", about)] if about else []
+    parts = [table(head)] if head else []
+    if args := outline.args:
+        rows = [("BUILD ARG", "VALUE", "DESCRIPTION")]
+        rows += [(arg.name, arg.value or "", arg.description) for arg in args]
+        parts.append(table(rows, gap=3))
+    for title, mounts in (("SECRET", outline.secrets), ("SSH", outline.ssh)):
+        if mounts:
+            uses = [(m.name, "true" if m.is_required else "") for m in _by_line(mounts)]
+            parts.append(table([(title, "REQUIRED"), *uses], gap=3))
+    return "".join(f"{part}\n" for part in parts)
+
+
+async def _lint(context: BuildContext, config: LintConfig) -> Result:
+    linter = Linter(config)
+    platforms = context.options.platforms
+    conversion = Conversion(
+        context=context,
+        platform=platforms[0] if platforms else None,
+        linter=linter,
+        all_stages=not context.options.target,
+    )
+    failure: ToranaError | None = None
+    try:
+        await conversion.evaluate()
+    except ToranaError as err:
+        failure = err
+    document: dict[str, Any] = {
+        "warnings": [_finding(finding) for finding in linter.findings] or None,
+        "sources": [_lint_source(context)],
+    }
+    if failure is not None:
+        ranges = [span for excerpt in failure.sources for span in excerpt.ranges]
+        document["buildError"] = {
+            "message": failure.message,
+            "location": _location(_joined(ranges)),
+        }
+    code = b"1" if linter.findings or failure is not None else b"0"
+    text = "".join(_finding_text(finding, context) for finding in _by_first(linter.findings))
+    return answer(document, text, _VERSION, {"result.statuscode": code})
+
+
+def _lint_source(context: BuildContext) -> dict[str, Any]:
+    from torana.core.llb.jsonform import definition_json
+
+    definition = context.file.definition
+    assert definition is not None
+    return {
+        "filename": context.file.filename,
+        "data": _source(context),
+        "definition": definition_json(definition),
+        "language": context.file.language,
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    entry = {
+        "ruleName": finding.rule.name,
+        "description": finding.rule.description,
+        "url": finding.rule.url,
+        "detail": finding.message,
+        "location": _location(finding.ranges),
+    }
+    return _present(entry)
+
+
+def _by_first(findings: Iterable[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda found: found.ranges[0].start.line if found.ranges else 0)
+
+
+def _finding_text(finding: Finding, context: BuildContext) -> str:
+    url = f" - {finding.rule.url}" if finding.rule.url else ""
+    excerpt = render_excerpt(context.file.excerpt(finding.ranges))
+    return f"\nWARNING: {finding.rule.name}{url}\n{finding.message}\n{excerpt}"
+
+
+def _joined(ranges: Sequence[SourceRange]) -> list[SourceRange]:
+    """Sort ranges and join those that overlap."""
+    out: list[SourceRange] = []
+    for span in sorted(ranges, key=lambda item: (item.start, item.end)):
+        if out and span.start <= out[-1].end:
+            end = max(out[-1].end, span.end)
+            out[-1] = SourceRange(span.filename, out[-1].start, end)
+        else:
+            out.append(span)
+    return out

@@ -1,0 +1,215 @@
+"""Base images of stages: looked up, with their triggers run into the stages.
+
+Triggers may name further stages and images, so this goes round until nothing new comes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from torana.core.errors import BuildFileError, ToranaError
+from torana.core.oci.platform import Platform
+from torana.core.oci.reference import InvalidReferenceError, parse_reference
+from torana.frontends.dockerfile import lint
+from torana.frontends.dockerfile.evaluation import Settings
+from torana.frontends.dockerfile.graph import link, reachable
+from torana.frontends.dockerfile.image import ImageConfig
+from torana.frontends.dockerfile.instructions import Onbuild, read_instruction
+from torana.frontends.dockerfile.parser import Node, parse
+from torana.frontends.dockerfile.stage import SCRATCH, Stage, prefix
+from torana.frontends.kit.context import BuildContext
+from torana.frontends.kit.diagnostics import located
+from torana.frontends.kit.suggest import did_you_mean
+
+_COMMON_IMAGES: Final = ("alpine", "busybox", "centos", "debian", "golang", "ubuntu", "fedora")
+_TRIGGERS: Final = "OnBuild"
+
+
+@dataclass(slots=True)
+class Resolver:
+    """Resolves the stages of one conversion."""
+
+    context: BuildContext
+    settings: Settings
+    target_platform: Platform
+    is_implicit: bool  # no platform was asked for
+    all_stages: bool = False
+
+    async def run(self, target: Stage) -> set[Stage]:
+        """Resolve all that `target` needs; gives those stages."""
+        while True:
+            needed = set(self.settings.stages.all) if self.all_stages else reachable(target)
+            await self._resolve(needed)
+            if not self._take_triggers(needed):
+                return needed
+
+    async def _resolve(self, needed: set[Stage]) -> None:
+        import asyncio
+
+        pending = [
+            stage
+            for stage in self.settings.stages.all
+            if stage.base is None and not stage.is_replaced and not stage.is_resolved
+        ]
+        outcomes = await asyncio.gather(
+            *(self._resolve_one(stage, stage in needed) for stage in pending),
+            return_exceptions=True,
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        for stage in pending:
+            self._name(stage)
+            stage.is_resolved = stage in needed
+
+    def _name(self, stage: Stage) -> None:
+        """Name the FROM step; also of what is not needed yet, which uses up a number."""
+        if stage.named is not None or stage.base_name == SCRATCH:
+            return
+        settings = self.settings
+        start = prefix(stage, len(settings.stages.all), shows_platform=settings.shows_platform)
+        stage.from_name = f"{start}FROM {stage.reference}"
+
+    async def _resolve_one(self, stage: Stage, is_needed: bool) -> None:
+        if stage.base_name == SCRATCH:
+            stage.platform = self.target_platform
+            stage.image = ImageConfig.empty(self.target_platform)
+            stage.is_evaluated = stage.is_image
+            return
+        written = stage.base_name
+        with located(self.settings.file, stage.ranges):
+            try:
+                reference = parse_reference(written).with_default_tag()
+            except InvalidReferenceError as err:
+                raise BuildFileError(
+                    f'failed to parse stage name "{written}": {err.message}'
+                ) from err
+            if not is_needed:
+                return
+            platform = stage.platform or self.target_platform
+            named = await self.context.named(str(reference), platform)
+            if named is not None:
+                stage.named = named
+                stage.image = (
+                    ImageConfig.empty(platform)
+                    if named.config is None
+                    else ImageConfig.parse(named.config)
+                )
+                stage.image.created = ""
+                stage.base_config = stage.image.to_json()
+                stage.platform = platform
+                stage.image.ensure_path()
+                stage.is_evaluated = stage.is_image
+                return
+            await self._pull(stage, str(reference), written, platform)
+
+    async def _pull(
+        self, stage: Stage, reference: str, written: str, platform: Platform
+    ) -> None:
+        shown = f"{platform.format()} internal" if self.settings.shows_platform else "internal"
+        try:
+            found = await self.context.resolve_image(
+                reference, platform, log_name=f"[{shown}] load metadata for {reference}"
+            )
+        except ToranaError as err:
+            names = [other.name for other in self.settings.stages.all if other.name]
+            common = (*_COMMON_IMAGES, *(f"{name}:latest" for name in _COMMON_IMAGES))
+            hint = did_you_mean(written, (*names, *common))
+            err.message = f"{written}: {err.message}{hint}"
+            err.args = (err.message,)
+            raise
+        image = ImageConfig.parse(found.config)
+        stage.base_config = image.to_json()
+        image.created = ""
+        if not image.is_hollow:
+            pinned = parse_reference(reference)
+            digest = pinned.digest or found.digest
+            stage.reference = str(pinned.with_digest(digest))
+        stage.image = image
+        stage.platform = self._actual_platform(stage, image.platform, platform)
+        self._lint_platform(stage, image.platform, stage.platform, written)
+        image.ensure_path()
+        stage.is_evaluated = stage.is_image
+
+    def _actual_platform(self, stage: Stage, found: Platform, asked: Platform) -> Platform:
+        """Take the platform of the image where it was left open and the engine can run it."""
+        if not self.is_implicit or stage.has_platform_flag:
+            return asked
+        if not (found.os and found.architecture) or _same(found, asked):
+            return asked
+        return next((p for p in self.context.build_platforms if _same(p, found)), asked)
+
+    def _lint_platform(
+        self, stage: Stage, found: Platform, expected: Platform, written: str
+    ) -> None:
+        if found.os and found.architecture and not _same(found, expected):
+            self.settings.linter.report(
+                lint.INVALID_BASE_IMAGE_PLATFORM,
+                f'Base image {written} was pulled with platform "{found.normalized().format()}", '
+                f'expected "{expected.format()}" for current build',
+                stage.ranges,
+            )
+
+    def _take_triggers(self, needed: Iterable[Stage]) -> bool:
+        """Put the triggers of bases in front of stages; says whether stages came in."""
+        has_new = False
+        wanted = set(needed)
+        for stage in list(self.settings.stages.all):
+            if stage not in wanted or stage.is_replaced or stage.has_triggers:
+                continue
+            stage.has_triggers = True
+            triggers = _triggers(stage)
+            if triggers:
+                with located(self.settings.file, stage.ranges):
+                    has_new |= self._add_triggers(stage, triggers)
+        return has_new
+
+    def _add_triggers(self, stage: Stage, triggers: list[str]) -> bool:
+        steps = []
+        for text in triggers:
+            try:
+                tree = parse(text.encode("utf-8", "surrogateescape"))
+            except BuildFileError as err:
+                raise BuildFileError(err.message) from err  # its place is in the trigger's own text
+            if len(tree.nodes) != 1:
+                raise BuildFileError("onbuild trigger should be a single expression")
+            node = tree.nodes[0]
+            instruction = read_instruction(_moved(node, stage), self.settings.file.filename)
+            steps.append(
+                link(
+                    stage,
+                    instruction,
+                    self.settings.stages,
+                    self.settings.expander,
+                    ranges=stage.ranges,
+                    is_trigger=True,
+                )
+            )
+        stage.steps[:0] = steps
+        stage.step_total += len(steps)
+        return any(step.sources for step in steps)
+
+
+def _triggers(stage: Stage) -> list[str]:
+    if stage.base is not None:
+        return [
+            step.instruction.expression
+            for step in stage.base.steps
+            if isinstance(step.instruction, Onbuild)
+        ]
+    if stage.image is None:
+        return []
+    return list(stage.image.config.pop(_TRIGGERS, None) or ())
+
+
+def _moved(node: Node, stage: Stage) -> Node:
+    """Put a trigger where the FROM is."""
+    from dataclasses import replace
+
+    return replace(node, source_ranges=stage.ranges, comments=())
+
+
+def _same(one: Platform, other: Platform) -> bool:
+    return (one.os, one.architecture) == (other.os, other.architecture)

@@ -1,0 +1,135 @@
+"""SBOM: one scanner step per platform over what was built.
+
+Spec: conversion reference, section 11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from torana.core.errors import UserError
+from torana.core.llb import ops as o
+from torana.core.llb.state import State, image
+from torana.core.llb.vertices import MountSpec
+from torana.core.oci.image import parse_config
+from torana.core.oci.platform import Platform
+from torana.core.oci.reference import InvalidReferenceError, parse_reference
+from torana.frontends.dockerfile.convert import Conversion
+from torana.frontends.dockerfile.emit import Emitter
+from torana.frontends.dockerfile.stage import Stage
+from torana.frontends.kit.context import BuildContext
+from torana.gateway.client.client import Attestation, Reference
+
+_OUT: Final = "/run/out/"
+_CORE: Final = "/run/src/core/sbom"
+_EXTRAS: Final = "/run/src/extras"
+_PREDICATE: Final = "https://spdx.dev/Document"
+
+
+class ScannerError(UserError):
+    """The SBOM scanner cannot be used."""
+
+    code = "SCANNER"
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What is scanned: the target, and further trees by name."""
+
+    target: State
+    extras: Mapping[str, State] = field(default_factory=dict)
+    ignore_cache: bool = False
+
+    @classmethod
+    def of(cls, conversion: Conversion, emitter: Emitter, target: Stage) -> Scan:
+        """Collect the trees of an emitted conversion."""
+        extras = {
+            stage.label: emitter.states[stage]
+            for stage in emitter.states
+            if stage.scans and stage is not target
+        }
+        if target.scans_context:
+            extras["context"] = emitter.context()
+        no_cache = conversion.context.options.no_cache is not None
+        return cls(emitter.stage(target), dict(sorted(extras.items())), no_cache)
+
+
+@dataclass(frozen=True, slots=True)
+class Scanner:
+    """A scanner image with the process that it runs."""
+
+    reference: str
+    args: Sequence[str]
+    env: Sequence[str]
+    cwd: str
+    platform: Platform
+
+    @classmethod
+    async def find(cls, context: BuildContext, attributes: Mapping[str, str]) -> Scanner:
+        """Look the scanner's image up.
+
+        Raises:
+            ScannerError: its name is wrong, or it says no command.
+        """
+        name = attributes.get("generator", "")
+        if not name:
+            raise ScannerError("sbom scanner cannot be empty")
+        try:
+            reference = str(parse_reference(name).with_default_tag())
+        except InvalidReferenceError as err:
+            raise ScannerError(f"failed to parse sbom scanner {name}: {err.message}") from err
+        found = await context.client.resolve_source(
+            f"docker-image://{reference}", {}, platform=context.build_platform
+        )
+        config = {} if found.image is None else parse_config(found.image.config).get("config", {})
+        args = [*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())]
+        if not args:
+            raise ScannerError(f"scanner {reference} does not have cmd")
+        extra = [
+            f"BUILDKIT_SCAN_{key.upper()}={value}"
+            for key, value in sorted(attributes.items())
+            if key != "generator"
+        ]
+        env = [*(config.get("Env") or ()), *extra]
+        return cls(reference, args, env, config.get("WorkingDir") or "/", context.build_platform)
+
+    def state(self, scan: Scan, platform_id: str) -> State:
+        """Give the tree that the scanner writes."""
+        env = [
+            *self.env,
+            f"BUILDKIT_SCAN_DESTINATION={_OUT}",
+            f"BUILDKIT_SCAN_SOURCE={_CORE}",
+        ]
+        if scan.extras:
+            env.append(f"BUILDKIT_SCAN_SOURCE_EXTRAS={_EXTRAS}")
+        out = MountSpec(target=_OUT)
+        core = MountSpec(target=_CORE, source=scan.target.output, readonly=True)
+        extras = [
+            MountSpec(
+                target=f"{_EXTRAS}/sbom-{name}", source=state.output, readonly=True
+            )
+            for name, state in scan.extras.items()
+        ]
+        temporary = MountSpec(target="/tmp", type=o.MountType.TMPFS)
+        executed = image(self.reference, platform=self.platform).run(
+            self.args,
+            env=env,
+            cwd=self.cwd,
+            mounts=(out, core, *extras, temporary),
+            sets_path=False,
+            platform=self.platform,
+            ignore_cache=scan.ignore_cache,
+            custom_name=f"[{platform_id}] generating sbom using {self.reference}",
+        )
+        return executed.mount_state(out)
+
+    def attestation(self, reference: Reference | None) -> Attestation:
+        """Say what the tree is."""
+        return Attestation(
+            kind="bundle",
+            ref=reference,
+            predicate_type=_PREDICATE,
+            metadata={"reason": b"sbom", "sbom-core": b"sbom"},
+        )
