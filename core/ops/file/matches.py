@@ -45,20 +45,20 @@ def resolve_wildcard(root: Root, path: str, *, follow_links: bool) -> list[bytes
                 os.close(folder)
 
 
-def _below(folder: int, patterns: Sequence[re.Pattern[bytes]]) -> Iterator[bytes]:
+def _below(folder: int, patterns: Sequence[re.Pattern[str]]) -> Iterator[bytes]:
     """Match one component per directory level; only real directories are entered."""
     pattern, *deeper = patterns
     with naming("open", b"."):
         listing = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
     try:
-        names = sorted(os.fsencode(name) for name in os.listdir(listing))
+        names = sorted(os.listdir(listing), key=os.fsencode)
     finally:
         os.close(listing)
     for name in names:
         if not pattern.fullmatch(name):
             continue
         if not deeper:
-            yield name
+            yield os.fsencode(name)
             continue
         try:
             child = os.open(name, OPEN_FOLDER, dir_fd=folder)
@@ -66,6 +66,6 @@ def _below(folder: int, patterns: Sequence[re.Pattern[bytes]]) -> Iterator[bytes
             continue
         try:
             for found in _below(child, deeper):
-                yield name + b"/" + found
+                yield os.fsencode(name) + b"/" + found
         finally:
             os.close(child)

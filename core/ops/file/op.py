@@ -96,8 +96,10 @@ class _Run:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for left in (*self._mutable.values(), *self._committed.values()):
-            await left.release()
+        for mutable in self._mutable.values():
+            await mutable.release()
+        for ref in self._committed.values():
+            await ref.release()
 
     def take_output(self, slot: int) -> ImmutableRef:
         return self._committed[slot].clone()
@@ -109,7 +111,7 @@ class _Run:
             async with asyncio.TaskGroup() as group:
                 for step in self._plan.steps:
                     group.create_task(self._step_when_ready(step, done))
-        except* UserError as failed:
+        except BaseExceptionGroup as failed:
             raise _first(failed) from None
 
     async def _step_when_ready(self, step: Step, done: dict[int, asyncio.Event]) -> None:
@@ -202,9 +204,8 @@ def _source_root(tree: Tree | None) -> Iterator[Root]:
         yield stack.enter_context(Root(folder))
 
 
-def _first(group: BaseExceptionGroup[UserError]) -> UserError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, UserError)
-    return error
+def _first(group: BaseException) -> BaseException:
+    """Give the failure that came first; a solver has no use for a group."""
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group

@@ -40,8 +40,8 @@ def split_wildcard(path: str) -> tuple[str, str]:
 
 
 @lru_cache(maxsize=256)
-def component_patterns(pattern: str) -> tuple[re.Pattern[bytes], ...]:
-    """Compile `pattern` to one expression per component.
+def component_patterns(pattern: str) -> tuple[re.Pattern[str], ...]:
+    """Compile `pattern` to one expression per component, for names decoded by `os.fsdecode`.
 
     Raises:
         InvalidPatternError: an unclosed class or a lone escape.
@@ -49,7 +49,7 @@ def component_patterns(pattern: str) -> tuple[re.Pattern[bytes], ...]:
     return tuple(re.compile(_translate(part), re.DOTALL) for part in pattern.split("/"))
 
 
-def _translate(part: str) -> bytes:
+def _translate(part: str) -> str:
     out: list[str] = []
     i = 0
     while i < len(part):
@@ -58,58 +58,43 @@ def _translate(part: str) -> bytes:
         if char == "*":
             out.append(".*")
         elif char == "?":
-            # One code point, whatever its length in UTF-8; a lone byte where it is not UTF-8.
-            out.append("(?:[\x00-\x7f]|[\xc2-\xf4][\x80-\xbf]+|[\x80-\xff])")
+            out.append(".")
         elif char == "[":
             text, i = _class(part, i)
             out.append(text)
         elif char == "\\":
             if i == len(part):
                 raise InvalidPatternError(f"syntax error in pattern: `{part}`")
-            out.append(_literal(part[i]))
+            out.append(re.escape(part[i]))
             i += 1
         else:
-            out.append(_literal(char))
-    return "".join(out).encode("latin-1")
+            out.append(re.escape(char))
+    return "".join(out)
 
 
 def _class(part: str, i: int) -> tuple[str, int]:
-    """Read a class after its bracket: alternatives of bytes, so that any code point works."""
+    """Read a class from behind its bracket; gives where it ends, too."""
     negated = part[i : i + 1] == "^"
     i += negated
-    ranges: list[tuple[int, int]] = []
-    while True:
-        if part[i : i + 1] == "]" and ranges:
-            break
+    ranges: list[str] = []
+    while not (ranges and part[i : i + 1] == "]"):
         low, i = _bound(part, i)
         high = low
         if part[i : i + 1] == "-":
             high, i = _bound(part, i + 1)
-        ranges.append((low, high))
-    choices = "|".join(_range(low, high) for low, high in ranges if low <= high) or "(?!)"
-    if negated:
-        return f"(?:(?!{choices})(?:[\x00-\x7f]|[\xc2-\xf4][\x80-\xbf]+|[\x80-\xff]))", i + 1
-    return f"(?:{choices})", i + 1
+        # A range backwards matches nothing.
+        ranges.append(f"{re.escape(low)}-{re.escape(high)}" if low <= high else "")
+    body = "".join(ranges)
+    if not body:
+        return "." if negated else "(?!)", i + 1
+    return f"[{'^' if negated else ''}{body}]", i + 1
 
 
-def _bound(part: str, i: int) -> tuple[int, int]:
+def _bound(part: str, i: int) -> tuple[str, int]:
     if part[i : i + 1] == "\\":
         i += 1
     elif part[i : i + 1] in ("-", "]"):
         raise InvalidPatternError(f"syntax error in pattern: `{part}`")
     if i >= len(part):
         raise InvalidPatternError(f"syntax error in pattern: `{part}`")
-    return ord(part[i]), i + 1
-
-
-def _range(low: int, high: int) -> str:
-    """Match UTF-8 of the code points `low` to `high`; byte-wise order is code point order."""
-    if high < 0x80:
-        return f"[{re.escape(chr(low))}-{re.escape(chr(high))}]"
-    if high - low > 4096:
-        raise InvalidPatternError("syntax error in pattern: class is too large")
-    return "|".join(_literal(chr(code)) for code in range(low, high + 1))
-
-
-def _literal(char: str) -> str:
-    return re.escape(char.encode("utf-8", "surrogateescape").decode("latin-1"))
+    return part[i], i + 1
