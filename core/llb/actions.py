@@ -112,7 +112,7 @@ class FileActions:
             src=src,
             dest=dest,
             owner=owner,
-            mode=mode if isinstance(mode, int) else -1,
+            mode=mode if isinstance(mode, int) else -1 if mode is None else 0,
             mode_str=mode if isinstance(mode, str) else "",
             follow_symlink=follow_symlink,
             dir_copy_contents=dir_copy_contents,

@@ -21,7 +21,7 @@ from torana.frontends.dockerfile import metadata
 from torana.frontends.dockerfile.arguments import predefined, proxy_env
 from torana.frontends.dockerfile.copy import add, copy, workdir
 from torana.frontends.dockerfile.emit import Emitter
-from torana.frontends.dockerfile.evaluation import Evaluation, Settings
+from torana.frontends.dockerfile.evaluation import Evaluation, Settings, note_global_scans
 from torana.frontends.dockerfile.expansion import Expander
 from torana.frontends.dockerfile.globals import (
     EPOCH,
@@ -227,6 +227,7 @@ class Conversion:
             image.config["Labels"] = {**(image.config.get("Labels") or {}), **labels}
         if self.platform is not None:
             image.set_platform(self.platform)
+        image.platform = image.platform.normalized()
         for stage in self._settings.stages.all:
             if stage.is_evaluated:
                 self._settings.outline.use_globals(stage.from_reads)
@@ -291,6 +292,7 @@ def evaluate_stage(settings: Settings, stage: Stage) -> None:
     with located(settings.file, stage.ranges):
         begin(stage)
     evaluation: Evaluation | None = None
+    note_global_scans(settings, stage)
     for step in stage.steps:
         if evaluation is None:
             evaluation = Evaluation(settings, stage, step)

@@ -125,15 +125,7 @@ class Evaluation:
 
     def note_scan(self, name: str, value: str | None) -> None:
         """Remember whether this stage or its context goes into the SBOM."""
-        if value is None:
-            return
-        wanted = parse_bool(value)
-        if wanted is None:
-            wanted = self.stage.name in (part.strip().lower() for part in value.split(","))
-        if name.endswith("_STAGE"):
-            self.stage.scans = wanted
-        else:
-            self.stage.scans_context = wanted
+        note_scan(self.stage, name, value)
 
     def report(self, rule: Rule, message: str, ranges: Sequence[SourceRange] | None = None) -> None:
         """Report a finding at the instruction at hand, or at `ranges`."""
@@ -168,3 +160,22 @@ class Evaluation:
             return self.settings.expander.expand(text, self.stage.environment).text
         except BuildFileError:
             return text
+
+
+def note_scan(stage: Stage, name: str, value: str | None) -> None:
+    """Remember what an SBOM argument says: a boolean, or a list of stage names."""
+    if value is None:
+        return
+    wanted = parse_bool(value)
+    if wanted is None:
+        wanted = stage.name in (part.strip().lower() for part in value.split(","))
+    if name.endswith("_STAGE"):
+        stage.scans = wanted
+    else:
+        stage.scans_context = wanted
+
+
+def note_global_scans(settings: Settings, stage: Stage) -> None:
+    """Start a stage with what the global SBOM arguments say."""
+    for name in SBOM_ARGS:
+        note_scan(stage, name, settings.build_args.get(name, settings.global_args.get(name)))

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from torana.core.errors import SourceRange, ToranaError
+from torana.core.llb.definition import Definition
+from torana.core.llb.jsonform import to_json
 from torana.frontends.dockerfile.convert import Conversion
 from torana.frontends.dockerfile.lint import Finding, LintConfig, Linter
 from torana.frontends.dockerfile.outline import Outline, OutlineArg, OutlineMount, description
@@ -26,6 +28,14 @@ from torana.frontends.kit.subrequests import (
 from torana.gateway.client.client import Result
 
 _VERSION: Final = "1.0.0"
+_METADATA: Final = (
+    "ignore_cache",
+    "description",
+    "export_cache",
+    "caps",
+    "progress_group",
+    "linux_resources",
+)
 
 
 def _entry(name: str, about: str, opts: Any) -> dict[str, Any]:
@@ -200,15 +210,29 @@ async def _lint(context: BuildContext, config: LintConfig) -> Result:
 
 
 def _lint_source(context: BuildContext) -> dict[str, Any]:
-    from torana.core.llb.jsonform import definition_json
-
-    definition = context.file.definition
-    assert definition is not None
     return {
         "filename": context.file.filename,
         "data": _source(context),
-        "definition": definition_json(definition),
+        "definition": _definition(context.file.definition or Definition()),
         "language": context.file.language,
+    }
+
+
+def _definition(definition: Definition) -> dict[str, Any]:
+    """Give a definition in the form of Go's own JSON, members in the order of the schema."""
+    metadata = {}
+    for digest in sorted(definition.metadata):
+        entry = to_json(definition.metadata[digest])
+        metadata[digest] = {name: entry[name] for name in _METADATA if name in entry}
+    found = {} if definition.source is None else definition.source.locations
+    places = {
+        digest: to_json(found[digest]) if digest in found else {}
+        for digest in sorted(definition.digests()[:-1])
+    }
+    return {
+        "def": [base64.b64encode(raw).decode() for raw in definition.ops],
+        "metadata": metadata,
+        "Source": {"locations": places},
     }
 
 

@@ -61,12 +61,13 @@ class Resolver:
             if isinstance(outcome, BaseException):
                 raise outcome
         for stage in pending:
-            self._name(stage)
             stage.is_resolved = stage in needed
+            self._name(stage)
 
     def _name(self, stage: Stage) -> None:
         """Name the FROM step; also of what is not needed yet, which uses up a number."""
-        if stage.named is not None or stage.base_name == SCRATCH:
+        is_hollow = stage.is_resolved and not stage.reference
+        if stage.named is not None or stage.base_name == SCRATCH or is_hollow:
             return
         settings = self.settings
         start = prefix(stage, len(settings.stages.all), shows_platform=settings.shows_platform)

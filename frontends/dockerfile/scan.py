@@ -119,6 +119,7 @@ class Scanner:
             cwd=self.cwd,
             mounts=(out, core, *extras, temporary),
             sets_path=False,
+            remove_mount_stubs_recursive=True,
             platform=self.platform,
             ignore_cache=scan.ignore_cache,
             custom_name=f"[{platform_id}] generating sbom using {self.reference}",

@@ -6,7 +6,9 @@ Spec: README of the `llb-golden` fixtures, "The stub client".
 from __future__ import annotations
 
 import base64
+import io
 import json
+import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,8 +104,20 @@ class StubReference:
         actions = last.get("file", {}).get("actions", ())
         if len(actions) == 1 and "copy" in actions[0]:
             copied = ops[last["inputs"][-1]["digest"]]
+            if actions[0]["copy"].get("attemptUnpackDockerCompatibility"):
+                return self._unpacked(copied, actions[0]["copy"]["src"], path)
             return self.client.read_op(copied, path)
         return self.client.read_op(last, path)
+
+
+    def _unpacked(self, op: Mapping[str, Any], archive: str, path: str) -> bytes | None:
+        data = self.client.read_op(op, archive.lstrip("/"))
+        if data is None:
+            return None
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            member = next((m for m in tar if m.name.removeprefix("./") == path), None)
+            file = None if member is None else tar.extractfile(member)
+            return None if file is None else file.read()
 
 
 @dataclass(slots=True, eq=False)
