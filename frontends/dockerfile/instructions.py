@@ -15,6 +15,7 @@ from typing import Any, Final
 from torana.core.errors import BuildFileError, SourceRange
 from torana.frontends.dockerfile.devices import Device, parse_device
 from torana.frontends.dockerfile.durations import parse_duration
+from torana.frontends.dockerfile.expansion import ExpansionError
 from torana.frontends.dockerfile.flags import FlagKind, Flags, parse_flags
 from torana.frontends.dockerfile.heredoc import Heredoc, parse_heredoc
 from torana.frontends.dockerfile.mounts import check_mount_from
@@ -351,13 +352,13 @@ def _transfer(node: Node, flags: Flags) -> dict[str, Any]:
     by_name = {heredoc.name: heredoc for heredoc in node.heredocs}
     sources, heredocs = [], []
     for text in node.args[:-1]:
-        found = None if node.is_array or "<<" not in text else parse_heredoc(text)
+        found = None if node.is_array else _heredoc_word(text)
         if found is not None and found.name in by_name:
             heredocs.append(by_name[found.name])
         else:
             sources.append(text)
     last = node.args[-1]
-    if not node.is_array and "<<" in last and parse_heredoc(last) is not None:
+    if not node.is_array and _heredoc_word(last) is not None:
         raise BuildFileError(f"{node.word.upper()} cannot accept a heredoc as a destination")
     return {
         "sources": tuple(sources),
@@ -368,6 +369,16 @@ def _transfer(node: Node, flags: Flags) -> dict[str, Any]:
         "link": flags.boolean("link") or False,
         "exclude": flags.list("exclude"),
     }
+
+
+def _heredoc_word(text: str) -> Heredoc | None:
+    """Read a word of COPY or ADD; with broken quotes it is an ordinary source."""
+    if "<<" not in text:
+        return None
+    try:
+        return parse_heredoc(text)
+    except ExpansionError:
+        return None
 
 
 def _pairs(node: Node) -> tuple[KeyValue, ...]:
