@@ -119,13 +119,19 @@ def make_directories(root: Path, path: str, uid: int, gid: int) -> None:
 
 @contextlib.contextmanager
 def mount_points(
-    root: Path, wanted: Iterable[tuple[str, bool]], *, removes_parents: bool
+    root: Path, wanted: Iterable[tuple[str, bool, bool]], *, removes_parents: bool
 ) -> Iterator[None]:
-    """Have the mount points `wanted` (destination, is a directory) while entered."""
+    """Have mount points while entered.
+
+    `wanted` has destination, whether it is a directory, and whether its parents are removed in any
+    case; those of others are with `removes_parents`.
+    """
     stubs = Stubs(os.fsencode(root))
     try:
-        for destination, is_directory in wanted:
-            stubs.add(destination, is_directory=is_directory, removes_parents=removes_parents)
+        for destination, is_directory, always in wanted:
+            stubs.add(
+                destination, is_directory=is_directory, removes_parents=removes_parents or always
+            )
         yield
     finally:
         stubs.remove()

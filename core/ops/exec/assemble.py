@@ -1,0 +1,229 @@
+"""Putting a container together: mounts of the host, files, mount points, and the spec.
+
+Blocking; runs in one thread, and everything that it opens goes on an exit stack.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from torana.core.cache.ref import Tree
+from torana.core.errors import NotFoundError
+from torana.core.llb.ops import (
+    ExecOp,
+    LinuxResources,
+    Meta,
+    NetMode,
+    SecretOpt,
+    SecurityMode,
+    SSHOpt,
+    TmpfsOpt,
+)
+from torana.core.ops.exec.environment import compose_environment
+from torana.core.ops.exec.network_files import host_resolv_conf, hosts_text, resolv_conf_text
+from torana.core.ops.exec.plan import Content, MountPlan, PlannedMount, is_below
+from torana.core.ops.exec.services import StepServices
+from torana.core.ops.exec.sources import Sources
+from torana.core.ops.exec.stubs import make_directories, mount_points
+from torana.core.ops.exec.users import resolve_user
+from torana.core.ops.runtime import ContainerMount, ContainerNetwork, ContainerSpec
+from torana.core.snapshots.rootfs import clean, resolve
+
+HOSTNAME: Final = "buildkitsandbox"
+_SAFE: Final = ("nosuid", "nodev", "noexec")
+_RUNTIME_FOLDERS: Final = ("/dev", "/proc", "/sys")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """What a container is made of; `directory` is its folder, in memory."""
+
+    op: ExecOp
+    plan: MountPlan
+    inputs: Sequence[Tree | None]
+    sources: Sources
+    services: StepServices
+    id: str
+    directory: Path
+    resources: LinuxResources | None = None
+
+
+def assemble(parts: Assembly, stack: ExitStack) -> ContainerSpec:
+    """Mount and write what the container needs, and give its spec.
+
+    Raises:
+        NotFoundError: a selector names nothing in its source.
+        InvalidExecOpError: an unknown user, or an address that is none.
+    """
+    return _Assembler(parts, stack).assemble()
+
+
+class _Assembler:
+    def __init__(self, parts: Assembly, stack: ExitStack) -> None:
+        self._parts = parts
+        self._stack = stack
+        self._meta = parts.op.meta or Meta()
+        self._mounted: dict[int, Path] = {}  # inputs that are shown, once for all their mounts
+        match parts.op.network:
+            case NetMode.HOST:
+                self._network = ContainerNetwork.HOST
+            case NetMode.NONE:
+                self._network = ContainerNetwork.NONE
+            case _:
+                self._network = parts.services.default_network
+
+    def assemble(self) -> ContainerSpec:
+        parts, meta = self._parts, self._meta
+        rootfs = self._tree(parts.plan.root)
+        user = resolve_user(meta.user, rootfs)
+        mounts = self._mounts()
+        self._stack.enter_context(
+            mount_points(
+                rootfs, _missing_points(mounts), removes_parents=meta.remove_mount_stubs_recursive
+            )
+        )
+        cwd = clean(meta.cwd)
+        make_directories(rootfs, cwd, user.uid, user.gid)
+        directory = parts.directory / "bundle"
+        directory.mkdir(0o700)
+        return ContainerSpec(
+            id=parts.id,
+            directory=directory,
+            rootfs=rootfs,
+            args=meta.args,
+            env=compose_environment(meta.env, meta.proxy_env, parts.sources.secret_env),
+            cwd=cwd,
+            user=user,
+            hostname=meta.hostname or HOSTNAME,
+            readonly_rootfs=parts.plan.root.readonly,
+            mounts=tuple(mounts),
+            network=self._network,
+            insecure=parts.op.security is SecurityMode.INSECURE,
+            ulimits=meta.ulimit,
+            cgroup_parent=meta.cgroup_parent,
+            resources=parts.resources,
+        )
+
+    def _mounts(self) -> list[ContainerMount]:
+        """Give the mounts, parents first; those of the op replace the two files of the network."""
+        wanted = [*self._network_files(), *filter(None, map(self._mount, self._parts.plan.others))]
+        latest = {mount.destination: mount for mount in wanted}
+        return sorted(latest.values(), key=lambda mount: mount.destination.count("/"))
+
+    def _mount(self, entry: PlannedMount) -> ContainerMount | None:
+        sources, index = self._parts.sources, entry.index
+        match entry.content:
+            case Content.TMPFS:
+                options = ["nosuid"]
+                if entry.readonly:
+                    options.append("ro")
+                size = (entry.mount.tmpfs_opt or TmpfsOpt()).size
+                if size:
+                    options.append(f"size={size}")
+                return ContainerMount(
+                    destination=entry.destination, kind="tmpfs", options=tuple(options)
+                )
+            case Content.SECRET:
+                value = sources.secrets.get(index)
+                return None if value is None else self._secret(entry, value)
+            case Content.SSH:
+                socket = sources.sockets.get(index)
+                return None if socket is None else self._ssh(entry, socket)
+            case _:
+                return ContainerMount(
+                    destination=entry.destination,
+                    source=str(self._tree(entry)),
+                    options=("ro",) if entry.readonly else (),
+                )
+
+    def _tree(self, entry: PlannedMount) -> Path:
+        """Give the directory or file of a mount that shows a tree, or part of it."""
+        match entry.content:
+            case Content.CACHE:
+                top = self._parts.sources.caches[entry.index]
+            case Content.CHILD:
+                top = self._stack.enter_context(self._parts.sources.children[entry.index].mount())
+            case _:
+                top = self._input(entry.mount.input)
+        selector = clean(entry.mount.selector)
+        if selector == "/":
+            return top
+        path = resolve(os.fsencode(top), os.fsencode(selector))
+        if not os.path.lexists(path):
+            raise NotFoundError(
+                f"mount `{entry.destination}`: no such path in its source: `{entry.mount.selector}`"
+            )
+        return Path(os.fsdecode(path))
+
+    def _input(self, index: int) -> Path:
+        path = self._mounted.get(index)
+        if path is None:
+            tree = self._parts.inputs[index]
+            if tree is None:
+                path = self._parts.directory / f"scratch-{index}"
+                path.mkdir(0o755)
+                path.chmod(0o755)
+            else:
+                path = self._stack.enter_context(tree.mount())
+            self._mounted[index] = path
+        return path
+
+    def _secret(self, entry: PlannedMount, value: bytes) -> ContainerMount:
+        options = entry.mount.secret_opt or SecretOpt()
+        path = self._parts.directory / f"secret-{entry.index}"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(value)
+        os.chown(path, options.uid, options.gid)
+        os.chmod(path, options.mode & 0o777)
+        flags = ["ro", "nosuid", "nodev"]
+        if not options.mode & 0o111:
+            flags.append("noexec")
+        return ContainerMount(destination=entry.destination, source=str(path), options=tuple(flags))
+
+    def _ssh(self, entry: PlannedMount, socket: Path) -> ContainerMount:
+        options = entry.mount.ssh_opt or SSHOpt()
+        os.chown(socket, options.uid, options.gid)
+        os.chmod(socket, options.mode & 0o777)
+        return ContainerMount(destination=entry.destination, source=str(socket), options=_SAFE)
+
+    def _network_files(self) -> list[ContainerMount]:
+        hostname = self._meta.hostname or HOSTNAME
+        shares_host = self._network is ContainerNetwork.HOST
+        texts = {
+            "resolv.conf": resolv_conf_text(
+                host_resolv_conf(), self._parts.services.dns, keeps_loopback=shares_host
+            ),
+            "hosts": hosts_text(hostname, self._meta.extra_hosts),
+        }
+        found = []
+        for name, text in texts.items():
+            path = self._parts.directory / name
+            path.write_text(text)
+            path.chmod(0o644)
+            found.append(
+                ContainerMount(destination=f"/etc/{name}", source=str(path), options=("ro", *_SAFE))
+            )
+        return found
+
+
+def _missing_points(mounts: Sequence[ContainerMount]) -> list[tuple[str, bool, bool]]:
+    """Give the mount points that lie in the root itself, not in what is mounted over it.
+
+    Each with whether it is a directory, and whether its parents are always removed again.
+    """
+    found = []
+    for mount in mounts:
+        others = [other.destination for other in mounts if other is not mount]
+        covers = [*others, *_RUNTIME_FOLDERS]
+        if is_below(mount.destination, [c for c in covers if c != mount.destination]):
+            continue
+        is_directory = mount.kind != "bind" or os.path.isdir(mount.source)
+        always = mount.destination in ("/etc/resolv.conf", "/etc/hosts")
+        found.append((mount.destination, is_directory, always))
+    return found

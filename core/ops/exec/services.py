@@ -1,0 +1,56 @@
+"""What a worker lends to its steps."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from torana.core.cache.ref import RefStore
+from torana.core.ops.exec.caches import CacheMounts
+from torana.core.ops.exec.folder import ExecutorFolder
+from torana.core.ops.exec.logs import LogLimits
+from torana.core.ops.exec.network_files import DNSConfig
+from torana.core.ops.runtime import ContainerNetwork, Runtime
+
+
+class SecretProvider(Protocol):
+    """Gives secrets of the build's sessions."""
+
+    async def get(self, id: str) -> bytes | None:
+        """Give the value, None where no session knows it."""
+        ...
+
+
+class SSHProvider(Protocol):
+    """Forwards agents of the build's sessions."""
+
+    def forward(self, id: str, socket: Path) -> AbstractAsyncContextManager[bool]:
+        """Listen on the new socket `socket` while entered; False (and no socket): no such agent."""
+        ...
+
+
+class StepLog(Protocol):
+    """Where the output of a step goes; `stream` is 1 or 2."""
+
+    def log(self, stream: int, data: bytes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepServices:
+    """The parts that all steps of a worker use.
+
+    `default_network` is what a step gets that asks for none in particular: the host's, which is
+    what BuildKit falls back to without CNI.
+    """
+
+    refs: RefStore
+    runtime: Runtime
+    folder: ExecutorFolder
+    caches: CacheMounts
+    secrets: SecretProvider | None = None
+    ssh: SSHProvider | None = None
+    dns: DNSConfig | None = None
+    log_limits: LogLimits = field(default_factory=LogLimits)
+    default_network: ContainerNetwork = ContainerNetwork.HOST
