@@ -57,7 +57,7 @@ class _Collector:
         self._digests: dict[int, Digest] = {}
         self._ops: dict[Digest, bytes] = {}
         self._metadata: dict[str, o.OpMetadata] = {}
-        self._infos: dict[int, SourceInfo] = {}
+        self._infos: dict[int, tuple[int, SourceInfo]] = {}  # by identity: number and file
         self._locations: dict[str, list[Location]] = {}
 
     def add(self, vertex: Vertex) -> None:
@@ -78,8 +78,7 @@ class _Collector:
         return o.Input(self._digests[id(output.vertex)], output.index)
 
     def _locate(self, digest: Digest, location: SourceLocation) -> None:
-        self._infos.setdefault(id(location.info), location.info)
-        index = list(self._infos).index(id(location.info))
+        index, _ = self._infos.setdefault(id(location.info), (len(self._infos), location.info))
         ranges = tuple(
             Range(Position(r.start.line, r.start.column), Position(r.end.line, r.end.column))
             for r in location.ranges
@@ -102,4 +101,4 @@ class _Collector:
         locations: Mapping[str, Locations] = {
             digest: Locations(tuple(found)) for digest, found in self._locations.items()
         }
-        return SourceMap(locations, tuple(self._infos.values()))
+        return SourceMap(locations, tuple(info for _, info in self._infos.values()))

@@ -256,13 +256,28 @@ class ExecState:
         *,
         selector: str = "",
         readonly: bool = False,
+        no_output: bool = False,
+        type: o.MountType = o.MountType.BIND,
+        tmpfs_size: int = 0,
+        cache_id: str = "",
+        sharing: o.CacheSharing = o.CacheSharing.SHARED,
+        content_cache: o.MountContentCache = o.MountContentCache.DEFAULT,
     ) -> tuple[ExecState, State]:
-        """Mount a tree: gives the process with it, and the tree at `target` afterwards."""
+        """Mount a tree, a cache or memory: gives the process with it, and the tree afterwards.
+
+        The process given is a new one: take its `root`, not that of the process before.
+        """
         spec = MountSpec(
             target=target,
             source=None if source is None else source.output,
             selector=selector,
             readonly=readonly,
+            no_output=no_output,
+            type=type,
+            tmpfs_size=tmpfs_size,
+            cache_id=cache_id,
+            sharing=sharing,
+            content_cache=content_cache,
         )
         mounts = tuple(sorted((*self.vertex.mounts, spec), key=_target))
         state = ExecState(replace(self.vertex, mounts=mounts), self._root, self._base)
@@ -463,7 +478,7 @@ def merge(states: Sequence[State], **options: Unpack[OptionArgs]) -> State:
     if len(real) == 1:
         return real[0]
     outputs = tuple(state.output for state in real if state.output is not None)
-    return states[0].with_output(Output(MergeVertex(outputs, Options(**options))))
+    return real[0].with_output(Output(MergeVertex(outputs, Options(**options))))
 
 
 def diff(lower: State, upper: State, **options: Unpack[OptionArgs]) -> State:

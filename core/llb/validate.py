@@ -5,7 +5,7 @@ Spec: loading rules of the solver reference, section 2; exec rules of the wire r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Final, assert_never
 
@@ -16,6 +16,7 @@ from torana.core.oci.digest import Digest
 
 MAX_OPS: Final = 500_000
 MAX_INPUTS: Final = 65_536  # of one op
+_NO_TREE: Final = (o.MountType.SECRET, o.MountType.SSH)  # their input and output mean nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,12 @@ def validate(definition: Definition) -> Graph:
     terminal = decoded[digests[-1]]
     if not terminal.inputs:
         raise InvalidLLBError("invalid LLB with no inputs on last vertex")
+    if terminal.kind is not None or len(terminal.inputs) > 1:
+        raise InvalidLLBError("invalid LLB: the last vertex must have one input and no operation")
     result = terminal.inputs[0]
-    return Graph(_ordered(decoded, result), result)
+    ordered = _ordered(decoded, result)
+    _check_outputs(ordered, result)
+    return Graph(ordered, result)
 
 
 def _decode(data: bytes) -> o.Op:
@@ -86,6 +91,28 @@ def _check_input(item: o.Input, decoded: Mapping[Digest, o.Op]) -> None:
         raise InvalidLLBError(f"invalid missing input digest {item.digest}")
     if item.index < 0:
         raise InvalidLLBError(f"invalid input {item.digest} output index {item.index}")
+
+
+def _check_outputs(ordered: Mapping[Digest, o.Op], result: o.Input) -> None:
+    """Check that each output that is used is made."""
+    made = {digest: _outputs(op) for digest, op in ordered.items()}
+    for op in ordered.values():
+        for item in op.inputs:
+            if item.index not in made[item.digest]:
+                raise InvalidLLBError(f"invalid input {item.digest} output index {item.index}")
+    if result.index not in made[result.digest]:
+        raise InvalidLLBError(f"invalid input {result.digest} output index {result.index}")
+
+
+def _outputs(op: o.Op) -> Container[int]:
+    match op.kind:
+        case o.ExecOp():
+            return {mount.output for mount in op.kind.mounts if mount.mount_type not in _NO_TREE}
+        case o.FileOp():
+            return {action.output for action in op.kind.actions}
+        case o.PassthroughOp():
+            return range(len(op.kind.outputs))
+    return (0,)
 
 
 def _check_op(op: o.Op) -> None:
@@ -136,7 +163,9 @@ def _check_exec(op: o.ExecOp, count: int) -> None:
     for mount in op.mounts:
         if not mount.dest:
             raise InvalidLLBError("invalid exec op with a mount without dest")
-        if mount.mount_type not in (o.MountType.SECRET, o.MountType.SSH, o.MountType.TMPFS):
+        if mount.output < o.SKIP_OUTPUT:
+            raise InvalidLLBError(f"invalid mount output {mount.output}")
+        if mount.mount_type not in (*_NO_TREE, o.MountType.TMPFS):
             _check_index("mount input", mount.input, count)
         if mount.dest == "/":
             root = mount
@@ -152,6 +181,13 @@ def _check_file(op: o.FileOp, count: int) -> None:
     for position, action in enumerate(op.actions):
         if action.action is None:
             raise InvalidLLBError(f"invalid file op: action {position} has no kind")
+        # Results of earlier actions follow the inputs.
+        _check_index("file action input", action.input, count + position)
+        _check_index("file action secondary input", action.secondary_input, count + position)
+        if action.output < o.SKIP_OUTPUT:
+            raise InvalidLLBError(f"invalid file action output {action.output}")
+    if all(action.output == o.SKIP_OUTPUT for action in op.actions):
+        raise InvalidLLBError("invalid file op with no outputs")
 
 
 def _check_passthrough(op: o.PassthroughOp, count: int) -> None:
