@@ -79,8 +79,6 @@ def predefined(build: Platform, target: Platform, target_stage: str) -> dict[str
 def proxy_env(build_args: Mapping[str, str]) -> ProxyEnv | None:
     """Give the proxy settings among the build arguments, in any case; None without any."""
     found = {
-        name.lower(): build_args[name]
-        for name in sorted(build_args)
-        if name.lower() in _PROXIES
+        name.lower(): build_args[name] for name in sorted(build_args) if name.lower() in _PROXIES
     }
     return ProxyEnv(**found) if found else None

@@ -145,9 +145,7 @@ class Conversion:
         for text in plan.stages:
             head = text.head
             with located(settings.file, head.ranges):
-                found = evaluate_from(
-                    head, args, settings.expander, settings.file, self.linter
-                )
+                found = evaluate_from(head, args, settings.expander, settings.file, self.linter)
                 stage = Stage(
                     found.name,
                     name=head.name,
@@ -245,9 +243,7 @@ class Conversion:
             info=context.info,
             caps=settings.caps,
             proxy=proxy_env(settings.options.build_args),
-            main=lambda: context.main_state(
-                settings.used.follow_paths(), settings.ignore_patterns
-            ),
+            main=lambda: context.main_state(settings.used.follow_paths(), settings.ignore_patterns),
         )
 
     def marshal(self, state: State) -> Definition:

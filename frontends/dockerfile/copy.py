@@ -103,7 +103,7 @@ def _transfer(
     )
     _mark_used(ev, texts, origin, is_add=is_add)
     shown = ["ADD" if is_add else "COPY"]
-    if not is_add and instruction.parents:
+    if isinstance(instruction, CopyInstruction) and instruction.parents:
         shown.append("--parents")
     shown += [f"--chown={owner_text}"] if owner_text else []
     shown += [f"--chmod={mode_text}"] if mode_text else []
@@ -125,22 +125,28 @@ def _source(
     origin: Stage | None,
     checksum: str,
 ) -> CopySource:
-    is_add = isinstance(instruction, Add)
-    ref = None if text.startswith("github.com/") else parse_git_ref(text)
-    if ref is not None:
-        if not is_add:
+    ref, system = _git_ref(text), ev.stage.system
+    if isinstance(instruction, CopyInstruction):
+        if ref is not None:
             raise BuildFileError("source can't be a git ref for COPY")
+        if _is_url(text):
+            raise BuildFileError("source can't be a URL for COPY")
+        if instruction.parents:
+            return _with_parents(text, origin, system)
+        return LocalSource(stage=origin, path=paths.source(text, system))
+    if ref is not None:
         return _git(instruction, ref, text, checksum)
     if _is_url(text):
-        if not is_add:
-            raise BuildFileError("source can't be a URL for COPY")
         _check_digest(checksum)
         return HttpSource(text, _filename(text), checksum, bool(instruction.unpack))
-    system = ev.stage.system
-    unpacks = is_add and instruction.unpack is not False
-    if not is_add and instruction.parents:
-        return _with_parents(text, origin, system)
-    return LocalSource(stage=origin, path=paths.source(text, system), unpacks=unpacks)
+    unpacks = instruction.unpack is not False
+    return LocalSource(stage=None, path=paths.source(text, system), unpacks=unpacks)
+
+
+def _git_ref(text: str) -> GitRef | None:
+    """Read a git address; the bare `github.com/...` is a path here."""
+    ref = parse_git_ref(text)
+    return None if ref is None or ref.is_like_local else ref
 
 
 def _git(instruction: Add, ref: GitRef, text: str, checksum: str) -> GitSource:
@@ -154,14 +160,8 @@ def _git(instruction: Add, ref: GitRef, text: str, checksum: str) -> GitSource:
 
 def _with_parents(text: str, origin: Stage | None, system: str) -> LocalSource:
     root, pivot, rest = text.partition("/./")
-    if not pivot and text.startswith("./"):
-        rest, root = text, ""
-    elif not pivot:
+    if not pivot:
         root, rest = "", text
-    elif root in ("", "."):
-        # A leading `./` is no pivot of its own: the next one is.
-        inner, second, tail = rest.partition("/./")
-        root, rest = (inner, tail) if second else (root, rest)
     path = paths.source(root, system)
     pattern = paths.source(rest, system).lstrip("/")
     full = posixpath.join(path, pattern)
@@ -186,7 +186,7 @@ def _filename(url: str) -> str:
 def _check_checksum_use(texts: Sequence[str]) -> None:
     if len(texts) != 1:
         raise BuildFileError("checksum can't be specified for multiple sources")
-    if not _is_url(texts[0]) and parse_git_ref(texts[0]) is None:
+    if not _is_url(texts[0]) and _git_ref(texts[0]) is None:
         raise BuildFileError("checksum requires HTTP(S) or Git sources")
 
 
@@ -204,9 +204,7 @@ def _check_digest(text: str) -> None:
         raise BuildFileError("invalid checksum digest format")
 
 
-def _mark_used(
-    ev: Evaluation, texts: Iterable[str], origin: Stage | None, *, is_add: bool
-) -> None:
+def _mark_used(ev: Evaluation, texts: Iterable[str], origin: Stage | None, *, is_add: bool) -> None:
     used = ev.settings.used if origin is None else origin.used
     for text in texts:
         if not (is_add and _is_url(text)):
@@ -223,10 +221,12 @@ def _report_ignored(
     if ignored is None or origin is not None:
         return
     for text in texts:
-        if _is_url(text) or parse_git_ref(text) is not None:
+        if _is_url(text) or _git_ref(text) is not None:
             continue
         path = paths.rooted(text).lstrip("/")
-        excluded = ignored.matches(path) if path else bool(_EVERYTHING & set(ev.settings.ignore_patterns))
+        excluded = (
+            ignored.matches(path) if path else bool(_EVERYTHING & set(ev.settings.ignore_patterns))
+        )
         if excluded:
             word = "Add" if isinstance(instruction, Add) else "Copy"
             ev.report(

@@ -264,7 +264,7 @@ class Emitter:
 
 
 def _in_order(target: Stage, done: Mapping[Stage, State]) -> Sequence[Stage]:
-    """Give the stages that `target` needs, those that are read first; iterative: chains are long."""
+    """Give the stages that `target` needs, what is read first. Iterative: chains are long."""
     ordered: list[Stage] = []
     entered: set[Stage] = set(done)
     stack: list[tuple[Stage, bool]] = [(target, False)]

@@ -141,9 +141,7 @@ class Evaluation:
     def describe(self, name: str, *, ignores_cache: bool = True) -> Step:
         """Give the visible side of a step called `name`; takes the next step number."""
         settings = self.settings
-        start = prefix(
-            self.stage, len(settings.stages.all), shows_platform=settings.shows_platform
-        )
+        start = prefix(self.stage, len(settings.stages.all), shows_platform=settings.shows_platform)
         word, blank, rest = name.partition(" ")
         trigger = "ONBUILD " if self.step.is_trigger else ""
         return Step(

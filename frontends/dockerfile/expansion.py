@@ -75,9 +75,7 @@ class Expander:
         Raises:
             ExpansionError: a quote, a brace or a modifier is wrong, or a `?` form asked for it.
         """
-        scan = _Scan(
-            text, env, self.escape, raw_quotes, raw_escapes, skip_unset, not skip_quotes
-        )
+        scan = _Scan(text, env, self.escape, raw_quotes, raw_escapes, skip_unset, not skip_quotes)
         try:
             words = _Words()
             result = scan.until(_END, raw_escapes, words)

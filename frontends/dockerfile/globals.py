@@ -9,7 +9,7 @@ from torana.core.errors import BuildFileError
 from torana.core.oci.platform import InvalidPlatformError, Platform, parse_platform
 from torana.core.oci.reference import InvalidReferenceError, parse_reference
 from torana.frontends.dockerfile import lint
-from torana.frontends.dockerfile.expansion import Expander, ExpansionError, Expansion
+from torana.frontends.dockerfile.expansion import Expander, Expansion, ExpansionError
 from torana.frontends.dockerfile.instructions import Arg, From
 from torana.frontends.dockerfile.lint import Linter
 from torana.frontends.dockerfile.outline import Outline, OutlineArg, description
@@ -117,9 +117,7 @@ def evaluate_from(
     if not with_platform.text:
         missing = with_platform.unmatched[0] if with_platform.unmatched else ""
         hint = did_you_mean(missing, sorted(args.declared)) if missing else ""
-        raise BuildFileError(
-            f"empty platform value from expression {head.platform}{hint}"
-        )
+        raise BuildFileError(f"empty platform value from expression {head.platform}{hint}")
     with located(file, head.ranges):
         try:
             platform = parse_platform(with_platform.text).normalized()
@@ -132,9 +130,7 @@ def evaluate_from(
     return Base(found.text, platform, reads)
 
 
-def _report_undeclared(
-    found: Expansion, head: From, args: GlobalArgs, linter: Linter
-) -> None:
+def _report_undeclared(found: Expansion, head: From, args: GlobalArgs, linter: Linter) -> None:
     for name in found.unmatched:
         if name not in args.declared:
             hint = did_you_mean(name, sorted(args.declared))
@@ -146,9 +142,7 @@ def _report_undeclared(
             )
 
 
-def _lint_platform(
-    head: From, found: Expansion, platform: Platform, linter: Linter
-) -> None:
+def _lint_platform(head: From, found: Expansion, platform: Platform, linter: Linter) -> None:
     if head.platform in ("$TARGETPLATFORM", "${TARGETPLATFORM}"):
         linter.report(
             lint.REDUNDANT_TARGET_PLATFORM,

@@ -59,9 +59,7 @@ def find_heredocs(line: str) -> list[Heredoc]:
     if "<<" not in line:
         return []
     try:
-        words = _EXPANDER.expand(
-            line, {}, raw_quotes=True, raw_escapes=True, skip_unset=True
-        ).words
+        words = _EXPANDER.expand(line, {}, raw_quotes=True, raw_escapes=True, skip_unset=True).words
         return [heredoc for word in words if (heredoc := parse_heredoc(word)) is not None]
     except ExpansionError:
         return []

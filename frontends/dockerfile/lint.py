@@ -217,9 +217,7 @@ def parse_check(text: str) -> LintConfig:
                 f'strconv.ParseBool: parsing "{value}": invalid syntax'
             )
         fails = wanted
-    return LintConfig(
-        sets.get("skip", frozenset()), sets.get("experimental", frozenset()), fails
-    )
+    return LintConfig(sets.get("skip", frozenset()), sets.get("experimental", frozenset()), fails)
 
 
 @dataclass(slots=True)

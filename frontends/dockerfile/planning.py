@@ -44,9 +44,7 @@ def read_file(file: SourceFile, linter: Linter) -> Plan:
         attach(err, file, err.ranges)
         raise
     for found in tree.empty_continuations:
-        linter.report(
-            lint.NO_EMPTY_CONTINUATION, "Empty continuation line", file.lines(found.line)
-        )
+        linter.report(lint.NO_EMPTY_CONTINUATION, "Empty continuation line", file.lines(found.line))
     plan = Plan(tree)
     for node in tree.nodes:
         ranges = node.ranges(file.filename)

@@ -106,9 +106,7 @@ class Resolver:
                 return
             await self._pull(stage, str(reference), written, platform)
 
-    async def _pull(
-        self, stage: Stage, reference: str, written: str, platform: Platform
-    ) -> None:
+    async def _pull(self, stage: Stage, reference: str, written: str, platform: Platform) -> None:
         shown = f"{platform.format()} internal" if self.settings.shows_platform else "internal"
         try:
             found = await self.context.resolve_image(

@@ -128,9 +128,7 @@ def _mount(ev: Evaluation, mount: MountFields, origin: Stage | None) -> Mount:
         return _cache(ev, mount, target, stage)
     if stage is None:
         ev.settings.used.add(source)
-    return BindMount(
-        target=target, stage=stage, source=source, read_only=mount.is_read_only
-    )
+    return BindMount(target=target, stage=stage, source=source, read_only=mount.is_read_only)
 
 
 def _cache(ev: Evaluation, mount: MountFields, target: str, stage: Stage | None) -> CacheMount:
@@ -181,6 +179,4 @@ def _agent(ev: Evaluation, mount: MountFields) -> SshMount:
 
 def _note(uses: dict[str, OutlineMount], ev: Evaluation, name: str, mount: MountFields) -> None:
     ranges = ev.step.ranges
-    uses.setdefault(
-        name, OutlineMount(name=name, ranges=ranges, is_required=mount.is_required)
-    )
+    uses.setdefault(name, OutlineMount(name=name, ranges=ranges, is_required=mount.is_required))

@@ -107,9 +107,7 @@ class Scanner:
         out = MountSpec(target=_OUT)
         core = MountSpec(target=_CORE, source=scan.target.output, readonly=True)
         extras = [
-            MountSpec(
-                target=f"{_EXTRAS}/sbom-{name}", source=state.output, readonly=True
-            )
+            MountSpec(target=f"{_EXTRAS}/sbom-{name}", source=state.output, readonly=True)
             for name, state in scan.extras.items()
         ]
         temporary = MountSpec(target="/tmp", type=o.MountType.TMPFS)

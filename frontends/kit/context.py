@@ -65,9 +65,7 @@ class BuildContext:
     _ignore: tuple[str, ...] | None = None
 
     @classmethod
-    async def open(
-        cls, client: Client, *, filename: str, language: str, kind: str
-    ) -> BuildContext:
+    async def open(cls, client: Client, *, filename: str, language: str, kind: str) -> BuildContext:
         """Load what a build needs to begin.
 
         Args:
@@ -124,9 +122,7 @@ class BuildContext:
 
     async def solve_result(self, definition: Definition) -> Reference | None:
         """Solve a result, with the cache imports that were asked for."""
-        request = SolveRequest(
-            definition=definition, cache_imports=self.options.cache_imports
-        )
+        request = SolveRequest(definition=definition, cache_imports=self.options.cache_imports)
         return (await self.client.solve(request)).ref
 
     async def read_optional(self, reference: Reference | None, path: str) -> bytes | None:
@@ -285,9 +281,7 @@ def _lower_name(name: str, kind: str) -> str | None:
     return f"{folder}{slash}{kind}" if base == kind.capitalize() else None
 
 
-async def _read_build_file(
-    reference: Reference | None, name: str, kind: str
-) -> tuple[bytes, str]:
+async def _read_build_file(reference: Reference | None, name: str, kind: str) -> tuple[bytes, str]:
     assert reference is not None
     try:
         return await reference.read_file(name), name

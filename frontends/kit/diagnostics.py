@@ -1,4 +1,4 @@
-"""Build files as sources of errors: `SourceFile`, `located`, and the excerpt that a person reads."""
+"""Build files as sources of errors: `SourceFile`, `located`, and excerpts for people."""
 
 from __future__ import annotations
 
@@ -58,9 +58,7 @@ def render_excerpt(excerpt: SourceExcerpt) -> str:
     lines = excerpt.data.decode("utf-8", "replace").split("\n")
     if not excerpt.ranges or not 1 <= excerpt.ranges[0].start.line <= len(lines):
         return ""
-    marked = {
-        line for span in excerpt.ranges for line in range(span.start.line, span.end.line + 1)
-    }
+    marked = {line for span in excerpt.ranges for line in range(span.start.line, span.end.line + 1)}
     first, last = _with_context(min(marked), max(marked), len(lines))
     rule = "-" * 20
     rows = [

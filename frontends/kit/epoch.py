@@ -47,9 +47,7 @@ async def _source_epoch(context: BuildContext, state: State, log_name: str) -> i
     assert state.output is not None
     vertex = state.output.vertex
     assert isinstance(vertex, SourceVertex)
-    found = await context.client.resolve_source(
-        vertex.identifier, vertex.attrs, log_name=log_name
-    )
+    found = await context.client.resolve_source(vertex.identifier, vertex.attrs, log_name=log_name)
     if found.git_commit_object is not None:
         match = _COMMITTER.search(found.git_commit_object)
         return int(match[1]) if match else None

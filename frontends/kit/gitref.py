@@ -15,7 +15,9 @@ from torana.core.errors import BuildFileError
 from torana.frontends.kit.values import parse_bool
 
 _URL: Final = re.compile(r"(git|ssh|https?)://([^/?#]*)([^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.S)
-_SCP: Final = re.compile(r"([A-Za-z0-9_-]+)@([A-Za-z0-9.-]+):([^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.S)
+_SCP: Final = re.compile(
+    r"([A-Za-z0-9_-]+)@([A-Za-z0-9.-]+):([^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.S
+)
 _GITHUB: Final = re.compile(r"(github\.com/[^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.S)
 _FLAGS: Final = ("keep-git-dir", "submodules", "fetch-by-commit")
 _TEXTS: Final = ("ref", "tag", "branch", "subdir", "checksum", "commit", "mtime")
@@ -106,9 +108,7 @@ def _ref(
     flags = {name: _flag(name, values) for name in _FLAGS}
     mtime = values.get("mtime", "")
     if mtime not in ("", "checkout", "commit"):
-        raise InvalidGitRefError(
-            f'invalid mtime value: "{mtime}" (must be "checkout" or "commit")'
-        )
+        raise InvalidGitRefError(f'invalid mtime value: "{mtime}" (must be "checkout" or "commit")')
     ref, _, subdir = fragment.partition(":")
     return GitRef(
         remote=remote,

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.golden.dockerfile.rows import rows
 from tests.golden.llb.golden import GOLDEN_DIR
 from tests.golden.llb.stub_client import StubClient, StubImages
+
 from torana.core.errors import ToranaError
 from torana.frontends.dockerfile import DockerfileFrontend
 from torana.frontends.kit.diagnostics import render_excerpt
@@ -41,8 +41,7 @@ async def test_error(row: dict[str, Any], tmp_path: Path) -> None:
         error = caught.value
         assert error.message == row["error"]
         ranges = [
-            [[span.start.line, span.end.line] for span in source.ranges]
-            for source in error.sources
+            [[span.start.line, span.end.line] for span in source.ranges] for source in error.sources
         ]
         assert ranges == row["source_ranges"]
         rendered = [render_excerpt(source) for source in error.sources]

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-
 from tests.golden.dockerfile.rows import FIXTURES, rows
+
 from torana.frontends.dockerfile.expansion import Expander, ExpansionError
 
 

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-
 from tests.golden.dockerfile.rows import FIXTURES, rows
+
 from torana.core.errors import BuildFileError
 from torana.frontends.dockerfile.heredoc import Heredoc, parse_heredoc
 from torana.frontends.dockerfile.parser import LocatedError, Node, parse
@@ -15,7 +15,9 @@ from torana.frontends.dockerfile.quoting import go_quote
 
 
 def _folders(name: str) -> list[Any]:
-    return [pytest.param(path, id=path.name) for path in sorted((FIXTURES / "parser" / name).iterdir())]
+    return [
+        pytest.param(path, id=path.name) for path in sorted((FIXTURES / "parser" / name).iterdir())
+    ]
 
 
 def _dump(node: Node) -> str:

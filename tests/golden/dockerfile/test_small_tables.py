@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from tests.golden.dockerfile.rows import rows, table
+
 from torana.core.patterns import InvalidPatternError, PatternMatcher
 from torana.frontends.dockerfile.syntax import find_syntax
 from torana.frontends.kit.gitref import InvalidGitRefError, parse_git_ref

@@ -1,4 +1,4 @@
-"""One golden case: build it against the stub client and put what happened into golden.json's form."""
+"""One golden case: build it against the stub client, put what happened into the golden form."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.golden.llb.stub_client import AMD64, StubClient, StubImages, StubReference
+from tests.golden.llb.wire import decode_op
+
 from torana.core.errors import SourceExcerpt, SourceRange, ToranaError
-from torana.core.llb.definition import Definition
+from torana.core.llb.definition import Definition, Range
 from torana.core.llb.state import mkfile, scratch
 from torana.core.oci.digest import Digest
 from torana.core.oci.platform import parse_platform
 from torana.frontends.dockerfile import DockerfileFrontend
 from torana.frontends.kit.diagnostics import render_excerpt
 from torana.gateway.client.client import Result
-
-from tests.golden.llb.stub_client import AMD64, StubClient, StubImages, StubReference
-from tests.golden.llb.wire import decode_op
 
 GOLDEN_DIR = Path(
     os.environ.get("TORANA_GOLDEN_DIR")
@@ -66,9 +66,7 @@ def cases() -> list[Path]:
 
 
 def _input(name: str, path: str, data: str) -> Definition:
-    state = scratch().file(
-        mkfile(path, data.encode(), mode=0o644), custom_name=f"input {name}"
-    )
+    state = scratch().file(mkfile(path, data.encode(), mode=0o644), custom_name=f"input {name}")
     return state.marshal(platform=AMD64)
 
 
@@ -150,9 +148,7 @@ class Observed:
         return out
 
     def _ops(self, definition: Definition) -> list[dict[str, Any]]:
-        return [
-            self._op(definition, index, raw) for index, raw in enumerate(definition.ops)
-        ]
+        return [self._op(definition, index, raw) for index, raw in enumerate(definition.ops)]
 
     def _op(self, definition: Definition, index: int, raw: bytes) -> dict[str, Any]:
         digest = Digest.of(raw)
@@ -248,7 +244,7 @@ def _source(excerpt: SourceExcerpt) -> dict[str, Any]:
     }
 
 
-def _lines(ranges: Iterable[SourceRange]) -> list[list[int]]:
+def _lines(ranges: Iterable[SourceRange | Range]) -> list[list[int]]:
     return [[span.start.line, span.end.line] for span in ranges]
 
 

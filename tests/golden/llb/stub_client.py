@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.golden.llb.wire import decode_op
+
 from torana.core.errors import NotFoundError
 from torana.core.llb.caps import LLB_CAPS
 from torana.core.llb.definition import Definition
@@ -30,12 +32,12 @@ from torana.gateway.client.client import (
     Worker,
 )
 
-from tests.golden.llb.wire import decode_op
-
 AMD64 = Platform(os="linux", architecture="amd64")
 GATEWAY_CAPS = frozenset(
-    "proto.base frontend.inputs frontend.caps resolveimage resolveimage.oci-layout readfile readdir "
-    "statfile importcaches exec gateway.solve gateway.warnings sourcemeta attestations".split()
+    """
+    proto.base frontend.inputs frontend.caps resolveimage resolveimage.oci-layout readfile readdir
+    statfile importcaches exec gateway.solve gateway.warnings sourcemeta attestations
+    """.split()
 )
 
 
@@ -108,7 +110,6 @@ class StubReference:
                 return self._unpacked(copied, actions[0]["copy"]["src"], path)
             return self.client.read_op(copied, path)
         return self.client.read_op(last, path)
-
 
     def _unpacked(self, op: Mapping[str, Any], archive: str, path: str) -> bytes | None:
         data = self.client.read_op(op, archive.lstrip("/"))

@@ -1,9 +1,7 @@
 """Our Dockerfile frontend against the recorded behaviour of the original, case by case.
 
 Strictest first: op digests per solve, then metadata and locations, result metadata byte for byte,
-resolves, warnings and errors. Cases whose features are planned but not there yet are expected
-failures, found by rule from what the case uses; such a case that passes fails the run, so that the
-rule goes away with the feature.
+resolves, warnings and errors.
 """
 
 from __future__ import annotations
@@ -14,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from tests.golden.llb.features import missing_feature
 from tests.golden.llb.golden import GOLDEN_DIR, Case, Observed, cases, expected_report
 
 FOLDERS = cases()
@@ -25,16 +21,7 @@ def test_cases_exist() -> None:
     assert FOLDERS, f"no golden cases in {GOLDEN_DIR}"
 
 
-def _parameters() -> list[Any]:
-    parameters = []
-    for folder in FOLDERS:
-        feature = missing_feature(Case.load(folder))
-        marks = [pytest.mark.xfail(reason=feature, strict=True)] if feature else []
-        parameters.append(pytest.param(folder, id=folder.name, marks=marks))
-    return parameters
-
-
-@pytest.mark.parametrize("folder", _parameters())
+@pytest.mark.parametrize("folder", [pytest.param(path, id=path.name) for path in FOLDERS])
 async def test_golden(folder: Path) -> None:
     case = Case.load(folder)
     observed = await Observed.of(case.client())
