@@ -7,6 +7,7 @@ Spec: fileop reference, section 8.6.
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import tarfile
@@ -55,10 +56,20 @@ def _reason(err: BaseException) -> str:
 def _open(raw: IO[bytes]) -> tarfile.TarFile | None:
     """Open a stream whose first header can be read, else give None."""
     try:
-        archive = tarfile.open(fileobj=open_compressed(raw), mode="r|")
+        archive = tarfile.open(fileobj=_Pieces(open_compressed(raw)), mode="r|")
         return archive if getattr(archive, "firstmember", None) is not None else None
     except Exception:  # decompressors raise classes of their own for what is not theirs
         return None
+
+
+class _Pieces(io.RawIOBase):
+    """A stream in whatever pieces come, so that damage shows where it is and not a block before."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
+
+    def read(self, size: int = -1, /) -> bytes:
+        return self._read(size)
 
 
 class _Extraction:
