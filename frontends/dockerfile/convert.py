@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from torana.core.errors import BuildFileError, UserError
-from torana.core.llb.codec import InvalidLLBError
+from torana.core.errors import UserError
 from torana.core.llb.definition import Definition
 from torana.core.llb.state import State
 from torana.core.oci.platform import Platform
@@ -231,6 +230,12 @@ class Conversion:
                 self._settings.outline.use_globals(stage.from_reads)
 
     @property
+    def found_target(self) -> Stage:
+        """The target stage; only after `evaluate`."""
+        assert self.target is not None, "evaluate first"
+        return self.target
+
+    @property
     def _settings(self) -> Settings:
         assert self.settings is not None, "evaluate first"
         return self.settings
@@ -247,15 +252,8 @@ class Conversion:
         )
 
     def marshal(self, state: State) -> Definition:
-        """Give the definition of a result.
-
-        Raises:
-            BuildFileError: a step cannot be expressed.
-        """
-        try:
-            return self.context.marshal(state, self.target_platform)
-        except InvalidLLBError as err:
-            raise BuildFileError(f"failed to marshal LLB definition: {err.message}") from err
+        """Give the definition of a result."""
+        return self.context.marshal(state, self.target_platform)
 
 
 def begin(stage: Stage) -> None:

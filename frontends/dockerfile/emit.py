@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, assert_never
 
+from torana.core.errors import BuildFileError
 from torana.core.llb import ops as o
 from torana.core.llb.actions import FileActions
 from torana.core.llb.definition import SourceInfo
@@ -183,6 +184,8 @@ class Emitter:
                 return copies.copy(tree, path, action.destination, **common)
 
     def _run(self, state: State, action: RunProcess, platform: Platform | None) -> State:
+        if not action.args:
+            raise BuildFileError("failed to marshal LLB definition: arguments are required")
         options, caps = self.options, self.caps
         mounts = [spec for mount in action.mounts if (spec := self._mount(mount)) is not None]
         if options.shm_size_bytes and "exec.mount.tmpfs.size" in caps:

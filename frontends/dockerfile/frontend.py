@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from torana.core.errors import ToranaError
 from torana.core.oci.digest import Digest
@@ -16,12 +17,13 @@ from torana.frontends.dockerfile.lint import (
     Linter,
     parse_check,
 )
-from torana.frontends.dockerfile.requests import answer_request
-from torana.frontends.dockerfile.scan import Scan, Scanner
 from torana.frontends.dockerfile.syntax import find_check
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.results import PlatformResult, assemble
 from torana.gateway.client.client import Attestation, Client, Result, Warning
+
+if TYPE_CHECKING:
+    from torana.frontends.dockerfile.scan import Scanner
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,13 @@ class DockerfileFrontend:
             return forwarded
         late_caps.check()
         if request := client.options.get("requestid"):
+            from torana.frontends.dockerfile.requests import answer_request
+
             return await answer_request(request, context, lint_config(context))
         scanner = None
         if context.options.sbom is not None:
+            from torana.frontends.dockerfile.scan import Scanner
+
             scanner = await Scanner.find(context, context.options.sbom)
         return await _build(context, scanner)
 
@@ -53,40 +59,37 @@ class DockerfileFrontend:
 async def _build(context: BuildContext, scanner: Scanner | None) -> Result:
     config = lint_config(context)
     asked: Sequence[Platform | None] = context.options.platforms or (None,)
-    built = []
+    conversions = []
     for number, platform in enumerate(asked):
         linter = Linter(config, is_active=number == 0)
         conversion = Conversion(context=context, platform=platform, linter=linter)
         try:
-            target = await conversion.evaluate()
+            await conversion.evaluate()
         finally:
             await send_findings(context, linter)
-        built.append((conversion, target))
-    order = sorted(range(len(built)), key=lambda index: _id(built[index][0]))
-    refs = {}
+        conversions.append(conversion)
     emitters = {}
-    for index in order:
-        conversion, target = built[index]
-        emitters[index] = conversion.emitter()
-        definition = conversion.marshal(emitters[index].stage(target))
-        refs[index] = await context.solve_result(definition)
-    attestations: dict[int, Sequence[Attestation]] = {}
-    for index in order if scanner is not None else ():
-        assert scanner is not None
-        conversion, target = built[index]
-        scan = Scan.of(conversion, emitters[index], target)
-        definition = conversion.marshal(scanner.state(scan, _id(conversion)))
-        attestations[index] = (scanner.attestation(await context.solve_result(definition)),)
+    refs = {}
+    # Sorted by id, as results of several platforms are reported; scans come last.
+    for conversion in sorted(conversions, key=_id):
+        emitter = emitters[_id(conversion)] = conversion.emitter()
+        definition = conversion.marshal(emitter.stage(conversion.found_target))
+        refs[_id(conversion)] = await context.solve_result(definition)
+    attestations: dict[str, Sequence[Attestation]] = {}
+    if scanner is not None:
+        for key in sorted(emitters):
+            conversion = next(other for other in conversions if _id(other) == key)
+            attestations[key] = (await scanner.attest(conversion, emitters[key], key),)
     results = [
         PlatformResult(
-            platform=_result_platform(conversion, target.current_image.platform),
-            ref=refs[index],
-            config=target.current_image.to_json(),
-            base_config=target.base_config,
+            platform=_result_platform(conversion),
+            ref=refs[_id(conversion)],
+            config=conversion.found_target.current_image.to_json(),
+            base_config=conversion.found_target.base_config,
             epoch=conversion.epoch,
-            attestations=attestations.get(index, ()),
+            attestations=attestations.get(_id(conversion), ()),
         )
-        for index, (conversion, target) in enumerate(built)
+        for conversion in conversions
     ]
     return assemble(results, multi_platform=context.options.multi_platform)
 
@@ -95,12 +98,11 @@ def _id(conversion: Conversion) -> str:
     return (conversion.platform or host_platform()).format()
 
 
-def _result_platform(conversion: Conversion, image: Platform) -> Platform:
+def _result_platform(conversion: Conversion) -> Platform:
     platform = conversion.platform or host_platform()
+    image = conversion.found_target.current_image.platform
     if platform.os == "windows" and image.os_version and not platform.os_version:
-        from dataclasses import replace
-
-        platform = replace(platform, os_version=image.os_version)
+        return replace(platform, os_version=image.os_version)
     return platform
 
 

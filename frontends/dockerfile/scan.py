@@ -20,7 +20,7 @@ from torana.frontends.dockerfile.convert import Conversion
 from torana.frontends.dockerfile.emit import Emitter
 from torana.frontends.dockerfile.stage import Stage
 from torana.frontends.kit.context import BuildContext
-from torana.gateway.client.client import Attestation, Reference
+from torana.gateway.client.client import Attestation
 
 _OUT: Final = "/run/out/"
 _CORE: Final = "/run/src/core/sbom"
@@ -124,11 +124,15 @@ class Scanner:
         )
         return executed.mount_state(out)
 
-    def attestation(self, reference: Reference | None) -> Attestation:
-        """Say what the tree is."""
+    async def attest(
+        self, conversion: Conversion, emitter: Emitter, platform_id: str
+    ) -> Attestation:
+        """Scan what was emitted and say what comes out of it."""
+        scan = Scan.of(conversion, emitter, conversion.found_target)
+        definition = conversion.marshal(self.state(scan, platform_id))
         return Attestation(
             kind="bundle",
-            ref=reference,
+            ref=await conversion.context.solve_result(definition),
             predicate_type=_PREDICATE,
             metadata={"reason": b"sbom", "sbom-core": b"sbom"},
         )
