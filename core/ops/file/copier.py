@@ -49,8 +49,8 @@ class _Frame:
     """A directory being copied; `target` is None until something needs it."""
 
     __slots__ = (
-        "exclude_state", "existed", "include_state", "name", "names", "path", "source", "status",
-        "target",
+        "entries", "exclude_state", "existed", "include_state", "made_owner", "name", "path",
+        "source", "status", "target",
     )  # fmt: skip
 
     def __init__(self, name: str, path: str, source: int, status: os.stat_result) -> None:
@@ -58,11 +58,17 @@ class _Frame:
         self.path = path  # relative to the top of the copy, for patterns
         self.source = source
         self.status = status
-        self.names = sorted(os.listdir(source), reverse=True)
+        with os.scandir(source) as found:
+            # Popped from the end; the type comes with the listing and saves a call per file.
+            self.entries = sorted(
+                ((entry.name, entry.is_file(follow_symlinks=False)) for entry in found),
+                reverse=True,
+            )
         self.target: int | None = None
         self.existed = False
         self.include_state: State | None = None
         self.exclude_state: State | None = None
+        self.made_owner: Owner | None = None  # what a file made here belongs to, once one was
 
 
 class Copier:
@@ -108,8 +114,8 @@ class Copier:
         top.existed, top.target = self._make_folder(target, into)
         while self._stack:
             frame = self._stack[-1]
-            if frame.names:
-                self._child(frame, frame.names.pop())
+            if frame.entries:
+                self._child(frame, *frame.entries.pop())
             else:
                 self._finish(frame, is_top=len(self._stack) == 1)
                 self._close(self._stack.pop())
@@ -128,7 +134,7 @@ class Copier:
         if frame.target is not None:
             os.close(frame.target)
 
-    def _child(self, frame: _Frame, name: str) -> None:
+    def _child(self, frame: _Frame, name: str, is_regular: bool) -> None:
         path = f"{frame.path}/{name}" if frame.path else name
         self._current = "/" + path
         rules = self._rules
@@ -138,6 +144,12 @@ class Copier:
         if rules.exclude is not None:
             excluded, exclude_state = rules.exclude.matches_below(path, frame.exclude_state)
             included = included and not excluded
+        if is_regular:
+            if included:
+                target = frame.target
+                target = self._materialise() if target is None else target
+                self._regular(frame.source, name, target, name, path, frame)
+            return
         status = os.lstat(name, dir_fd=frame.source)
         if not stat.S_ISDIR(status.st_mode):
             if included:
@@ -220,11 +232,12 @@ class Copier:
         path: str = "",
     ) -> None:
         kind = stat.S_IFMT(status.st_mode)
+        if kind == stat.S_IFREG:
+            self._regular(source, name, target, into, path)
+            return
         if status.st_nlink > 1 and self._link(status, target, into, path):
             return
-        if kind == stat.S_IFREG:
-            self._regular(source, name, target, into)
-        elif kind == stat.S_IFLNK:
+        if kind == stat.S_IFLNK:
             text = os.readlink(name, dir_fd=source)
             self._fresh(target, into, lambda: os.symlink(text, into, dir_fd=target))
             self._entry_metadata(source, name, status, target, into)
@@ -250,13 +263,28 @@ class Copier:
         )
         return True
 
-    def _regular(self, source: int, name: str, target: int, into: str) -> None:
+    def _regular(
+        self,
+        source: int,
+        name: str,
+        target: int,
+        into: str,
+        path: str,
+        frame: _Frame | None = None,
+    ) -> None:
         reader, status = open_regular(source, name)
         try:
+            if status.st_nlink > 1 and self._link(status, target, into, path):
+                return
             writer = self._create(target, into)
             try:
                 self._data(reader, writer, status)
-                os.fchown(writer, *self._owner(status))
+                owner = self._owner(status)
+                if frame is None or frame.made_owner != owner:
+                    if frame is not None and frame.made_owner is None:
+                        made = os.fstat(writer)
+                        frame.made_owner = made.st_uid, made.st_gid
+                    os.fchown(writer, *owner)
                 if self._has_xattrs:
                     self._xattrs(reader, writer)
                 os.fchmod(writer, self._mode(status))
@@ -271,13 +299,14 @@ class Copier:
         size = status.st_size
         if size > _SMALL:
             copy_data(reader, writer, size, sparse=status.st_blocks * 512 < size)
-        elif size:
-            while data := os.read(reader, _SMALL):
-                rest = memoryview(data)
-                while rest:
-                    rest = rest[os.write(writer, rest) :]
-                if len(data) < _SMALL:
-                    break
+            return
+        while size:
+            data = os.read(reader, _SMALL)
+            written = os.write(writer, data) if data else 0
+            while written < len(data):
+                written += os.write(writer, data[written:])
+            if len(data) < _SMALL:
+                return
 
     def _create(self, target: int, name: str) -> int:
         try:

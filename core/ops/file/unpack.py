@@ -11,6 +11,7 @@ import io
 import os
 import stat
 import tarfile
+import zlib
 from collections.abc import Callable
 from typing import IO, Final
 
@@ -38,7 +39,9 @@ def unpack(source: Place, make_target: Callable[[], Place], owner: Owner | None)
     with os.fdopen(file, "rb") as raw:
         archive = _open(raw)
         if archive is None:
-            return False
+            if not _begins_as_tar(raw):
+                return False
+            raise FileActionError(f"failed to unpack {os.fsdecode(source.path)}: damaged gzip data")
         with make_target() as target, Root.at(target.folder) as root:
             try:
                 _Extraction(root, owner).run(archive)
@@ -60,6 +63,20 @@ def _open(raw: IO[bytes]) -> tarfile.TarFile | None:
         return archive if getattr(archive, "firstmember", None) is not None else None
     except Exception:  # decompressors raise classes of their own for what is not theirs
         return None
+
+
+def _begins_as_tar(raw: IO[bytes]) -> bool:
+    """Say whether gzip data starts with a tar header after all.
+
+    The fast decompressor gives nothing of a short stream whose end is damaged.
+    """
+    raw.seek(0)
+    try:
+        block = zlib.decompressobj(wbits=31).decompress(raw.read(64 << 10), tarfile.BLOCKSIZE)
+        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except (zlib.error, tarfile.TarError):
+        return False
+    return True
 
 
 class _Pieces(io.RawIOBase):

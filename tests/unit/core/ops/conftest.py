@@ -71,6 +71,7 @@ class Writable:
 
     async def release(self) -> None:
         self.refs.held.discard(self)
+        self.refs.snapshots.remove("m" + self.id)
 
 
 class Committed:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from torana.core.errors import UserError
 from torana.core.llb.definition import Definition
 from torana.core.llb.ops import (
     BuildInput,
@@ -263,10 +264,10 @@ async def test_a_build_op_solves_what_lies_in_its_input(refs: Any) -> None:
     assert await run("/link") == ["result"]
     assert [d.ops for d in solved] == [DEFINITION.ops] * 2
     for name in ("out", "none", None, "x"):
-        with pytest.raises(Exception, match="no such file|is a directory"):
+        with pytest.raises(UserError, match=r"no such file|is a directory"):
             await run(name)
-    with pytest.raises(InvalidBuildOpError, match="only LLB builder is currently allowed"):
+    with pytest.raises(InvalidBuildOpError, match=r"only LLB builder is currently allowed"):
         await run("x/def", builder=0)
-    with pytest.raises(InvalidBuildOpError, match="no llb definition input"):
+    with pytest.raises(InvalidBuildOpError, match=r"no llb definition input"):
         await run("x/def", inputs={})
     assert len(solved) == 2

@@ -515,16 +515,15 @@ def test_a_source_that_becomes_a_link_is_not_followed(
     src: Path, dst: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(src, "d/f")
-    original = os.lstat
+    original = os.open
 
-    def swap(path: Any, *, dir_fd: int | None = None) -> os.stat_result:
-        result = original(path, dir_fd=dir_fd)
+    def swap(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         if path == "f" and not (src / "d/f").is_symlink():
             (src / "d/f").unlink()
             (src / "d/f").symlink_to(dst.parent / "outside/secret")
-        return result
+        return original(path, flags, mode, dir_fd=dir_fd)
 
-    monkeypatch.setattr(os, "lstat", swap)
+    monkeypatch.setattr(os, "open", swap)
     with pytest.raises(FileActionError):
         run(src, dst, "/d", "/o")
     monkeypatch.undo()

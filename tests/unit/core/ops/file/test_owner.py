@@ -13,7 +13,7 @@ FILES = {
     (
         1,
         b"/etc/passwd",
-    ): b"# x\nroot:x:0:0::/:/bin/sh\nweb:x:33:34:Web:/w:/bin/sh\nbad:x:a:b\nodd\n",
+    ): b"# x\nroot:x:0:0::/:/bin/sh\nweb:x:33:34:W:/w:/bin/sh\nbad:x:a:b\nodd\n",
     (1, b"/etc/group"): b"root:x:0:\nstaff:x:50:web\n",
 }
 
