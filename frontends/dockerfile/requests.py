@@ -28,6 +28,7 @@ from torana.frontends.kit.subrequests import (
 from torana.gateway.client.client import Result
 
 _VERSION: Final = "1.0.0"
+_CONVERT_VERSION: Final = "0.1.0"
 _METADATA: Final = (
     "ignore_cache",
     "description",
@@ -80,6 +81,8 @@ async def answer_request(name: str, context: BuildContext, config: LintConfig) -
             return await _outline(context)
         case "frontend.lint":
             return await _lint(context, config)
+        case "frontend.convertllb":
+            return await _convert(context)
     raise UnsupportedRequestError(name)
 
 
@@ -245,6 +248,24 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "location": _location(finding.ranges),
     }
     return _present(entry)
+
+
+async def _convert(context: BuildContext) -> Result:
+    """Give the LLB of the target as JSON, ops by digest."""
+    platforms = context.options.platforms
+    conversion = Conversion(
+        context=context,
+        platform=platforms[0] if platforms else None,
+        linter=Linter(is_active=False),
+    )
+    target = await conversion.evaluate()
+    definition = conversion.marshal(conversion.emitter().stage(target))
+    document = {
+        "def": {digest: to_json(op) for digest, op in definition.decoded().items()},
+        "metadata": {digest: to_json(entry) for digest, entry in definition.metadata.items()},
+        "source": {} if definition.source is None else to_json(definition.source),
+    }
+    return answer(document, None, _CONVERT_VERSION)
 
 
 def _by_first(findings: Iterable[Finding]) -> list[Finding]:

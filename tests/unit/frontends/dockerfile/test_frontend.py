@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +132,25 @@ async def test_same_file_gives_the_same_bytes(tmp_path: Path) -> None:
         assert definition is not None
         definitions.append(definition.ops)
     assert definitions[0] == definitions[1]
+
+
+async def test_convertllb_gives_ops_by_digest(tmp_path: Path) -> None:
+    client = _client(tmp_path, "FROM alpine\nRUN x\n", requestid="frontend.convertllb")
+    result = await DockerfileFrontend().build(client)
+    document = json.loads(result.metadata["result.json"])
+    assert set(result.metadata) == {"result.json", "version"}
+    assert len(document["def"]) == 3
+    assert set(document["def"]) == set(document["metadata"])
+
+
+async def test_unknown_subrequest_is_refused(tmp_path: Path) -> None:
+    client = _client(tmp_path, "FROM scratch\n", requestid="frontend.nonsense")
+    with pytest.raises(UnsupportedError, match=r"unsupported request frontend\.nonsense"):
+        await DockerfileFrontend().build(client)
+
+
+async def test_unknown_frontend_capability_is_refused_at_once(tmp_path: Path) -> None:
+    client = StubClient(folder=tmp_path, images=StubImages({}), options={"frontend.caps": "moby.x"})
+    with pytest.raises(UnsupportedError, match=r"unsupported frontend capability moby\.x"):
+        await DockerfileFrontend().build(client)
+    assert not client.solves
