@@ -35,6 +35,11 @@ class Shared(Generic[T]):
     def is_started(self) -> bool:
         return self._run is not None
 
+    @property
+    def is_done(self) -> bool:
+        """Whether there is a value, or a failure that will stay."""
+        return self._run is not None and self._run.task.done() and not self._run.task.cancelled()
+
     async def get(self) -> T:
         """Wait for the value, starting the work when nobody has; failures are memoised too."""
         run = self._run
