@@ -1,8 +1,11 @@
-"""What kind of control groups the machine has, and a devices cgroup (v1) for steps."""
+"""What kind of control groups the machine has, a devices cgroup (v1) for steps, and clearing up."""
 
 from __future__ import annotations
 
+import errno
 import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +13,8 @@ from torana.plugins.runtimes.spec import DEVICE_RULES
 
 _MOUNT: Final = Path("/sys/fs/cgroup")
 _NAME: Final = "torana-steps"
+_PARENT: Final = "buildkit"  # of the containers' groups, as BuildKit has it
+_OLD_S: Final = 60
 
 
 def has_pure_cgroup2() -> bool:
@@ -42,6 +47,49 @@ def device_cgroup() -> Path | None:
     except FileExistsError:
         draft.rmdir()
     return group
+
+
+def remove_group(path: str) -> None:
+    """Remove the groups that a killed runtime left for a container, in all hierarchies."""
+    for hierarchy in _hierarchies():
+        _remove_tree(hierarchy / path.strip("/"))
+
+
+def sweep() -> None:
+    """Remove groups of containers that died with their whole process: empty, and not just made."""
+    for hierarchy in _hierarchies():
+        try:
+            groups = [entry for entry in os.scandir(hierarchy / _PARENT) if entry.is_dir()]
+        except FileNotFoundError:
+            continue
+        for group in groups:
+            try:
+                if time.time() - group.stat().st_mtime > _OLD_S:
+                    os.rmdir(group.path)
+            except OSError:  # in use, or gone
+                continue
+
+
+def _hierarchies() -> Iterator[Path]:
+    if has_pure_cgroup2():
+        yield _MOUNT
+        return
+    try:
+        yield from (Path(entry.path) for entry in os.scandir(_MOUNT) if not entry.is_symlink())
+    except FileNotFoundError:
+        return
+
+
+def _remove_tree(group: Path) -> None:
+    for top, _, _ in os.walk(group, topdown=False):
+        for _ in range(20):
+            try:
+                os.rmdir(top)
+            except OSError as err:
+                if err.errno == errno.EBUSY:  # the kernel is not done with its last process
+                    time.sleep(0.005)
+                    continue
+            break
 
 
 def _own_group() -> Path | None:

@@ -42,9 +42,12 @@ class Surroundings:
     cgroup2: bool = False
 
 
-async def launch(argv: Sequence[str], output: Output, surroundings: Surroundings) -> int:
+async def launch(
+    argv: Sequence[str], output: Output, surroundings: Surroundings, *, owner: int = 0
+) -> int:
     """Run `argv` to its end, standard input empty, and give its code (128 + N for a signal N).
 
+    The output pipes belong to `owner`, so that a process of that user may open /dev/stdout.
     Cancelling kills it with all its descendants, and waits until they are gone.
 
     Raises:
@@ -52,7 +55,7 @@ async def launch(argv: Sequence[str], output: Output, surroundings: Surroundings
         UnsupportedError: `setpriv` or `unshare` is missing.
     """
     loop = asyncio.get_running_loop()
-    pipes = [_Pipe(loop, stream, output) for stream in (1, 2)]
+    pipes = [_Pipe(loop, stream, output, owner) for stream in (1, 2)]
     run = _Run([*_guards(), *argv], surroundings, [pipe.write_end for pipe in pipes])
     ended: asyncio.Future[int] = loop.create_future()
 
@@ -156,13 +159,17 @@ class _Run:
 class _Pipe:
     """A pipe whose read end is drained on the event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, stream: int, output: Output) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, stream: int, output: Output, owner: int
+    ) -> None:
         self._loop = loop
         self._stream = stream
         self._output = output
         self.closed: asyncio.Future[None] = loop.create_future()
         self._read_end, self.write_end = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._read_end, False)
+        if owner:
+            os.fchown(self.write_end, owner, -1)
         loop.add_reader(self._read_end, self._read)
 
     def _read(self) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,8 +18,10 @@ from torana.core.ops.runtime import (
     Output,
     RuntimeFailedError,
 )
+from torana.core.pool import run_blocking
+from torana.plugins.runtimes import cgroups
 from torana.plugins.runtimes.launcher import Surroundings, launch
-from torana.plugins.runtimes.spec import HostTraits, oci_spec
+from torana.plugins.runtimes.spec import HostTraits, cgroup_path, oci_spec
 
 _SYSTEM_FOLDERS: Final = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/nix", "/gnu")
 _KILLED: Final = 137
@@ -90,6 +93,8 @@ class OCIRuntime:
     async def run(self, spec: ContainerSpec, output: Output) -> ExitStatus:
         if self._program is None:
             raise RuntimeFailedError(f"`{self.name}` is not on PATH")
+        if self.traits().manages_cgroups:
+            _sweep_once()
         bundle = str(spec.directory)
         log = spec.directory / "log.json"
         document = json.dumps(oci_spec(spec, self.traits()))
@@ -100,15 +105,15 @@ class OCIRuntime:
             f"--log={log}",
             "--log-format=json",
             *self.flags(),
+            "run",
+            f"--bundle={bundle}",
+            spec.id,
         ]
-        surroundings = self.surroundings(spec)
         kills = _kernel_kills()
         try:
-            code = await launch(
-                [*command, "run", f"--bundle={bundle}", spec.id], output, surroundings
-            )
+            code = await launch(command, output, self.surroundings(spec), owner=spec.user.uid)
         except asyncio.CancelledError:
-            await self._clean_up([*command, "delete", "--force", spec.id], surroundings)
+            await self._clean_up(spec)
             raise
         if code == 0:
             return ExitStatus(0)
@@ -118,21 +123,18 @@ class OCIRuntime:
             raise RuntimeFailedError(prefix + failure.removeprefix(prefix))
         if code == _KILLED and (spec.directory / "state" / spec.id).exists():
             # The program itself was killed, by the kernel or by hand, and left its cgroups.
-            await self._clean_up([*command, "delete", "--force", spec.id], surroundings)
+            await self._clean_up(spec)
         return ExitStatus(code, is_out_of_memory=code == _KILLED and _kernel_kills() > kills)
 
-    async def _clean_up(self, argv: Sequence[str], surroundings: Surroundings) -> None:
-        """Let the program remove what it made outside of its folder: cgroups."""
-        if not self.traits().manages_cgroups:
-            return
-        task = asyncio.create_task(launch(argv, lambda _stream, _data: None, surroundings))
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError:
-                continue
-        if not task.cancelled():
-            task.exception()
+    async def _clean_up(self, spec: ContainerSpec) -> None:
+        """Remove what a killed program left outside of its folder: cgroups."""
+        if self.traits().manages_cgroups:
+            await run_blocking(cgroups.remove_group, cgroup_path(spec))
+
+
+@cache
+def _sweep_once() -> None:
+    cgroups.sweep()
 
 
 def _find(name: str) -> str | None:

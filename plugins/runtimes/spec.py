@@ -141,7 +141,7 @@ def _linux(container: ContainerSpec, host: HostTraits) -> dict[str, Any]:
         kinds.append("cgroup")
     linux: dict[str, Any] = {"namespaces": [{"type": kind} for kind in kinds]}
     if host.manages_cgroups:
-        linux["cgroupsPath"] = _cgroup_path(container)
+        linux["cgroupsPath"] = cgroup_path(container)
         linux["resources"] = _resources(container)
     if container.insecure:
         linux["devices"] = _nodes()
@@ -153,7 +153,8 @@ def _linux(container: ContainerSpec, host: HostTraits) -> dict[str, Any]:
     return linux
 
 
-def _cgroup_path(container: ContainerSpec) -> str:
+def cgroup_path(container: ContainerSpec) -> str:
+    """Give the path of the container's cgroup, below the root of each hierarchy."""
     parent = container.cgroup_parent
     if ".slice" in parent and parent.endswith(":"):
         return parent + container.id

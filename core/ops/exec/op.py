@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from typing import cast
 
 from torana.core.cache.ref import Tree
-from torana.core.errors import UnsupportedError
+from torana.core.errors import ToranaError, UnsupportedError
 from torana.core.llb.ops import ExecOp, LinuxResources, Meta
 from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform
@@ -129,7 +130,8 @@ class ExecVertexOp:
                 spec = await run_blocking(assemble, parts, mounted)
             except OSError as err:
                 text = (err.strerror or str(err)).lower()
-                raise InvalidExecOpError(f"cannot set up mounts: {text}: `{err.filename}`") from err
+                place = os.fsdecode(err.filename or "")
+                raise ToranaError(f"cannot set up the mounts of a step: {text}: `{place}`") from err
             return await self._run_container(spec)
         finally:
             await run_blocking(mounted.close)

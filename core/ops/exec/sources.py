@@ -7,6 +7,7 @@ one go in a thread.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -190,9 +191,13 @@ class _Opener:
             if options.optional:
                 return
             raise UnsupportedError("ssh mounts need a client that forwards its agent")
-        socket = self._directory / f"ssh-{entry.index}.sock"
-        if await self._stack.enter_async_context(self._services.ssh.forward(id, socket)):
-            self._sources.sockets[entry.index] = socket
+        name = f"ssh-{entry.index}.sock"
+        # Addresses of sockets are at most 107 bytes long, our folder's path may be longer.
+        descriptor = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._stack.callback(os.close, descriptor)
+        short = Path(f"/proc/self/fd/{descriptor}", name)
+        if await self._stack.enter_async_context(self._services.ssh.forward(id, short)):
+            self._sources.sockets[entry.index] = self._directory / name
         elif not options.optional:
             raise UnsupportedError(
                 f'no SSH key "{id}" forwarded from the client', hint=f"give it with `--ssh {id}`"

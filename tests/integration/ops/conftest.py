@@ -1,0 +1,233 @@
+"""Refs over plain directories, a busybox tree, and steps that run in real containers."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from torana.core.cache.ref import ImmutableRef, MutableRef, RecordType, RefStore, Selector
+from torana.core.llb.ops import ExecOp, LinuxResources, Meta, Mount
+from torana.core.oci.digest import Digest
+from torana.core.oci.platform import Platform
+from torana.core.ops.exec.caches import CacheMounts
+from torana.core.ops.exec.folder import ExecutorFolder
+from torana.core.ops.exec.op import ExecVertexOp
+from torana.core.ops.exec.services import StepServices
+from torana.core.ops.runtime import Runtime
+from torana.plugins.runtimes.crun import CrunRuntime
+from torana.plugins.runtimes.runc import RuncRuntime
+
+APPLETS = (
+    "sh cat id ls sleep true false mount ip grep head wc mknod stat env pwd touch rm hostname "
+    "unshare dd seq mkdir printf readlink chmod ps kill find tr"
+).split()
+
+
+class PlainRef:
+    """A committed or mutable tree that is a directory of its own."""
+
+    def __init__(self, store: PlainRefs, path: Path, description: str = "") -> None:
+        self.store = store
+        self.path = path
+        self.description = description
+        self.on_release: Callable[[], None] = lambda: None
+        store.live.add(self)
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    def clone(self) -> PlainRef:
+        return PlainRef(self.store, self.path, self.description)
+
+    async def release(self) -> None:
+        self.store.live.discard(self)
+        self.on_release()
+
+    @contextmanager
+    def mount(self) -> Iterator[Path]:
+        self.store.mounted.append(self.path)
+        try:
+            yield self.path
+        finally:
+            self.store.mounted.remove(self.path)
+
+    async def content_digest(self, selectors: Sequence[Selector]) -> Digest:
+        return Digest.of_text(repr(selectors))
+
+    async def snapshot(self) -> ImmutableRef:
+        return cast("ImmutableRef", self.clone())
+
+    async def commit(self) -> ImmutableRef:
+        assert self.path not in self.store.mounted, "committed while mounted"
+        self.store.live.discard(self)
+        return cast("ImmutableRef", PlainRef(self.store, self.path, self.description))
+
+
+class PlainRefs:
+    """A `RefStore` for tests; knows which handles are live, and what is mounted."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.live: set[PlainRef] = set()
+        self.mounted: list[Path] = []
+        self.retained_keys: dict[str, str] = {}  # key: description
+        self._busy: set[str] = set()
+        self._count = itertools.count()
+
+    def tree(self, source: Path | None = None) -> PlainRef:
+        path = self.root / f"tree-{next(self._count)}"
+        if source is None:
+            path.mkdir(0o755)
+        else:
+            subprocess.run(["cp", "-a", str(source), str(path)], check=True)
+        return PlainRef(self, path)
+
+    async def new_mutable(
+        self,
+        parent: ImmutableRef | None,
+        *,
+        description: str = "",
+        record_type: RecordType = RecordType.REGULAR,
+    ) -> MutableRef:
+        made = self.tree(None if parent is None else cast("PlainRef", parent).path)
+        made.description = description
+        return cast("MutableRef", made)
+
+    async def get(self, ref_id: str) -> ImmutableRef:
+        raise NotImplementedError
+
+    async def retained(
+        self, key: str, *, description: str, base: ImmutableRef | None, wait: bool
+    ) -> MutableRef | None:
+        while key in self._busy:
+            if not wait:
+                return None
+            await asyncio.sleep(0.01)
+        self._busy.add(key)
+        path = self.root / f"cache-{key.replace('/', '_')}"
+        if not path.exists():
+            self.retained_keys[key] = description
+            source = None if base is None else cast("PlainRef", base).path
+            if source is None:
+                path.mkdir()
+            else:
+                subprocess.run(["cp", "-a", str(source), str(path)], check=True)
+        ref = PlainRef(self, path)
+        ref.on_release = lambda: self._busy.discard(key)
+        return cast("MutableRef", ref)
+
+
+@dataclass
+class Log:
+    chunks: list[tuple[int, bytes]] = field(default_factory=list)
+    on_data: Callable[[], None] = lambda: None
+
+    def log(self, stream: int, data: bytes) -> None:
+        self.chunks.append((stream, data))
+        self.on_data()
+
+    def text(self, stream: int | None = None) -> str:
+        return self.raw(stream).decode()
+
+    def raw(self, stream: int | None = None) -> bytes:
+        return b"".join(data for number, data in self.chunks if stream in (None, number))
+
+
+ROOT = Mount(input=0, dest="/", output=0)
+
+
+@dataclass
+class Steps:
+    """Runs steps and gives their outputs."""
+
+    services: StepServices
+    refs: PlainRefs
+    base: PlainRef
+    log: Log = field(default_factory=Log)
+
+    def op(
+        self,
+        script: str,
+        *mounts: Mount,
+        root: Mount = ROOT,
+        args: tuple[str, ...] | None = None,
+        inputs: int = 1,
+        on_failure: Callable[..., Awaitable[None]] | None = None,
+        resources: LinuxResources | None = None,
+        meta: dict[str, Any] | None = None,
+        log: Log | None = None,
+        **members: Any,
+    ) -> ExecVertexOp:
+        process = Meta(args=args or ("sh", "-ec", script), env=("PATH=/bin",), cwd="/")
+        return ExecVertexOp(
+            ExecOp(meta=replace(process, **(meta or {})), mounts=(root, *mounts), **members),
+            platform=Platform(os="linux", architecture="amd64"),
+            input_count=inputs,
+            services=self.services,
+            step_log=log or self.log,
+            on_failure=on_failure,
+            resources=resources,
+        )
+
+    async def run(
+        self, script: str, *mounts: Mount, trees: Sequence[PlainRef | None] = (), **options: Any
+    ) -> list[PlainRef]:
+        """Run a shell script on the base tree and `trees`, input 0 and following."""
+        inputs = [self.base, *trees]
+        op = self.op(script, *mounts, inputs=len(inputs), **options)
+        return cast("list[PlainRef]", await op.exec(cast("Any", inputs)))
+
+
+@pytest.fixture(scope="session")
+def busybox_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    busybox = shutil.which("busybox")
+    assert busybox is not None, "tests that use this need `busybox`"
+    root = tmp_path_factory.mktemp("busybox")
+    root.chmod(0o755)
+    (root / "bin").mkdir()
+    shutil.copy(busybox, root / "bin/busybox")
+    for name in APPLETS:
+        (root / "bin" / name).symlink_to("busybox")
+    (root / "etc").mkdir()
+    (root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nann:x:1001:1002::/h:/bin/sh\n")
+    (root / "etc/group").write_text("root:x:0:\nannies:x:1002:\nextra:x:1003:bob,ann\n")
+    (root / "tmp").mkdir(mode=0o1777)
+    os.utime(root / "etc", ns=(10**18, 10**18))
+    os.utime(root, ns=(10**18, 10**18))
+    return root
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[ExecutorFolder]:
+    made = ExecutorFolder(tmp_path / "root")
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=[CrunRuntime, RuncRuntime], ids=["crun", "runc"])
+def runtime(request: pytest.FixtureRequest) -> Runtime:
+    return cast("Runtime", request.param())
+
+
+@pytest.fixture
+async def steps(
+    tmp_path: Path, busybox_tree: Path, folder: ExecutorFolder, runtime: Runtime
+) -> AsyncIterator[Steps]:
+    trees = tmp_path / "trees"
+    trees.mkdir()
+    refs = PlainRefs(trees)
+    store = cast("RefStore", refs)
+    services = StepServices(refs=store, runtime=runtime, folder=folder, caches=CacheMounts(store))
+    yield Steps(services, refs, refs.tree(busybox_tree))
+    assert refs.mounted == []

@@ -1,0 +1,73 @@
+"""The start test, and the choice by it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from torana.core.errors import UnsupportedError
+from torana.core.ops.runtime import ContainerSpec, ExitStatus, Output, Runtime, RuntimeFailedError
+from torana.plugins.manager import PluginManager
+from torana.plugins.runtimes.choose import choose_runtime
+from torana.plugins.runtimes.crun import CrunRuntime
+from torana.plugins.runtimes.runc import RuncRuntime
+
+pytestmark = pytest.mark.needs("root", "runc", "crun")
+
+
+async def test_probe_passes_and_leaves_nothing(runtime: Runtime, tmp_path: Path) -> None:
+    assert await runtime.probe(tmp_path) is None
+    assert os.listdir(tmp_path) == []
+
+
+async def test_probe_says_why_not(tmp_path: Path) -> None:
+    broken = tmp_path / "runc"
+    broken.write_text("#!/bin/sh\necho no luck >&2\nexit 3\n")
+    broken.chmod(0o755)
+    assert await RuncRuntime(str(broken)).probe(tmp_path) == "code 3: no luck"
+    assert "No such file" in str(await RuncRuntime("/nope/runc").probe(tmp_path))
+
+
+class Fake:
+    def __init__(self, name: str, why_not: str | None) -> None:
+        self.name = name
+        self.program = "/bin/sh"
+        self.why_not = why_not
+        self.probes = 0
+
+    async def probe(self, directory: Path) -> str | None:
+        self.probes += 1
+        return self.why_not
+
+    async def run(self, spec: ContainerSpec, output: Output) -> ExitStatus:
+        raise RuntimeFailedError("not for running")
+
+
+async def test_first_that_works(tmp_path: Path) -> None:
+    bad, good, other = Fake("bad", "no cgroups"), Fake("good", None), Fake("other", None)
+    runtimes = cast("list[Runtime]", [bad, good, other])
+    choice = await choose_runtime(runtimes, tmp_path)
+    assert choice.runtime is good
+    assert choice.refused == (("bad", "no cgroups"),)
+    again = await choose_runtime(runtimes, tmp_path)
+    assert again.runtime is good
+    assert (bad.probes, good.probes, other.probes) == (2, 1, 0)  # failures are not remembered
+    wanted = await choose_runtime(runtimes, tmp_path, wanted="other")
+    assert wanted.runtime is other
+
+
+async def test_none_works(tmp_path: Path) -> None:
+    bad = cast("Any", Fake("bad", "no cgroups"))
+    with pytest.raises(UnsupportedError, match="no container runtime works: bad: no cgroups"):
+        await choose_runtime([bad], tmp_path)
+    with pytest.raises(UnsupportedError, match="no such container runtime: `x`") as caught:
+        await choose_runtime([bad], tmp_path, wanted="x")
+    assert caught.value.hint == "known: `bad`"
+
+
+def test_hook_lists_the_cheapest_first() -> None:
+    found = [type(runtime) for runtime in PluginManager().runtimes()]
+    assert found == [CrunRuntime, RuncRuntime]
