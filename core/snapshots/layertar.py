@@ -42,21 +42,58 @@ def write_layer(
 
     `latest` (seconds since the epoch) is the time that no entry may be younger than. Blocks.
     """
-    links: dict[tuple[int, int], bytes] = {}
-    for path, source in _with_parents(changes, root):
-        if source is None:
-            _write_whiteout(sink, path)
-            continue
-        status = os.lstat(source)
-        kind = stat.S_IFMT(status.st_mode)
-        if kind == stat.S_IFSOCK:
-            continue
-        linked = b""
-        if kind != stat.S_IFDIR and status.st_nlink > 1:
-            known = links.setdefault((status.st_dev, status.st_ino), path)
-            linked = b"" if known == path else known
-        _write_entry(sink, path, source, status, linked, latest)
-    sink.write(bytes(2 * _BLOCK))
+    writer = TarWriter(sink)
+    writer.add(changes, root, latest=latest)
+    writer.finish()
+
+
+class TarWriter:
+    """Puts the changes of one or more trees into one archive."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def add(
+        self,
+        changes: Iterable[Change],
+        root: bytes,
+        *,
+        prefix: bytes = b"",
+        latest: int | None = None,
+        fixed_time: int | None = None,
+    ) -> None:
+        """Write `changes` of the tree at `root`, names behind `prefix`.
+
+        No entry is younger than `latest`; all have `fixed_time` if it is given (both seconds).
+        """
+        links: dict[tuple[int, int], bytes] = {}
+        for path, source in _with_parents(changes, root):
+            if source is None:
+                _write_whiteout(self._sink, prefix + path)
+                continue
+            status = os.lstat(source)
+            kind = stat.S_IFMT(status.st_mode)
+            if kind == stat.S_IFSOCK:
+                continue
+            name = prefix + path
+            linked = b""
+            if kind != stat.S_IFDIR and status.st_nlink > 1:
+                known = links.setdefault((status.st_dev, status.st_ino), name)
+                linked = b"" if known == name else known
+            mtime = status.st_mtime_ns // 1_000_000_000
+            if latest is not None:
+                mtime = min(mtime, latest)
+            if fixed_time is not None:
+                mtime = fixed_time
+            _write_entry(self._sink, name, source, status, linked, mtime)
+
+    def folder(self, name: bytes, mtime: int) -> None:
+        """Write a plain directory; `name` ends with a slash."""
+        self._sink.write(tar_header(name, b"5", mode=0o755, size=0, mtime=mtime))
+
+    def finish(self) -> None:
+        """Write the trailer."""
+        self._sink.write(bytes(2 * _BLOCK))
 
 
 def _with_parents(
@@ -81,7 +118,7 @@ def _with_parents(
 
 def _write_whiteout(sink: Sink, path: bytes) -> None:
     folder, slash, name = path.rpartition(b"/")
-    sink.write(_header(folder + slash + b".wh." + name, b"0", mode=0, size=0))
+    sink.write(tar_header(folder + slash + b".wh." + name, b"0", mode=0, size=0))
 
 
 def _write_entry(
@@ -90,17 +127,14 @@ def _write_entry(
     source: bytes,
     status: os.stat_result,
     linked: bytes,
-    latest: int | None,
+    mtime: int,
 ) -> None:
     kind = stat.S_IFMT(status.st_mode)
-    mtime = status.st_mtime_ns // 1_000_000_000
-    if latest is not None:
-        mtime = min(mtime, latest)
     target = os.readlink(source) if kind == stat.S_IFLNK else linked
     is_file = kind == stat.S_IFREG and not linked
     is_device = kind in (stat.S_IFCHR, stat.S_IFBLK) and not linked
     sink.write(
-        _header(
+        tar_header(
             path + b"/" if kind == stat.S_IFDIR else path,
             b"1" if linked else _TYPES[kind],
             mode=stat.S_IMODE(status.st_mode),
@@ -136,7 +170,7 @@ def _capability(source: bytes) -> bytes | None:
         return None
 
 
-def _header(
+def tar_header(
     name: bytes,
     kind: bytes,
     *,

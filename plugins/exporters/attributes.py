@@ -1,0 +1,69 @@
+"""Reading of exporter attributes.
+
+Spec: exporters reference, section 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from torana.core.content.compression import Compression, parse_compression
+from torana.core.errors import UserError
+from torana.core.oci.reference import parse_reference
+
+_TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+_EMPTY_IS_TRUE: Final = frozenset({"push", "unpack", "store", "name-canonical", "tar"})
+
+
+def flag(attrs: Mapping[str, str], key: str, default: bool) -> bool:
+    """Read a boolean.
+
+    Raises:
+        UserError: it is none.
+    """
+    text = attrs.get(key)
+    if text is None:
+        return default
+    if text in _TRUE or (not text and key in _EMPTY_IS_TRUE):
+        return True
+    if text in _FALSE:
+        return False
+    raise UserError(f"non-bool value specified for {key}: `{text}`")
+
+
+def epoch(attrs: Mapping[str, str], found: int | None) -> int | None:
+    """Give SOURCE_DATE_EPOCH in seconds: the attribute, else what the frontend found.
+
+    Raises:
+        UserError: the attribute is no number.
+    """
+    text = attrs.get("source-date-epoch")
+    if text is None:
+        return found
+    if not text:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError(f"invalid source-date-epoch: {text}") from None
+
+
+def compression(attrs: Mapping[str, str]) -> Compression:
+    """Read `compression` and `compression-level`."""
+    return parse_compression(attrs.get("compression") or "gzip", attrs.get("compression-level"))
+
+
+def names(attrs: Mapping[str, str]) -> list[str]:
+    """Give the names as written, `name` split at commas."""
+    return [name.strip() for name in attrs.get("name", "").split(",") if name.strip()]
+
+
+def normalized_names(attrs: Mapping[str, str]) -> list[str]:
+    """Give full names with tag.
+
+    Raises:
+        InvalidReferenceError: a name is malformed.
+    """
+    return [str(parse_reference(name).with_default_tag()) for name in names(attrs)]

@@ -1,0 +1,203 @@
+"""From a result to an image in the content store: layers, config, manifest, index.
+
+Spec: exporters reference, sections 7, 10 and 12.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from torana.core.cache.layers import Layer
+from torana.core.content.compression import Compression
+from torana.core.errors import UserError
+from torana.core.oci import image as oci
+from torana.core.oci.descriptor import Descriptor
+from torana.core.oci.digest import Digest
+from torana.core.pool import run_blocking
+from torana.plugins.exporter import ExportContext, ExportResult, PlatformResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageOptions:
+    """How an image is made; `epoch` in seconds."""
+
+    compression: Compression
+    oci_types: bool = True
+    epoch: int | None = None
+    rewrites_times: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedImage:
+    """The root descriptor, the config's digest (not for an index), all blobs it needs."""
+
+    root: Descriptor
+    config_digest: Digest | None
+    blobs: Sequence[Descriptor]
+
+
+async def commit_image(
+    result: ExportResult, options: ImageOptions, context: ExportContext
+) -> CommittedImage:
+    """Put the image of `result` into the content store.
+
+    Raises:
+        UserError: a platform's config is not usable.
+    """
+    manifests: list[Descriptor] = []
+    blobs: list[Descriptor] = []
+    config_digest: Digest | None = None
+    for part in result.platforms:
+        manifest, config, layers = await _commit_platform(part, options, context)
+        platform = replace(part.platform, os_version="", os_features=())
+        manifests.append(replace(manifest, platform=platform))
+        blobs += [*layers, config, manifest]
+        config_digest = config.digest
+    root = manifests[0]
+    if result.is_map:
+        root = await _store(
+            oci.index(manifests, oci=options.oci_types),
+            oci.OCI_INDEX if options.oci_types else oci.DOCKER_INDEX,
+            context,
+        )
+        blobs.append(root)
+        config_digest = None
+    unique = {blob.digest: blob for blob in blobs}
+    await run_blocking(context.content.sync)
+    return CommittedImage(root, config_digest, list(unique.values()))
+
+
+async def _commit_platform(
+    part: PlatformResult, options: ImageOptions, context: ExportContext
+) -> tuple[Descriptor, Descriptor, list[Descriptor]]:
+    context.progress.status("exporting layers")
+    latest = options.epoch if options.rewrites_times else None
+    layers = await context.layers.layers(part.ref, options.compression, latest=latest)
+    context.progress.status("exporting layers", done=True)
+    config = await _store(
+        oci.compact_json(_config(part, layers, options), sort=True),
+        oci.OCI_CONFIG if options.oci_types else oci.DOCKER_CONFIG,
+        context,
+    )
+    context.progress.status(f"exporting config {config.digest}", done=True)
+    descriptors = [
+        layer.descriptor if options.oci_types else _docker_layer(layer.descriptor)
+        for layer in layers
+    ]
+    manifest = await _store(
+        oci.manifest(config, descriptors, oci=options.oci_types),
+        oci.OCI_MANIFEST if options.oci_types else oci.DOCKER_MANIFEST,
+        context,
+    )
+    context.progress.status(f"exporting manifest {manifest.digest}", done=True)
+    return manifest, config, descriptors
+
+
+async def _store(data: bytes, media_type: str, context: ExportContext) -> Descriptor:
+    digest = await run_blocking(context.content.add, data)
+    return Descriptor(media_type=media_type, digest=digest, size=len(data))
+
+
+def _docker_layer(layer: Descriptor) -> Descriptor:
+    suffix = layer.media_type.removeprefix(oci.OCI_LAYER)
+    kind = {"": "", "+gzip": ".gzip", "+zstd": ".zstd"}[suffix]
+    return replace(layer, media_type=oci.DOCKER_LAYER + kind)
+
+
+def _config(
+    part: PlatformResult, layers: Sequence[Layer], options: ImageOptions
+) -> dict[str, Any]:
+    if part.config is None:
+        config = oci.default_config(part.platform)
+    else:
+        config = oci.parse_config(part.config)
+    for key in ("os", "architecture"):
+        if not config.get(key):
+            raise UserError(f"invalid image config for export: missing {key}")
+    base = [] if part.base_config is None else oci.parse_config(part.base_config).get("history")
+    history = _history(config.get("history") or [], layers)
+    if options.epoch is not None:
+        history = _clamped(history, base or [], options.epoch)
+    created = _created(config, history, options.epoch)
+    config["rootfs"] = {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]}
+    config["history"] = history
+    config["created"] = created
+    return config
+
+
+def _history(entries: Sequence[Mapping[str, Any]], layers: Sequence[Layer]) -> list[dict[str, Any]]:
+    """Make history and layers agree: surplus entries empty, missing ones made from the layers."""
+    out: list[dict[str, Any]] = []
+    position = 0
+    for given in entries:
+        entry = dict(given)
+        if not entry.get("empty_layer"):
+            if position < len(layers):
+                entry.setdefault("created", _time(layers[position].created))
+                position += 1
+            else:
+                entry["empty_layer"] = True
+        out.append(entry)
+    for layer in layers[position:]:
+        out.append(
+            {
+                "created": _time(layer.created),
+                "created_by": layer.description,
+                "comment": "buildkit.exporter.image.v0",
+            }
+        )
+    first = next((entry["created"] for entry in out if entry.get("created")), None)
+    last = first
+    for entry in out:
+        last = entry.setdefault("created", last) or last
+    return [{k: v for k, v in entry.items() if v is not None} for entry in out]
+
+
+def _clamped(
+    history: Sequence[dict[str, Any]], base: Sequence[Mapping[str, Any]], epoch: int
+) -> list[dict[str, Any]]:
+    """Bring times later than the epoch down to it, except those of the base image."""
+    limit = _time(float(epoch))
+    out = []
+    kept = 0
+    while kept < min(len(base), len(history)) and dict(base[kept]) == history[kept]:
+        kept += 1
+    for position, entry in enumerate(history):
+        created = entry.get("created")
+        is_late = created is None or _seconds(created) > epoch
+        out.append({**entry, "created": limit} if position >= kept and is_late else entry)
+    return out
+
+
+def _created(
+    config: Mapping[str, Any], history: Sequence[Mapping[str, Any]], epoch: int | None
+) -> str | None:
+    times = [entry["created"] for entry in history if entry.get("created")]
+    created: str | None = config.get("created") or (times[-1] if times else None)
+    if epoch is not None and (created is None or _seconds(created) > epoch):
+        return _time(float(epoch))
+    return created
+
+
+def _time(seconds: float) -> str:
+    """Give RFC 3339 in UTC, with as much of a fraction as there is."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    text = moment.strftime("%Y-%m-%dT%H:%M:%S")
+    fraction = f".{moment.microsecond:06d}".rstrip("0").rstrip(".")
+    return f"{text}{fraction}Z"
+
+
+def _seconds(text: str) -> float:
+    try:
+        return datetime.fromisoformat(text.replace("Z", "+00:00")[:32]).timestamp()
+    except ValueError:
+        return float("inf")
+
+
+def descriptor_json(descriptor: Descriptor) -> str:
+    """Give a descriptor as compact JSON."""
+    return json.dumps(descriptor.to_dict(), separators=(",", ":"))
