@@ -265,6 +265,7 @@ class Output:
         self.index = index
         self.keys: set[str] = set()
         self.committed: set[str] = set()
+        self._failed: set[str] = set()  # records that could not be loaded
         self.fast = Shared(self._find_fast)
         self.slow = Shared(self._find_slow)
         self.result = Shared(self._find_result)
@@ -313,6 +314,8 @@ class Output:
         found: list[tuple[Record, str]] = []
         for key in self.keys:
             for record in store.records(key):
+                if record.id in self._failed:
+                    continue
                 if results.exists(record.id):
                     found.append((record, key))
                 else:
@@ -402,6 +405,7 @@ class Output:
                 state.solver.keys.drop(record.id)
                 continue
             except (ToranaError, OSError):
+                self._failed.add(record.id)
                 continue
             if result is not None:
                 state.owned.append(result)

@@ -11,7 +11,7 @@ from torana.core.cache.keys import SqliteKeyStore
 from torana.core.database import Database
 from torana.core.oci.digest import Digest
 from torana.core.solver.memory import MemoryKeyStore
-from torana.core.solver.store import CONTENT_OUTPUT, KeyStore
+from torana.core.solver.store import CONTENT_OUTPUT, KeyStore, Record
 
 OP = Digest.of_text("op")
 SELECTOR = Digest.of_text("selector")
@@ -57,7 +57,7 @@ def test_records_come_newest_first_and_once(keys: KeyStore) -> None:
         keys.save("key", record, created)
     assert [each.id for each in keys.records("key")] == ["r0", "r3", "r2", "r1"]
     keys.save("key", "r1", 4.0)
-    assert [(each.id, each.created) for each in keys.records("key")][0] == ("r1", 4.0)
+    assert keys.records("key")[0] == Record("r1", 4.0)
     assert len(keys.records("key")) == 4
     assert keys.records("other") == []
 
