@@ -1,87 +1,115 @@
-"""What the solver needs of cache stores: `KeyStore` for keys and links, `ResultStore` for results.
+"""What the solver asks of a cache: `KeyStore` for the graph of keys, `ResultStore` for results.
 
-A key names a computation, a record a stored result of it. A link says: the op with `digest`, given
-the key `from_id` at input `position` through `selector`, has at `output` the key `target_id`.
+A key is an id, local to one store. A link leads from the key of an input to the key of what was made
+of it; a result hangs on a key. Calls of a `KeyStore` are short and made on the event loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 from torana.core.oci.digest import Digest
 from torana.core.solver.op import Result
 
-CONTENT_OUTPUT: Final = -1
-"""Output index of keys made from the content of a result."""
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """How a key leads to another: as which input of which op, seen through which selector."""
+
+    input: int
+    output: int
+    digest: Digest  # of the op's cache map
+    selector: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """A stored result of a key; `id` is what the result store knows it by."""
+class StoredResult:
+    """A result on a key. `id` is the result store's; `created` is in seconds since the epoch."""
 
     id: str
     created: float
 
 
-def is_random(digest: str) -> bool:
-    """Tell whether `digest` never matches anything and is never stored."""
-    return digest.startswith("random:")
-
-
-def root_key(digest: str, output: int) -> str:
-    """Give the key id of something without inputs; content keys have `CONTENT_OUTPUT`."""
-    return digest if is_random(digest) else Digest.of_text(f"{digest}@{output}")
-
-
 class KeyStore(Protocol):
-    """Keys, links and records. Calls are short and come from the event loop."""
+    """The graph of keys, links and results. Conformance: `core.testing.keystores.KeyStoreSuite`.
 
-    def root_key(self, digest: str, output: int) -> str: ...
+    A key exists while it has a result or a link that starts from it.
+    """
 
-    def query(
-        self, inputs: Iterable[str], position: int, digest: str, output: int, selector: str | None
-    ) -> set[str]:
-        """Give the targets of the links from any of the keys `inputs`."""
+    @property
+    def generation(self) -> int:
+        """Counts up whenever keys or links may have been removed."""
         ...
 
-    def records(self, key_id: str) -> list[Record]:
-        """Give the records of a key, newest first."""
+    def exists(self, key: str) -> bool: ...
+
+    def targets(self, keys: Sequence[str], link: Link) -> dict[str, set[str]]:
+        """Give for each of `keys` the keys that `link` leads to; keys without any are left out."""
         ...
 
-    def save(self, key_id: str, record_id: str, created: float) -> None:
-        """Add a record to a key; the same record again gets the new time."""
+    def add_links(self, links: Iterable[tuple[str, Link, str]]) -> None:
+        """Add (key, link, target) triples; those that exist are no error."""
         ...
 
-    def link(
-        self,
-        from_id: str,
-        position: int,
-        output: int,
-        digest: str,
-        selector: str | None,
-        target_id: str,
-    ) -> None: ...
+    def back_links(self, key: str) -> list[tuple[str, Link]]:
+        """Give the links that end at `key`, with the keys they start from, in a stable order."""
+        ...
 
-    def drop(self, record_id: str) -> None:
-        """Remove a record from all keys: its result is gone."""
+    def results(self, key: str) -> list[StoredResult]: ...
+
+    def add_result(self, key: str, result: StoredResult) -> None:
+        """Hang a result on a key; a second time replaces its creation time."""
+        ...
+
+    def result_ids(self) -> list[str]: ...
+
+    def release(self, result_id: str) -> None:
+        """Take a result off all keys.
+
+        A key that has then neither a result nor a link that starts from it vanishes with the links
+        that end at it, and so on towards the roots.
+        """
+        ...
+
+    def flush(self) -> None:
+        """Write what is still buffered."""
         ...
 
 
 class ResultStore(Protocol):
-    """Results that outlive the build; None is the empty tree (scratch)."""
+    """Keeps results. None is a result too: an empty tree."""
 
-    async def load(self, record_id: str) -> Result | None:
-        """Give a handle that the caller releases.
+    def exists(self, result_id: str) -> bool: ...
+
+    async def load(self, result: StoredResult) -> Result | None:
+        """Give a handle of the caller's own.
 
         Raises:
-            NotFoundError: the result is gone.
+            NotFoundError: it is gone; any `ToranaError` makes the solver try something else.
         """
         ...
 
-    def record_id(self, result: Result | None) -> str | None:
-        """Give the id to store `result` by; None when it cannot be stored (local trees)."""
+    async def save(self, result: Result | None, created: float) -> StoredResult:
+        """Keep a result, which stays the caller's, and give its name."""
         ...
 
-    def exists(self, record_id: str) -> bool: ...
+
+class CacheSource(Protocol):
+    """Another cache that a vertex may use (`VertexOptions.cache_sources`), such as an import."""
+
+    @property
+    def id(self) -> str:
+        """Tells sources apart; equal ids mean the same source."""
+        ...
+
+    @property
+    def keys(self) -> KeyStore: ...
+
+    @property
+    def results(self) -> ResultStore: ...
+
+    async def ready(self) -> None:
+        """Return when `keys` can be asked; never fails: a source that cannot be had is empty."""
+        ...
