@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from torana.core.llb.ops import LinuxResources
 from torana.core.ops.runtime import ContainerMount, ContainerNetwork, ContainerSpec
+from torana.core.snapshots.rootfs import clean
 
 CAPABILITIES: Final = tuple(
     f"CAP_{name}"
@@ -158,7 +159,7 @@ def cgroup_path(container: ContainerSpec) -> str:
     parent = container.cgroup_parent
     if ".slice" in parent and parent.endswith(":"):
         return parent + container.id
-    return "/".join(["", *filter(None, parent.split("/")), "buildkit", container.id])
+    return f"{clean(parent).rstrip('/')}/buildkit/{container.id}"
 
 
 def _resources(container: ContainerSpec) -> dict[str, Any]:

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from torana.core.llb.ops import ProxyEnv
+from torana.core.ops.exec.environment import compose_environment
+
+PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def test_order() -> None:
+    proxy = ProxyEnv(http_proxy="h", https_proxy="s", ftp_proxy="f", no_proxy="n", all_proxy="a")
+    assert compose_environment(("A=1",), proxy, [("S", "v"), ("O", "")]) == (
+        "A=1",
+        "HTTP_PROXY=h",
+        "http_proxy=h",
+        "HTTPS_PROXY=s",
+        "https_proxy=s",
+        "FTP_PROXY=f",
+        "ftp_proxy=f",
+        "NO_PROXY=n",
+        "no_proxy=n",
+        "ALL_PROXY=a",
+        "all_proxy=a",
+        PATH,
+        "S=v",
+        "O=",
+    )
+
+
+def test_own_path_stays_even_empty() -> None:
+    assert compose_environment(("PATH=",), None) == ("PATH=",)
+
+
+def test_unset_proxies_are_left_out() -> None:
+    assert compose_environment((), ProxyEnv(no_proxy="x")) == ("NO_PROXY=x", "no_proxy=x", PATH)
+
+
+def test_last_of_a_name_counts() -> None:
+    assert compose_environment(("A=1", "PATH=p", "A=2"), None, [("A", "3=")]) == ("A=3=", "PATH=p")

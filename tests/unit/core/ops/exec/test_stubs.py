@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from torana.core.ops.exec.stubs import make_directories, mount_points
+
+OLD = 10**18
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "etc").mkdir()
+    for path in (tmp_path / "etc", tmp_path):
+        os.utime(path, ns=(OLD, OLD))
+    return tmp_path
+
+
+def mtime(path: Path) -> int:
+    return path.stat().st_mtime_ns
+
+
+def test_times_return_when_several_share_a_parent(root: Path) -> None:
+    wanted = [("/etc/hosts", False, True), ("/etc/resolv.conf", False, True), ("/m", True, False)]
+    with mount_points(root, wanted, removes_parents=False):
+        assert (root / "etc/hosts").is_file()
+        assert (root / "m").is_dir()
+        assert mtime(root / "etc") != OLD
+    assert os.listdir(root) == ["etc"]
+    assert os.listdir(root / "etc") == []
+    assert mtime(root) == mtime(root / "etc") == OLD
+
+
+def test_time_of_a_parent_that_the_step_changed_stays(root: Path) -> None:
+    wanted = [("/etc/hosts", False, True), ("/etc/resolv.conf", False, True)]
+    with mount_points(root, wanted, removes_parents=False):
+        os.utime(root / "etc", ns=(OLD + 5, OLD + 5))
+    assert mtime(root / "etc") == OLD + 5
+
+
+def test_parents_stay_unless_asked(root: Path) -> None:
+    with mount_points(root, [("/a/b/c", True, False)], removes_parents=False):
+        pass
+    assert (
+        list(root.rglob("*")) == [*root.glob("etc"), root / "a", root / "a/b"]
+        or not (root / "a/b/c").exists()
+    )
+    assert (root / "a/b").is_dir()
+    with mount_points(root, [("/d/e/f", True, False)], removes_parents=True):
+        pass
+    assert not (root / "d").exists()
+
+
+def test_what_is_there_is_left_alone(root: Path) -> None:
+    (root / "etc/hosts").touch()
+    (root / "m").mkdir()
+    with mount_points(
+        root, [("/etc/hosts", False, True), ("/m", True, True)], removes_parents=True
+    ):
+        pass
+    assert (root / "etc/hosts").exists()
+    assert (root / "m").exists()
+
+
+def test_filled_or_replaced_stubs_stay(root: Path) -> None:
+    wanted = [("/file", False, True), ("/dir", True, True), ("/swap", True, True)]
+    with mount_points(root, wanted, removes_parents=True):
+        (root / "file").write_text("x")
+        (root / "dir/x").touch()
+        (root / "swap").rmdir()
+        (root / "swap").symlink_to("dir")
+    assert {"file", "dir", "swap"} <= set(os.listdir(root))
+
+
+def test_links_never_lead_out(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    root.mkdir()
+    outside.mkdir()
+    (root / "link").symlink_to("../outside")
+    (root / "absolute").symlink_to(outside)
+    wanted = [("/link/a", True, True), ("/absolute/b", True, True)]
+    with mount_points(root, wanted, removes_parents=True):
+        assert os.listdir(outside) == []
+        assert (root / "outside/a").is_dir()
+    make_directories(root, "/absolute/../link/x", os.getuid(), os.getgid())
+    assert os.listdir(outside) == []
+    assert (root / "outside/x").is_dir()
+
+
+def test_parent_swapped_for_a_link_is_not_followed(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    (outside / "x").mkdir(parents=True)
+    (root / "d").mkdir(parents=True)
+    with mount_points(root, [("/d/x", True, True)], removes_parents=True):
+        (root / "d/x").rmdir()
+        (root / "d").rmdir()
+        (root / "d").symlink_to(outside)
+    assert (outside / "x").is_dir()
+
+
+def test_modes_do_not_depend_on_the_umask(root: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        make_directories(root, "/w/x", os.getuid(), os.getgid())
+    finally:
+        os.umask(before)
+    assert (root / "w").stat().st_mode & 0o777 == 0o755
