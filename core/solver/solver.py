@@ -143,6 +143,8 @@ class Job:
         if self._is_discarded:
             raise ConflictError(f"job has ended: `{self.id}`")
         result = await self._solver.load(edge.vertex, self).output(edge.index).result.get()
+        if self._is_discarded:  # while this task was about to wake up: the result may be gone
+            raise asyncio.CancelledError
         return None if result is None else result.clone()
 
     def hold(self, root: State) -> None:

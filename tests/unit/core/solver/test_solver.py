@@ -395,8 +395,9 @@ async def test_scenario_14_and_28(world: World, where: str) -> None:
     async def hook() -> None:
         raise asyncio.CancelledError
 
+    values: dict[str, Any] = {where: hook}
     with pytest.raises(SolveError, match="cancelled by the op"):
-        await world.build(vertex("a", **{where: hook}))
+        await world.build(vertex("a", **values))
 
 
 # Graph shape
@@ -474,6 +475,18 @@ async def test_content_decides_and_its_definition_is_learnt(world: World) -> Non
         assert await world.build(consumer(vertex(name, value=9), other)) == expected
     assert world.execs.total() == 0
     assert world.hashes.total() == 0
+
+
+async def test_scenario_19(world: World) -> None:
+    def top(a: Vertex, b: Vertex) -> Vertex:
+        middles = [vertex(f"m{i}", None, each, contents=(0,)) for i, each in enumerate((a, b))]
+        return vertex("top", None, *middles, value=100)
+
+    assert await world.build(top(vertex("a", value=1), vertex("b", value=2))) == 103
+    world.reset()
+    assert await world.build(top(vertex("a2", value=1), vertex("b2", value=3))) == 104
+    assert world.execs == {"a2": 1, "b2": 1, "m1": 1, "top": 1}
+    assert world.results.loads == 1
 
 
 async def test_scenario_20(world: World) -> None:
@@ -702,13 +715,13 @@ async def test_scenario_37(world: World) -> None:
     assert world.execs == {"a": 1}
 
 
-@pytest.mark.parametrize("seed", ["a", "b"])
-async def test_scenario_38(world: World, seed: str) -> None:
+@pytest.mark.parametrize("tag", ["", "other"])
+async def test_scenario_38_and_39(world: World, tag: str) -> None:
     gate = Gate()
     source = vertex("a", value=1, before_exec=gate)
     task = asyncio.create_task(world.build(source))
     await gate.reached.wait()
-    assert await world.build(ignoring(source, value=2, before_exec=None, seed=seed)) == 2
+    assert await world.build(vertex("a", value=2, tag=tag, ignore_cache=True)) == 2
     gate.opened.set()
     assert await task == 1
 
@@ -835,6 +848,25 @@ async def test_job_ids_are_unique_while_in_use(world: World) -> None:
     await job.discard()
     await job.discard()
     world.solver.new_job("x")
+
+
+async def test_discard_at_the_moment_of_completion(world: World) -> None:
+    gate = Gate()
+    job = world.job()
+    task = asyncio.create_task(job.build(Edge(vertex("a", before_exec=gate))))
+    await gate.reached.wait()
+    gate.opened.set()
+    for _ in range(50):
+        await asyncio.sleep(0)
+        if any(isinstance(e, VertexEvent) and e.completed for e in job._events[-1:]):
+            break
+    await job.discard()
+    try:
+        result = await task
+    except asyncio.CancelledError:
+        return
+    assert result is not None
+    await result.release()
 
 
 async def test_discard_stops_what_runs(world: World) -> None:
