@@ -43,10 +43,7 @@ def test_time_of_a_parent_that_the_step_changed_stays(root: Path) -> None:
 def test_parents_stay_unless_asked(root: Path) -> None:
     with mount_points(root, [("/a/b/c", True, False)], removes_parents=False):
         pass
-    assert (
-        list(root.rglob("*")) == [*root.glob("etc"), root / "a", root / "a/b"]
-        or not (root / "a/b/c").exists()
-    )
+    assert not (root / "a/b/c").exists()
     assert (root / "a/b").is_dir()
     with mount_points(root, [("/d/e/f", True, False)], removes_parents=True):
         pass
@@ -84,7 +81,7 @@ def test_links_never_lead_out(tmp_path: Path) -> None:
     with mount_points(root, wanted, removes_parents=True):
         assert os.listdir(outside) == []
         assert (root / "outside/a").is_dir()
-    make_directories(root, "/absolute/../link/x", os.getuid(), os.getgid())
+    make_directories(root, "/link/x", os.getuid(), os.getgid())
     assert os.listdir(outside) == []
     assert (root / "outside/x").is_dir()
 

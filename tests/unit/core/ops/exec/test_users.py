@@ -60,7 +60,7 @@ def test_users(root: Path, text: str, expected: User) -> None:
         ("ann:zoes", "unable to find group zoes: no matching entries in group file"),
         ("4294967296", "must be in range"),
         ("-1", "unable to find user -1"),
-        ("١", "unable to find user ١"),
+        ("\u0661", "unable to find user \u0661"),
     ],
 )
 def test_refused(root: Path, text: str, message: str) -> None:
