@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import stat
 import threading
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ from torana.core.errors import ToranaError
 from torana.core.oci.digest import Digest
 from torana.core.patterns import PatternMatcher
 from torana.core.pool import run_blocking
+from torana.core.snapshots import mounts
 from torana.core.snapshots.copytree import copy_file
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class LocalTree:
             PatternMatcher(exclude) if exclude else None,
         )
         self._scan = ScannedTree(os.fsencode(folder), is_local=True, sent=self._sent)
-        self._view = _View(self._scan, manager.views)
+        self._view = _View(self._scan, manager)
         self._lock = threading.Lock()
         self.id = f"local:{secrets.token_hex(12)}"
 
@@ -66,7 +66,7 @@ class LocalTree:
 
     @contextmanager
     def mount(self) -> Iterator[Path]:
-        """Give the folder itself, or a view of links where something is filtered out."""
+        """Give the folder itself, or a view of it where something is filtered out."""
         if not (self._sent.include or self._sent.exclude):
             yield self.folder
             return
@@ -93,11 +93,7 @@ class LocalTree:
                 now = signature(os.lstat(full))
             except OSError:
                 now = None
-            # Making a view links the file, which changes its change time.
-            is_same = now is not None and (now[0], now[1], now[3]) == (
-                before[0], before[1], before[3],
-            )
-            if not is_same:
+            if now != before:
                 raise ChangedDuringBuildError(
                     f"file changed during the build: `{os.fsdecode(path)}`",
                     hint="build again when nothing writes to the context",
@@ -120,24 +116,72 @@ class LocalTree:
 
 
 class _View:
-    """A folder of links to what is sent."""
+    """A folder that shows only what is sent: an overlay whose upper layer hides the rest.
 
-    def __init__(self, scan: ScannedTree, root: Path) -> None:
+    Where overlays do not work it is a copy. Links into the client's folder would be cheaper, but
+    would change the change times of the client's files.
+    """
+
+    def __init__(self, scan: ScannedTree, manager: CacheManager) -> None:
         self._scan = scan
-        self._root = root
+        self._manager = manager
         self._path: Path | None = None
 
     def make(self) -> Path:
         if self._path is None:
-            path = self._root / secrets.token_hex(8)
-            path.mkdir(parents=True)
+            base = self._manager.views / secrets.token_hex(8)
+            for name in ("merged", "upper", "work"):
+                (base / name).mkdir(parents=True)
+            merged = base / "merged"
             try:
-                _link_sent(self._scan, os.fsencode(path))
-            except BaseException:
-                shutil.rmtree(path, ignore_errors=True)
-                raise
-            self._path = path
+                _hide_unsent(self._scan, os.fsencode(base / "upper"))
+                mounts.mount_overlay(
+                    str(merged),
+                    [str(os.fsdecode(self._scan.root))],
+                    upper=str(base / "upper"),
+                    work=str(base / "work"),
+                    options=self._manager.overlay_options,
+                )
+                self._manager.view_mounts.append(str(merged))
+            except OSError:
+                _copy_sent(self._scan, os.fsencode(merged))
+            self._path = merged
         return self._path
+
+
+def _hide_unsent(scan: ScannedTree, upper: bytes) -> None:
+    """Put a whiteout into `upper` for each path that is not sent, its folders along with it."""
+    made: set[bytes] = {b""}
+    pending = [b""]
+    while pending:
+        folder = pending.pop()
+        sent = scan.children(folder)
+        hidden = set(os.listdir(scan.full(folder))) - set(sent)
+        if hidden:
+            _make_parents(scan, upper, folder, made)
+        for name in hidden:
+            path = folder + b"/" + name if folder else name
+            os.mknod(upper + b"/" + path, stat.S_IFCHR | 0o600, 0)
+        for name in sent:
+            path = folder + b"/" + name if folder else name
+            if stat.S_ISDIR(os.lstat(scan.full(path)).st_mode):
+                pending.append(path)
+    for folder in sorted(made, reverse=True):
+        status = os.lstat(scan.full(folder))
+        here = upper + b"/" + folder if folder else upper
+        os.chown(here, status.st_uid, status.st_gid)
+        os.chmod(here, stat.S_IMODE(status.st_mode))
+        os.utime(here, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _make_parents(scan: ScannedTree, upper: bytes, folder: bytes, made: set[bytes]) -> None:
+    missing = []
+    while folder not in made:
+        missing.append(folder)
+        folder = folder.rpartition(b"/")[0]
+    for path in reversed(missing):
+        os.mkdir(upper + b"/" + path, 0o700)
+        made.add(path)
 
 
 def _entries(scan: ScannedTree) -> Iterator[tuple[bytes, os.stat_result]]:
@@ -151,23 +195,6 @@ def _entries(scan: ScannedTree) -> Iterator[tuple[bytes, os.stat_result]]:
             yield path, status
             if stat.S_ISDIR(status.st_mode):
                 pending.append(path)
-
-
-def _link_sent(scan: ScannedTree, target: bytes) -> None:
-    folders: list[tuple[bytes, os.stat_result]] = []
-    for path, status in _entries(scan):
-        source, made = scan.full(path), target + b"/" + path
-        if stat.S_ISDIR(status.st_mode):
-            os.mkdir(made, 0o755)
-            folders.append((made, status))
-            continue
-        try:
-            os.link(source, made, follow_symlinks=False)
-        except OSError:
-            _make(source, made, status)
-    for made, status in reversed(folders):
-        os.chmod(made, stat.S_IMODE(status.st_mode))
-        os.utime(made, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def _make(source: bytes, made: bytes, status: os.stat_result) -> None:

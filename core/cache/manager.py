@@ -26,6 +26,7 @@ from torana.core.database import Database, pack, unpack
 from torana.core.errors import ConflictError, NotFoundError, UnsupportedError
 from torana.core.oci.digest import Digest
 from torana.core.pool import run_blocking
+from torana.core.snapshots import mounts
 from torana.core.snapshots.copytree import copy_tree
 from torana.core.snapshots.snapshotter import Snapshotter
 
@@ -179,6 +180,8 @@ class CacheManager:
         self.database = database
         self.snapshots = snapshots
         self.views = root / "views" / f"{os.getpid()}-{secrets.token_hex(4)}"
+        self.view_mounts: list[str] = []
+        self.overlay_options: tuple[str, ...] = getattr(snapshots, "options", ())
         self._retained = root / "cachemounts"
         self._retained.mkdir(exist_ok=True)
         database.execute_script(_TABLES)
@@ -262,6 +265,9 @@ class CacheManager:
 
     def close(self) -> None:
         """Remove what only this process used."""
+        for target in self.view_mounts:
+            mounts.unmount(target)
+        self.view_mounts.clear()
         shutil.rmtree(self.views, ignore_errors=True)
 
     def usages(self) -> list[Usage]:

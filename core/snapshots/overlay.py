@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from torana.core.errors import ConflictError
 from torana.core.snapshots import changes, mounts
+from torana.core.snapshots.copytree import copy_xattrs
 from torana.core.snapshots.folders import SnapshotFolders
 from torana.core.snapshots.snapshotter import Change, Usage
 
@@ -26,7 +28,7 @@ class OverlaySnapshotter:
 
     def __init__(self, root: Path, *, options: tuple[str, ...] = ()) -> None:
         self._folders = SnapshotFolders(root)
-        self._options = options
+        self.options = options
         self._mounts = root.parent / "mounts"
         self._mounts.mkdir(exist_ok=True)
 
@@ -38,6 +40,7 @@ class OverlaySnapshotter:
         # The root directory of the layer is that of the whole: it starts as the parent's.
         below = os.stat(self._folders.folder(parent) / "fs")
         os.chown(folder / "fs", below.st_uid, below.st_gid)
+        copy_xattrs(os.fsencode(self._folders.folder(parent) / "fs"), os.fsencode(folder / "fs"))
         os.chmod(folder / "fs", below.st_mode & 0o7777)
         os.utime(folder / "fs", ns=(below.st_atime_ns, below.st_mtime_ns))
 
@@ -54,16 +57,17 @@ class OverlaySnapshotter:
             return
         lowers = [str(self._folders.folder(name) / "fs") for name in chain]
         with self._target() as target:
-            if is_active:
+            if not readonly:
                 mounts.mount_overlay(
                     str(target),
                     lowers[1:],
                     upper=lowers[0],
                     work=str(folder / "work"),
-                    options=self._options,
+                    options=self.options,
                 )
             else:
-                mounts.mount_overlay(str(target), lowers, options=self._options)
+                # Active or not: all layers are lower ones, so that nothing can be written.
+                mounts.mount_overlay(str(target), lowers, options=self.options)
             try:
                 yield target
             finally:
@@ -82,9 +86,7 @@ class OverlaySnapshotter:
         work = self._folders.folder(key) / "work"
         if work.exists():
             # The kernel leaves an empty `work` inside, which nobody needs any more.
-            for inner in work.iterdir():
-                inner.rmdir()
-            work.rmdir()
+            shutil.rmtree(work)
         self._folders.commit(key, name)
 
     def changes(self, name: str, parent: str | None) -> Iterator[Change]:

@@ -1,0 +1,361 @@
+"""`Worker`: content, snapshots, cache and ops of one root, put together.
+
+Sources, secrets and the container runtime are handed in from above.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import assert_never
+
+from torana.core.cache.keys import SqliteKeyStore
+from torana.core.cache.layers import LayerStore
+from torana.core.cache.local import LocalTree
+from torana.core.cache.manager import CacheManager, SnapshotRef, StoreLock, bump_generation
+from torana.core.content.images import ImageStore
+from torana.core.content.store import ContentStore
+from torana.core.database import Database
+from torana.core.errors import UnsupportedError
+from torana.core.llb import ops as o
+from torana.core.llb.definition import Definition
+from torana.core.llb.validate import validate
+from torana.core.oci.digest import Digest
+from torana.core.oci.platform import Platform, host_platform
+from torana.core.ops.build import BuildVertexOp, Solve
+from torana.core.ops.diff import DiffVertexOp
+from torana.core.ops.exec.caches import CacheMounts
+from torana.core.ops.exec.folder import ExecutorFolder
+from torana.core.ops.exec.op import ExecVertexOp
+from torana.core.ops.exec.services import SecretProvider, StepServices
+from torana.core.ops.file.op import FileVertexOp
+from torana.core.ops.local import LocalOptions, LocalSource
+from torana.core.ops.merge import MergeVertexOp
+from torana.core.ops.names import vertex_name
+from torana.core.ops.passthrough import PassthroughVertexOp
+from torana.core.ops.runtime import ContainerSpec, ExitStatus, Output, Runtime
+from torana.core.ops.source import FindSource, Source, SourceVertexOp, open_source
+from torana.core.snapshots import namespace
+from torana.core.snapshots.choose import choose
+from torana.core.solver.context import VertexContext
+from torana.core.solver.op import Op, Result
+from torana.core.solver.solver import Solver
+from torana.core.solver.vertex import Edge, ProgressGroup, Vertex, VertexOptions
+
+SCRATCH_RECORD = "scratch"
+
+
+@dataclass(frozen=True, slots=True)
+class LLBVertex:
+    """What a solver's vertex carries for us."""
+
+    op: o.Op
+    metadata: o.OpMetadata
+
+
+def load(definition: Definition, *, ignore_cache: bool = False) -> Edge:
+    """Turn a definition into the solver's graph.
+
+    Raises:
+        InvalidLLBError: it is not valid.
+    """
+    graph = validate(definition)
+    vertices: dict[Digest, Vertex] = {}
+    for digest, op in graph.ordered.items():
+        metadata = definition.metadata.get(digest, o.OpMetadata())
+        inputs = tuple(Edge(vertices[item.digest], item.index) for item in op.inputs)
+        group = metadata.progress_group
+        options = VertexOptions(
+            ignore_cache=metadata.ignore_cache or ignore_cache,
+            export_cache=None if metadata.export_cache is None else metadata.export_cache.value,
+            description=metadata.description,
+            progress_group=None if group is None else ProgressGroup(group.id, group.name, group.weak),
+        )
+        names = [edge.vertex.name for edge in inputs]
+        vertices[digest] = Vertex(
+            digest=digest,
+            name=vertex_name(op, description=metadata.description, inputs=names),
+            inputs=inputs,
+            sys=LLBVertex(op, metadata),
+            options=options,
+            sources=definition.source.excerpts(digest) if definition.source else (),
+        )
+    return Edge(vertices[graph.result.digest], graph.result.index)
+
+
+class RefResults:
+    """The solver's result store: records are ids of refs; scratch has one of its own."""
+
+    def __init__(self, refs: CacheManager) -> None:
+        self._refs = refs
+
+    async def load(self, record_id: str) -> Result | None:
+        if record_id == SCRATCH_RECORD:
+            return None
+        ref = self._refs.find(record_id)
+        self._refs.touch(record_id)
+        return ref
+
+    def record_id(self, result: Result | None) -> str | None:
+        if result is None:
+            return SCRATCH_RECORD
+        return result.id if isinstance(result, SnapshotRef) else None
+
+    def exists(self, record_id: str) -> bool:
+        if record_id == SCRATCH_RECORD:
+            return True
+        return self._refs.snapshots.exists(record_id)
+
+
+class Worker:
+    """One root, opened by this process. `open` first enters private namespaces."""
+
+    def __init__(self, root: Path, *, snapshotter: str = "auto") -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        self.root = root
+        self.platform = host_platform()
+        self._lock = StoreLock(root)
+        is_alone = self._lock.share()
+        mapped = namespace.is_mapped_user()
+        self.choice = choose(root, wanted=snapshotter, is_mapped_user=mapped)
+        self.database = Database(root / "torana.db")
+        self.content = ContentStore(root / "content")
+        self.refs = CacheManager(root, self.database, self.choice.snapshotter)
+        self.keys = SqliteKeyStore(self.database)
+        self.results = RefResults(self.refs)
+        self.layers = LayerStore(self.refs, self.content)
+        self.images = ImageStore(self.database)
+        self.dropped: list[str] = []
+        if is_alone:
+            self.dropped = [*self.content.reconcile(), *self.refs.reconcile()]
+            self._lock.settle()
+        self._executor: ExecutorFolder | None = None
+        self._caches = CacheMounts(self.refs)
+
+    @classmethod
+    def open(cls, root: Path) -> Worker:
+        """Open a root from a process that may then mount.
+
+        Raises:
+            UnsupportedError: neither root nor user namespaces are to be had.
+        """
+        namespace.enter()
+        return cls(root)
+
+    def solver(
+        self,
+        *,
+        folders: Mapping[str, Path],
+        session_id: str,
+        find_source: FindSource,
+        runtime: Runtime,
+        secrets: SecretProvider | None = None,
+        solve: Solve | None = None,
+    ) -> Solver:
+        """Make the solver of one build, with the client's folders and secrets."""
+        local = LocalSource(folders, session_id=session_id, open_tree=self._local_tree)
+
+        def find(scheme: str) -> Source | None:
+            return local if scheme == "local" else find_source(scheme)
+
+        def resolve(vertex: Vertex, context: VertexContext) -> Op:
+            return self._op(vertex, context, find, runtime, secrets, solve)
+
+        return Solver(resolve_op=resolve, keys=self.keys, results=self.results)
+
+    def _local_tree(self, name: str, folder: Path, options: LocalOptions) -> LocalTree:
+        return LocalTree(
+            folder,
+            manager=self.refs,
+            include=options.include or (),
+            exclude=options.exclude or (),
+        )
+
+    def _op(
+        self,
+        vertex: Vertex,
+        context: VertexContext,
+        find: FindSource,
+        runtime: Runtime,
+        secrets: SecretProvider | None,
+        solve: Solve | None,
+    ) -> Op:
+        assert isinstance(vertex.sys, LLBVertex)
+        op = vertex.sys.op
+        platform: Platform = op.platform or self.platform
+        count = len(vertex.inputs)
+        kind = op.kind
+        match kind:
+            case o.SourceOp():
+                return SourceVertexOp(open_source(kind, platform, find))
+            case o.ExecOp():
+                return ExecVertexOp(
+                    kind,
+                    platform=platform,
+                    input_count=count,
+                    services=self._services(runtime, secrets),
+                    step_log=context,
+                    resources=vertex.sys.metadata.linux_resources,
+                )
+            case o.FileOp():
+                return FileVertexOp(kind, name=vertex.name, input_count=count, refs=self.refs)
+            case o.MergeOp():
+                return MergeVertexOp(
+                    kind,
+                    name=vertex.name,
+                    input_count=count,
+                    refs=self.refs,
+                    snapshots=self.refs.snapshots,
+                )
+            case o.DiffOp():
+                return DiffVertexOp(
+                    kind,
+                    name=vertex.name,
+                    input_count=count,
+                    refs=self.refs,
+                    snapshots=self.refs.snapshots,
+                )
+            case o.PassthroughOp():
+                return PassthroughVertexOp(kind, input_count=count)
+            case o.BuildOp():
+                if solve is None:
+                    raise UnsupportedError("build ops are not supported here")
+                return BuildVertexOp(kind, input_count=count, solve=solve)
+            case None:
+                raise AssertionError("validated definitions have no op without a kind")
+            case _:
+                assert_never(kind)
+
+    def _services(self, runtime: Runtime, secrets: SecretProvider | None) -> StepServices:
+        if self._executor is None:
+            self._executor = ExecutorFolder(self.root)
+        return StepServices(
+            refs=self.refs,
+            runtime=runtime,
+            folder=self._executor,
+            caches=self._caches,
+            secrets=secrets,
+        )
+
+    # Upkeep
+
+    def prune(self, *, keep_duration_s: float = 0.0, caches: bool = True) -> tuple[int, int]:
+        """Remove all records not used for `keep_duration_s`; gives their number and bytes.
+
+        Raises:
+            ConflictError: a build is running.
+        """
+        self._lock.claim()
+        bump_generation(self.root)
+        import time
+
+        oldest = time.time() - keep_duration_s
+        count = size = 0
+        while True:
+            usages = self.refs.usages()
+            parents = {usage.parent for usage in usages}
+            leaves = [u for u in usages if u.id not in parents and u.last_used <= oldest]
+            if not leaves:
+                break
+            for usage in leaves:
+                self.refs.delete(usage.id)
+                self.keys.drop(usage.id)
+                count += 1
+                size += usage.size_bytes
+        if caches and not keep_duration_s:
+            count += self.refs.prune_retained()
+        size += self._collect_blobs()
+        self.refs.snapshots.sweep()
+        self._lock.settle()
+        return count, size
+
+    def _collect_blobs(self) -> int:
+        """Remove blobs that no image and no record needs."""
+        from torana.core.database import unpack
+
+        needed: set[str] = set()
+        for image in self.images.all():
+            needed |= self._blobs_of(image.target.digest)
+        for (value,) in self.database.rows("SELECT value FROM layers"):
+            raw = unpack(value)
+            if raw is not None:
+                needed.add(raw["digest"])
+        freed = 0
+        for digest in list(self.content.digests()):
+            if digest not in needed:
+                freed += self.content.size(digest)
+                self.content.delete(digest)
+        return freed
+
+    def _blobs_of(self, root: Digest) -> set[str]:
+        import json
+
+        found: set[str] = set()
+        pending = [root]
+        while pending:
+            digest = pending.pop()
+            if digest in found or not self.content.exists(digest):
+                continue
+            found.add(digest)
+            if self.content.size(digest) > 4 << 20:
+                continue
+            try:
+                document = json.loads(self.content.read(digest))
+            except ValueError:
+                continue
+            if not isinstance(document, dict):
+                continue
+            for entry in (*document.get("manifests", ()), document.get("config")):
+                if isinstance(entry, dict) and "digest" in entry:
+                    pending.append(Digest(entry["digest"]))
+            found |= {layer["digest"] for layer in document.get("layers", ())}
+        return found
+
+    def check(self) -> list[str]:
+        """Compare rows, snapshots and blobs; gives what does not fit, nothing if all is well."""
+        findings = [f"unfinished blob: {name}" for name in self.content.reconcile()]
+        rows = dict(self.database.rows("SELECT id, parent FROM refs"))
+        names = set(self.refs.snapshots.names())
+        findings += [f"record without data: {id_}" for id_ in rows if id_ not in names]
+        findings += [f"data without record: {name}" for name in sorted(names - set(rows))]
+        findings += [
+            f"record without its parent: {id_}" for id_, p in rows.items() if p and p not in rows
+        ]
+        findings += [
+            f"damaged blob: {digest}"
+            for digest in self.content.digests()
+            if not self.content.verify(digest)
+        ]
+        return findings
+
+    def close(self) -> None:
+        """Give everything back."""
+        if self._executor is not None:
+            self._executor.close()
+            self._executor = None
+        self.refs.close()
+        self.database.close()
+        self._lock.close()
+
+
+class ChosenRuntime:
+    """A runtime that is looked for when the first step needs it."""
+
+    name = "auto"
+
+    def __init__(self, choose_runtime: Callable[[], asyncio.Task[Runtime]]) -> None:
+        self._choose = choose_runtime
+        self._task: asyncio.Task[Runtime] | None = None
+
+    async def probe(self, directory: Path) -> str | None:
+        return await (await self._chosen()).probe(directory)
+
+    async def run(self, spec: ContainerSpec, output: Output) -> ExitStatus:
+        return await (await self._chosen()).run(spec, output)
+
+    async def _chosen(self) -> Runtime:
+        if self._task is None:
+            self._task = self._choose()
+        return await asyncio.shield(self._task)

@@ -1,0 +1,211 @@
+"""`InProcessClient`: the gateway for frontends that run in this process.
+
+Definitions are checked at once and solved lazily; frontends asked for by name are run here, too.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torana.core.errors import NotFoundError, SourceRange, UnsupportedError, UserError
+from torana.core.llb.caps import LLB_CAPS
+from torana.core.llb.definition import Definition
+from torana.core.oci.digest import Digest
+from torana.core.oci.platform import Platform, best_match
+from torana.core.oci.reference import parse_reference
+from torana.core.solver.progress import VertexEvent, WarningEvent
+from torana.core.solver.solver import Job
+from torana.core.worker import Worker, load
+from torana.gateway.bridge.references import LazyReference
+from torana.gateway.client import client as c
+
+GATEWAY_CAPS = frozenset(
+    """
+    solve.base resolveimage resolveimage.resolvemode readfile return returnmap readdir statfile
+    importcaches proto.refarray reference.output frontend.inputs gateway.solve.metadata
+    frontend.caps gateway.solve.evaluate gateway.evaluate gateway.warnings reference.attestations
+    source.metaresolver
+    """.split()
+)
+_UNAVAILABLE = frozenset({"cache.gha", "cache.s3", "cache.azblob", "exec.meta.network.proxy"})
+
+
+class InProcessClient:
+    """Answers one frontend on behalf of one job."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        job: Job,
+        *,
+        options: Mapping[str, str],
+        session_id: str,
+        find_frontend: Callable[[str], Any],
+        inputs: Mapping[str, Definition] | None = None,
+        ignore_cache: bool = False,
+    ) -> None:
+        self._worker = worker
+        self._job = job
+        self._options = dict(options)
+        self._session_id = session_id
+        self._find_frontend = find_frontend
+        self._inputs = dict(inputs or {})
+        self._ignore_cache = ignore_cache
+        self.definitions: list[Definition] = []  # everything that was asked to be solved
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        return self._options
+
+    @property
+    def session_id(self) -> str:
+        return self._session_id
+
+    @property
+    def workers(self) -> Sequence[c.Worker]:
+        return [c.Worker(id="embedded", platforms=[self._worker.platform])]
+
+    @property
+    def llb_caps(self) -> frozenset[str]:
+        return LLB_CAPS - _UNAVAILABLE
+
+    @property
+    def gateway_caps(self) -> frozenset[str]:
+        return GATEWAY_CAPS
+
+    async def inputs(self) -> Mapping[str, Definition]:
+        return self._inputs
+
+    async def solve(self, request: c.SolveRequest) -> c.Result:
+        """Check and remember a definition, or run a frontend.
+
+        Raises:
+            UserError: both a definition and a frontend were given.
+        """
+        if request.definition is not None and request.definition.ops and request.frontend:
+            raise UserError("cannot solve with both Definition and Frontend specified")
+        if request.frontend:
+            return await self._run_frontend(request)
+        if request.definition is None or not request.definition.ops:
+            return c.Result()
+        edge = load(request.definition, ignore_cache=self._ignore_cache)
+        self.definitions.append(request.definition)
+
+        async def build(made_by: Definition) -> Any:
+            return await self._job.build(edge)
+
+        reference = LazyReference(request.definition, build)
+        if request.evaluate:
+            await reference.evaluate()
+        return c.Result(ref=reference)
+
+    async def _run_frontend(self, request: c.SolveRequest) -> c.Result:
+        if request.frontend == "gateway.v0":
+            source = request.frontend_opt.get("source", "")
+            raise UnsupportedError(
+                f"frontend images cannot be run by this version: `{source}`",
+                hint="remove the `# syntax=` line, or name an installed frontend with --frontend",
+            )
+        frontend = self._find_frontend(request.frontend)
+        client = InProcessClient(
+            self._worker,
+            self._job,
+            options=request.frontend_opt,
+            session_id=self._session_id,
+            find_frontend=self._find_frontend,
+            inputs=request.frontend_inputs,
+            ignore_cache=self._ignore_cache,
+        )
+        result: c.Result = await frontend.build(client)
+        self.definitions += client.definitions
+        return result
+
+    async def resolve_image(
+        self,
+        ref: str,
+        *,
+        platform: Platform | None = None,
+        resolve_mode: str = "default",
+        log_name: str = "",
+    ) -> c.ResolvedImage:
+        """Look an image up in Torana's own store.
+
+        Raises:
+            NotFoundError: it is not there; registries are not asked by this version.
+        """
+        reference = parse_reference(ref).with_default_tag()
+        with self._vertex(log_name or f"[internal] load metadata for {reference}"):
+            stored = self._worker.images.get(str(reference))
+            if stored is None:
+                raise NotFoundError(
+                    f"{reference}: not found",
+                    hint="this version has no registry client: start `FROM scratch` and ADD a root "
+                    "file system archive (see examples/real)",
+                )
+            content = self._worker.content
+            document = json.loads(content.read(stored.target.digest))
+            if "manifests" in document:
+                entries = document["manifests"]
+                offered = [Platform.from_dict(e.get("platform") or {}) for e in entries]
+                index = best_match(platform or self._worker.platform, offered)
+                if index is None:
+                    raise NotFoundError(f"{reference}: no match for platform in manifest")
+                document = json.loads(content.read(Digest(entries[index]["digest"])))
+            config = content.read(Digest(document["config"]["digest"]))
+            return c.ResolvedImage(
+                ref=str(reference), digest=stored.target.digest, config=config
+            )
+
+    async def resolve_source(
+        self,
+        identifier: str,
+        attrs: Mapping[str, str],
+        *,
+        platform: Platform | None = None,
+        log_name: str = "",
+        resolve_mode: str = "default",
+    ) -> c.ResolvedSource:
+        if identifier.startswith("docker-image://"):
+            image = await self.resolve_image(
+                identifier.removeprefix("docker-image://"), platform=platform, log_name=log_name
+            )
+            return c.ResolvedSource(identifier=identifier, attrs=dict(attrs), image=image)
+        return c.ResolvedSource(identifier=identifier, attrs=dict(attrs))
+
+    async def warn(self, warning: c.Warning) -> None:
+        ranges: tuple[SourceRange, ...] = tuple(warning.ranges)
+        self._job.emit(
+            WarningEvent(
+                vertex=warning.vertex,
+                short=warning.short,
+                level=warning.level,
+                detail=tuple(warning.detail),
+                url=warning.url,
+                ranges=ranges,
+                data=warning.data,
+            )
+        )
+
+    @contextmanager
+    def _vertex(self, name: str) -> Any:
+        """Show something that is no op as a vertex."""
+        digest = Digest.of_text(name)
+        started = time.time()
+        self._job.emit(VertexEvent(digest=digest, name=name, started=started))
+        error = ""
+        try:
+            yield
+        except BaseException as err:
+            error = str(err) or type(err).__name__
+            raise
+        finally:
+            done = time.time()
+            self._job.emit(
+                VertexEvent(
+                    digest=digest, name=name, started=started, completed=done, error=error
+                )
+            )
