@@ -122,7 +122,8 @@ def _unshare_mapped(
         status = os.waitpid(child, 0)[1]
     if status != 0:
         raise UnsupportedError(
-            "newuidmap or newgidmap failed", hint="check this user's lines in /etc/subuid and subgid"
+            "newuidmap or newgidmap failed",
+            hint="check this user's lines in /etc/subuid and /etc/subgid",
         )
     os.setgid(0)
     os.setuid(0)
