@@ -4,6 +4,9 @@ Patterns are tried in order with a state that starts as "not matched"; a plain o
 while not matched, one with `!` only while matched, and each hit flips the state. A pattern that
 matches a folder matches all below it.
 
+Most patterns are a literal, a prefix or a suffix, and are tested without `re`; the others are
+compiled when they are first tried.
+
 Spec: conversion reference, section 4.2; contenthash reference, section 7.
 """
 
@@ -34,7 +37,7 @@ class PatternMatcher:
     __slots__ = ("_patterns", "has_exclusions")
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        """Compile patterns.
+        """Check patterns.
 
         Raises:
             InvalidPatternError: a lone `!`, or malformed brackets or escapes.
@@ -60,37 +63,43 @@ class PatternMatcher:
 
     def matches(self, path: str) -> bool:
         """Say whether `path` or, by one of its parents, an enclosing folder is matched."""
-        parents = _parents(path)
-        matched = False
-        for is_exclusion, _, test in self._patterns:
-            if is_exclusion == matched and (test(path) or any(map(test, parents))):
-                matched = not matched
-        return matched
+        return self.matches_below(path, None)[0]
 
     def matches_below(self, path: str, parent: State | None) -> tuple[bool, State]:
-        """Match during a walk: `parent` is what this gave for the enclosing folder (None at the top).
+        """Match in a walk: `parent` is what this gave for the enclosing folder (None at the top).
 
-        Gives whether `path` is matched, and the state for what lies below it.
+        Gives whether `path` is matched, and the state for what lies below it. A pattern that was
+        not tried counts as no match for what lies below, even where it would match the folder:
+        of `a`, `!a/x`, `a` the last one is not tried on `a`, and so `a/x` is not matched. Without
+        a state all patterns are tried on the enclosing folders, too, and `a/x` is.
         """
-        if parent is None:
-            # Nothing is known of the parents, so they are tried as well.
-            parents = _parents(path)
-            hits = tuple(t(path) or any(map(t, parents)) for _, _, t in self._patterns)
-        else:
-            hits = tuple(
-                known or test(path)
-                for known, (_, _, test) in zip(parent, self._patterns, strict=True)
-            )
+        parents: list[str] | None = None
         matched = False
-        for hit, (is_exclusion, _, _) in zip(hits, self._patterns, strict=True):
-            if hit and is_exclusion == matched:
-                matched = not matched
-        return matched, hits
+        hits: list[bool] = []
+        for position, (is_exclusion, _, test) in enumerate(self._patterns):
+            hit = parent is not None and parent[position]
+            if not hit and is_exclusion == matched:
+                hit = test(path)
+                if not hit and parent is None:
+                    if parents is None:
+                        parents = _parents(path)
+                    hit = any(map(test, parents))
+            hits.append(hit)
+            if hit:
+                matched = not is_exclusion
+        return matched, tuple(hits)
 
     def could_match_below(self, folder: str) -> bool:
         """Say whether a `!` pattern might match something in an excluded folder."""
-        return any(
+        return self.has_exclusions and any(
             is_exclusion and _reaches(pattern, folder) for is_exclusion, pattern, _ in self._patterns
+        )
+
+    def could_start_below(self, folder: str) -> bool:
+        """Say whether a plain pattern might match something in a folder that is not matched."""
+        return any(
+            not is_exclusion and _reaches(pattern, folder)
+            for is_exclusion, pattern, _ in self._patterns
         )
 
     def literals(self) -> frozenset[str] | None:
@@ -108,13 +117,15 @@ def _parents(path: str) -> list[str]:
 def _reaches(pattern: str, folder: str) -> bool:
     """Say whether a pattern could match at or below `folder`: by its literal start."""
     literal: list[str] = []
-    for part in pattern.split("/"):
+    parts = pattern.split("/")
+    for part in parts:
         if _WILD & set(part):
+            # `a**` crosses folders: what stands before the stars says nothing of whole components.
             break
         literal.append(part)
     start = "/".join(literal)
-    if len(literal) < len(pattern.split("/")):
-        return not start or _is_related(start, folder)
+    if len(literal) < len(parts) and not start:
+        return True
     return _is_related(start, folder)
 
 
@@ -133,7 +144,7 @@ def _compile(pattern: str) -> Test:
         return lambda path: path.startswith(start)
     if pattern.startswith("**") and not _WILD & set(pattern[2:]):
         return _suffix(pattern[2:])
-    return _regex(pattern)
+    return _one_star(pattern) or _Expression(pattern)
 
 
 def _suffix(rest: str) -> Test:
@@ -142,6 +153,37 @@ def _suffix(rest: str) -> Test:
         name = rest[1:]
         return lambda path: path == name or path.endswith(rest)
     return lambda path: path.endswith(rest)
+
+
+def _one_star(pattern: str) -> Test | None:
+    """`dir/pre*post` and `**/pre*post`: one star in the last component; None for all others."""
+    above, slash, last = pattern.rpartition("/")
+    start, star, end = last.partition("*")
+    # A `^` is an anchor in patterns with wildcards: left to expressions.
+    if not star or _WILD & set(start + end) or "^" in pattern:
+        return None
+    shortest = len(start) + len(end)
+    if above == "**":
+
+        def anywhere(path: str) -> bool:
+            name = path[path.rfind("/") + 1 :]
+            return len(name) >= shortest and name.startswith(start) and name.endswith(end)
+
+        return anywhere
+    if _WILD & set(above):
+        return None
+    prefix = above + slash + start
+    length = len(prefix)
+
+    def here(path: str) -> bool:
+        return (
+            path.startswith(prefix)
+            and path.endswith(end)
+            and len(path) >= length + len(end)
+            and path.find("/", length) < 0
+        )
+
+    return here
 
 
 def _check(pattern: str) -> None:
@@ -185,7 +227,24 @@ def _class_char(pattern: str, position: int) -> int:
     return position + 1
 
 
-def _regex(pattern: str) -> Test:
+class _Expression:
+    """A pattern as a regular expression; compiled at once only where it might be refused."""
+
+    __slots__ = ("_match", "_pattern")
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = pattern
+        self._match: Callable[[str], object] | None = None
+        if "[" in pattern or "\\" in pattern:
+            self._match = _regex(pattern)
+
+    def __call__(self, path: str) -> bool:
+        if self._match is None:
+            self._match = _regex(self._pattern)
+        return self._match(path) is not None
+
+
+def _regex(pattern: str) -> Callable[[str], object]:
     import re
 
     out = ["^"]
@@ -207,7 +266,7 @@ def _regex(pattern: str) -> Test:
             out.append("\\" + char)
         elif char == "\\":
             if position < size:
-                # The original hands `\\a` and the like to its regular expressions: a bell, not an `a`.
+                # The original hands `\\a` and the like to its regular expressions: a bell.
                 escaped = pattern[position]
                 is_word = escaped.isascii() and escaped.isalnum()
                 out.append("\\" + escaped if is_word else re.escape(escaped))
@@ -224,7 +283,7 @@ def _regex(pattern: str) -> Test:
         compiled = re.compile("".join(out) + r"\Z", re.DOTALL)
     except re.error:
         raise InvalidPatternError("syntax error in pattern") from None
-    return lambda path: compiled.match(path) is not None
+    return compiled.match
 
 
 def _class_end(pattern: str, position: int) -> int:
