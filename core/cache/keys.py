@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from torana.core.database import Database
-from torana.core.solver.recordstore import Record, root_key
+from torana.core.solver.stores import Record, root_key
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS cache_links (

@@ -14,9 +14,9 @@ from torana.core.oci.digest import Digest
 from torana.core.solver.context import VertexContext
 from torana.core.solver.op import Op, Result
 from torana.core.solver.progress import ProgressEvent, ProgressSink, VertexEvent
-from torana.core.solver.recordstore import KeyStore, ResultStore
 from torana.core.solver.shared import run_all
 from torana.core.solver.state import State, cancelled_event
+from torana.core.solver.stores import KeyStore, ResultStore
 from torana.core.solver.vertex import Edge, Vertex
 
 

@@ -27,8 +27,8 @@ from torana.core.solver.context import VertexContext
 from torana.core.solver.failure import SolveError
 from torana.core.solver.op import CacheMap, CacheMapInput, Op, Result
 from torana.core.solver.progress import ProgressEvent, VertexEvent
-from torana.core.solver.recordstore import CONTENT_OUTPUT, Record, is_random
 from torana.core.solver.shared import Shared, T, run_all
+from torana.core.solver.stores import CONTENT_OUTPUT, Record, is_random
 from torana.core.solver.vertex import Vertex
 
 if TYPE_CHECKING:

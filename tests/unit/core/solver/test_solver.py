@@ -22,7 +22,7 @@ from torana.core.errors import (
 from torana.core.oci.digest import Digest
 from torana.core.solver.context import VertexContext
 from torana.core.solver.failure import SolveError
-from torana.core.solver.memorystore import MemoryKeyStore, MemoryResultStore
+from torana.core.solver.memorystores import MemoryKeyStore, MemoryResultStore
 from torana.core.solver.op import CacheMap, CacheMapInput, Op, Result
 from torana.core.solver.progress import LogEvent, ProgressEvent, StatusEvent, VertexEvent
 from torana.core.solver.solver import Job, Solver

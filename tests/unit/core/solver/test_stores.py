@@ -10,8 +10,8 @@ import pytest
 from torana.core.cache.keys import SqliteKeyStore
 from torana.core.database import Database
 from torana.core.oci.digest import Digest
-from torana.core.solver.memorystore import MemoryKeyStore
-from torana.core.solver.recordstore import CONTENT_OUTPUT, KeyStore, Record
+from torana.core.solver.memorystores import MemoryKeyStore
+from torana.core.solver.stores import CONTENT_OUTPUT, KeyStore, Record
 
 OP = Digest.of_text("op")
 SELECTOR = Digest.of_text("selector")
