@@ -11,12 +11,20 @@ from torana.core.errors import BuildFileError, SourceExcerpt, ToranaError
 
 _CONTEXT_LINES = 2
 _LOG_LINES = 20
+_ANY_EXIT_CODE = "the step's own program failed; its output is above"
+_EXIT_CODES = {
+    126: "the command was found but cannot be executed: check its mode and its interpreter",
+    127: "the command was not found in the image: check PATH, or install it in an earlier step",
+    137: "the step was killed (SIGKILL), often for want of memory",
+    139: "the step's program crashed (SIGSEGV)",
+    143: "the step was asked to end (SIGTERM)",
+}
 
 
 def describe(error: ToranaError) -> str:
     """Give the whole story of an expected failure, to be shown on standard error."""
     parts: list[str] = []
-    log = getattr(error, "log_tail", b"")
+    log = _log(error)
     if log:
         parts.append("\n".join(["------", *_last_lines(log), "------"]))
     parts += [excerpt(source) for source in error.sources if source.ranges]
@@ -85,12 +93,23 @@ def _last_lines(log: bytes) -> list[str]:
     return text.split("\n")[-_LOG_LINES:]
 
 
-def _hint(error: BaseException) -> str | None:
-    """Give the first hint along the chain of causes."""
+def _chain(error: BaseException) -> Iterator[BaseException]:
     current: BaseException | None = error
     while current is not None:
-        hint = getattr(current, "hint", None)
+        yield current
+        current = current.__cause__
+
+
+def _log(error: BaseException) -> bytes:
+    """Give the last output of the step that failed."""
+    return next((e.log for e in _chain(error) if isinstance(getattr(e, "log", None), bytes)), b"")
+
+
+def _hint(error: BaseException) -> str | None:
+    """Give the first hint along the chain of causes, else what an exit code tells."""
+    for part in _chain(error):
+        hint = getattr(part, "hint", None)
         if hint:
             return str(hint)
-        current = current.__cause__
-    return None
+    code = next((e.exit_code for e in _chain(error) if hasattr(e, "exit_code")), None)
+    return None if code is None else _EXIT_CODES.get(code, _ANY_EXIT_CODE)

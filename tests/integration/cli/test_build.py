@@ -1,0 +1,312 @@
+"""The command line as a user runs it: real builds in a store of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.needs("root", "busybox")
+
+BUSYBOX = Path("/bin/busybox")
+
+
+class Project:
+    """A context folder and a store."""
+
+    def __init__(self, folder: Path) -> None:
+        self.context = folder / "context"
+        self.context.mkdir()
+        self.store = folder / "store"
+        self.folder = folder
+
+    def write(self, name: str, text: str) -> None:
+        (self.context / name).write_text(text)
+
+    def dockerfile(self, text: str) -> None:
+        self.write("Dockerfile", text)
+        target = self.context / "busybox"
+        if not target.exists():
+            target.write_bytes(BUSYBOX.read_bytes())
+            target.chmod(0o755)
+
+    def environment(self, **more: str) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("TORANA_")}
+        return {**kept, "TORANA_ROOT": str(self.store), "TORANA_NO_MEMO": "1", **more}
+
+    def run(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "torana", *arguments],
+            cwd=self.context,
+            env=self.environment(**more),
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "torana", *arguments],
+            cwd=self.context,
+            env=self.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+SHELL = """\
+FROM scratch AS base
+COPY busybox /bin/busybox
+RUN ["/bin/busybox", "--install", "-s", "/bin"]
+"""
+
+
+def steps(result: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    """Give the last word on each vertex by its name."""
+    names: dict[str, str] = {}
+    last: dict[str, str] = {}
+    for line in result.stderr.splitlines():
+        number, _, rest = line.partition(" ")
+        if number.startswith("#"):
+            names.setdefault(number, rest)
+            last[number] = rest
+    return {names[number]: rest for number, rest in last.items()}
+
+
+def is_cached(result: subprocess.CompletedProcess[str], part: str) -> bool:
+    [state] = [state for name, state in steps(result).items() if part in name]
+    return state == "CACHED"
+
+
+def test_scratch_image_as_oci(project: Project) -> None:
+    project.dockerfile("FROM scratch\nCOPY busybox /bin/sh\nCMD [\"/bin/sh\"]\n")
+    result = project.run("build", "-t", "hello", "-o", "type=oci,dest=../out.tar", ".")
+    assert result.returncode == 0, result.stderr
+    with tarfile.open(project.folder / "out.tar") as archive:
+        index = json.load(archive.extractfile("index.json"))  # type: ignore[arg-type]  # it is there
+        digest = index["manifests"][0]["digest"].replace(":", "/")
+        manifest = json.load(archive.extractfile(f"blobs/{digest}"))  # type: ignore[arg-type]  # it is there
+    assert len(manifest["layers"]) == 1
+    assert index["manifests"][0]["annotations"]["io.containerd.image.name"].endswith("hello:latest")
+    assert digest.replace("/", ":") in result.stderr
+
+
+def test_same_build_twice_gives_the_same_digest(project: Project) -> None:
+    project.dockerfile("FROM scratch\nCOPY busybox /bin/sh\nWORKDIR /x\n")
+    digests = []
+    for number in (1, 2):
+        store = str(project.folder / f"store-{number}")
+        result = project.run(
+            "build", "-q", "-t", "x", "-o", "type=image,rewrite-timestamp=true", ".",
+            TORANA_ROOT=store, SOURCE_DATE_EPOCH="1700000000",
+        )
+        assert result.returncode == 0, result.stderr
+        digests.append(result.stdout)
+    assert digests[0] == digests[1] != ""
+
+
+@pytest.mark.needs("runc")
+def test_second_build_is_cached_and_only_what_depends_runs_again(project: Project) -> None:
+    project.write("a", "1")
+    project.write("b", "1")
+    project.dockerfile(
+        SHELL + "COPY a /a\nRUN cat /a > /made\nFROM base AS other\nCOPY b /b\nRUN cat /b > /made\n"
+        "FROM base\nCOPY --from=0 /bin/busybox /x\nCOPY --from=other /made /made\n"
+    )
+    first = project.run("build", "-o", "../out", ".")
+    assert first.returncode == 0, first.stderr
+    assert (project.folder / "out" / "made").read_text() == "1"
+    os.utime(project.context / "b")
+    second = project.run("build", ".")
+    assert is_cached(second, "RUN cat /b")
+    project.write("b", "2")
+    third = project.run("build", "-o", "../out", ".")
+    assert is_cached(third, "--install")
+    assert not is_cached(third, "RUN cat /b")
+    assert (project.folder / "out" / "made").read_text() == "2"
+
+
+@pytest.mark.needs("runc")
+def test_independent_stages_run_at_the_same_time(project: Project) -> None:
+    project.dockerfile(
+        SHELL + "FROM base AS one\nRUN sleep 2; touch /one\nFROM base AS two\nRUN sleep 2; touch /two\n"
+        "FROM scratch\nCOPY --from=one /one /\nCOPY --from=two /two /\n"
+    )
+    assert project.run("build", "--target", "base", ".").returncode == 0
+    result = project.run("build", "--progress", "rawjson", ".")
+    assert result.returncode == 0, result.stderr
+    times: dict[str, tuple[str, str]] = {}
+    for line in result.stderr.splitlines():
+        if not line.startswith("{"):
+            continue
+        for vertex in json.loads(line).get("vertexes", ()):
+            if "sleep 2" in vertex["name"] and "completed" in vertex:
+                times[vertex["name"]] = vertex["started"], vertex["completed"]
+    (start1, end1), (start2, end2) = times.values()
+    assert start1 < end2 and start2 < end1
+
+
+@pytest.mark.needs("runc")
+def test_failing_step_shows_its_line_and_output(project: Project) -> None:
+    project.dockerfile(SHELL + "RUN echo about to fail; exit 3\n")
+    result = project.run("build", ".")
+    assert result.returncode == 1
+    assert "   4 | >>> RUN echo about to fail; exit 3" in result.stderr
+    assert "exit code: 3" in result.stderr
+    assert "hint: " in result.stderr
+    assert result.stderr.count("about to fail\n") >= 2  # as it ran, and with the error
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["build", "--no-such-flag"],
+        ["build", "nowhere"],
+        ["build", "-f", "nothing", "."],
+        ["build", "-o", "type=oci,dest", "."],
+        ["build", "--local", "x", "."],
+        ["nonsense"],
+    ],
+)
+def test_wrong_usage_exits_with_2(project: Project, arguments: Sequence[str]) -> None:
+    project.dockerfile("FROM scratch\n")
+    result = project.run(*arguments)
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.strip()
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("FROM scratch\nRUNN x\n", "unknown instruction: RUNN"),
+        ("FROM nowhere\n", "not found"),
+        ("", "empty"),
+        ("FROM scratch\nCOPY missing /\n", "missing"),
+    ],
+)
+def test_wrong_build_file_exits_with_1(project: Project, text: str, message: str) -> None:
+    project.dockerfile(text)
+    result = project.run("build", ".")
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.needs("runc")
+def test_interrupt_leaves_nothing(project: Project) -> None:
+    project.dockerfile(SHELL + "RUN sleep 1234\n")
+    process = project.start("build", ".")
+    _wait_for("sleep 1234")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    assert not _is_running("sleep 1234")
+    assert str(project.store) not in Path("/proc/self/mounts").read_text()
+    assert project.run("debug", "check-store").returncode == 0
+
+
+@pytest.mark.needs("runc")
+def test_kill_at_any_moment_leaves_a_store_that_works(project: Project) -> None:
+    for number in range(10):
+        project.dockerfile(SHELL + f"RUN echo {number} > /x; sleep 0.3\nRUN sleep 4321\n")
+        process = project.start("build", ".")
+        time.sleep(0.15 * number)
+        process.kill()
+        process.wait()
+        assert str(project.store) not in Path("/proc/self/mounts").read_text()
+    deadline = time.monotonic() + 10
+    while _is_running("sleep 4321") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not _is_running("sleep 4321")
+    project.dockerfile(SHELL + "RUN echo done > /x\n")
+    result = project.run("build", "-o", "../out", ".")
+    assert result.returncode == 0, result.stderr
+    check = project.run("debug", "check-store")
+    assert check.returncode == 0, check.stdout
+
+
+def test_memo_answers_only_when_nothing_changed(project: Project) -> None:
+    project.dockerfile("FROM scratch\nCOPY busybox a /\n")
+    project.write("a", "1")
+    time.sleep(0.1)
+    environment = {**project.environment()}
+    del environment["TORANA_NO_MEMO"]
+
+    def build() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-X", "importtime", "-m", "torana", "build", "-t", "x", "."],
+            cwd=project.context, env=environment, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+
+    assert build().returncode == 0
+    again = build()
+    assert again.returncode == 0
+    assert "asyncio" not in again.stderr, "answered without the engine"
+    assert "CACHED" in again.stderr
+    project.write("a", "2")
+    changed = build()
+    assert "asyncio" in changed.stderr
+    assert "grpc" not in changed.stderr
+
+
+def test_prune_voids_the_memo_and_empties_the_store(project: Project) -> None:
+    project.dockerfile("FROM scratch\nCOPY busybox /\n")
+    assert project.run("build", ".").returncode == 0
+    assert "COPY busybox" in project.run("du").stdout
+    assert project.run("prune").returncode == 0
+    assert "COPY busybox" not in project.run("du").stdout
+    assert project.run("debug", "check-store").returncode == 0
+
+
+def test_llb_forms(project: Project) -> None:
+    project.dockerfile("FROM scratch\nCOPY busybox /\n")
+    for form, mark in (("text", "local://context"), ("json", "{"), ("dot", "digraph")):
+        result = project.run("llb", "--format", form, ".")
+        assert result.returncode == 0, result.stderr
+        assert mark in result.stdout
+
+
+def test_dockerignore_and_local_export(project: Project) -> None:
+    project.write("keep", "k")
+    project.write("drop.log", "d")
+    project.write(".dockerignore", "*.log\nbusybox\n.dockerignore\n")
+    project.dockerfile("FROM scratch\nCOPY . /\n")
+    result = project.run("build", "-o", "../out", ".")
+    assert result.returncode == 0, result.stderr
+    assert sorted(p.name for p in (project.folder / "out").iterdir()) == ["Dockerfile", "keep"]
+
+
+def _processes() -> list[str]:
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+            except OSError:
+                continue
+    return found
+
+
+def _is_running(command: str) -> bool:
+    return any(line.strip().startswith(command) for line in _processes())
+
+
+def _wait_for(command: str) -> None:
+    deadline = time.monotonic() + 30
+    while not _is_running(command):
+        assert time.monotonic() < deadline, "the step did not start"
+        time.sleep(0.05)
