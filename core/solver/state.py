@@ -354,7 +354,7 @@ class Output:
         answer, _ = await state.cache_map()
         everything = list(range(len(state.inputs)))
         positions = self._match(answer) or everything
-        await run_all([state.inputs[position].slow.get for position in positions])
+        await run_all([partial(self._settle, answer, position) for position in positions])
         unmatched = self._match(answer)
         hashable = [i for i in everything if answer.inputs[i].content_digest is not None]
         if self._records() or not set(unmatched) <= set(hashable):
@@ -364,6 +364,20 @@ class Output:
                 await state.hash_inputs(batch)
                 if self._match(answer) or self._records():
                     return
+
+    async def _settle(self, answer: CacheMap, position: int) -> None:
+        """Find the keys of one input; without a match it will be needed in any case, so run it.
+
+        Inputs settle side by side: a slow one does not hold up the start of the others.
+        """
+        source = self.state.inputs[position]
+        await source.slow.get()
+        if self.targets(answer, position):
+            return
+        if answer.inputs[position].content_digest is not None:
+            await self.state.hash_inputs([position])
+        else:
+            await source.result.get()
 
     async def _find_result(self) -> Result | None:
         state = self.state
