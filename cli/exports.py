@@ -47,7 +47,9 @@ def parse_output(text: str) -> ExportRequest:
     fields = parse_fields(text, "-o")
     kind = fields.pop("type", "")
     if not kind:
-        raise UsageError("invalid -o: type is required", hint="for example `-o type=local,dest=out`")
+        raise UsageError(
+            "invalid -o: type is required", hint="for example `-o type=local,dest=out`"
+        )
     dest = fields.pop("dest", None)
     if kind in ("registry", "image") and dest:
         raise UsageError(f"invalid -o: type={kind} takes no dest: `{dest}`")
@@ -67,7 +69,9 @@ def with_names(exports: Sequence[ExportRequest], tags: Sequence[str]) -> list[Ex
         return list(exports)
     names = ",".join(tags)
     named = [
-        ExportRequest(type=e.type, attrs={**e.attrs, "name": e.attrs.get("name", names)}, dest=e.dest)
+        ExportRequest(
+            type=e.type, attrs={**e.attrs, "name": e.attrs.get("name", names)}, dest=e.dest
+        )
         if e.type in ("image", "oci", "docker")
         else e
         for e in exports

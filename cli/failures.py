@@ -102,7 +102,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _log(error: BaseException) -> bytes:
     """Give the last output of the step that failed."""
-    return next((e.log for e in _chain(error) if isinstance(getattr(e, "log", None), bytes)), b"")
+    logs = (getattr(part, "log", None) for part in _chain(error))
+    return next((log for log in logs if isinstance(log, bytes)), b"")
 
 
 def _hint(error: BaseException) -> str | None:

@@ -179,7 +179,7 @@ def _name(entry: os.DirEntry[str]) -> str:
 
 def _feed(path: str, stat: os.stat_result, digest: blake2b, *, is_parent: bool) -> int:
     # A parent's own times change with any entry, also with one that nobody watches.
-    is_parent = is_parent or not path and stat.st_mode & 0o170000 == 0o040000
+    is_parent = is_parent or (not path and stat.st_mode & 0o170000 == 0o040000)
     times = "" if is_parent else f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
     line = f"{path}\0{stat.st_mode} {stat.st_ino} {stat.st_dev} {times}\0"
     digest.update(line.encode("utf-8", "surrogateescape"))

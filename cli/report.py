@@ -20,7 +20,8 @@ def summarize(request: BuildRequest, result: BuildResult, *, is_quiet: bool) -> 
     if not request.exports:
         lines = [
             "nothing was asked for: the result is in the build cache only",
-            "hint: -t NAME keeps an image, -o FOLDER writes the files, -o type=oci,dest=FILE an archive",
+            "hint: -t NAME keeps an image, -o FOLDER writes the files, "
+            "-o type=oci,dest=FILE an archive",
         ]
     return "", "".join(f"{line}\n" for line in ["", *lines])
 

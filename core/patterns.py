@@ -92,7 +92,8 @@ class PatternMatcher:
     def could_match_below(self, folder: str) -> bool:
         """Say whether a `!` pattern might match something in an excluded folder."""
         return self.has_exclusions and any(
-            is_exclusion and _reaches(pattern, folder) for is_exclusion, pattern, _ in self._patterns
+            is_exclusion and _reaches(pattern, folder)
+            for is_exclusion, pattern, _ in self._patterns
         )
 
     def could_start_below(self, folder: str) -> bool:

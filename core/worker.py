@@ -71,7 +71,9 @@ def load(definition: Definition, *, ignore_cache: bool = False) -> Edge:
             ignore_cache=metadata.ignore_cache or ignore_cache,
             export_cache=None if metadata.export_cache is None else metadata.export_cache.value,
             description=metadata.description,
-            progress_group=None if group is None else ProgressGroup(group.id, group.name, group.weak),
+            progress_group=None
+            if group is None
+            else ProgressGroup(group.id, group.name, group.weak),
         )
         names = [edge.vertex.name for edge in inputs]
         vertices[digest] = Vertex(

@@ -19,7 +19,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec(firstresult=True)
-def torana_find_exporter(type: str) -> Exporter | None:  # type: ignore[empty-body]  # a specification
+def torana_find_exporter(type: str) -> Exporter | None:
     """Return the exporter of `type` (`-o type=...`), or None to let the next plugin try."""
 
 
@@ -29,7 +29,7 @@ def torana_list_exporters() -> list[str]:  # type: ignore[empty-body]  # a speci
 
 
 @hookspec(firstresult=True)
-def torana_find_source(scheme: str) -> Source | None:  # type: ignore[empty-body]  # a specification
+def torana_find_source(scheme: str) -> Source | None:
     """Return the source that serves `<scheme>://` identifiers, or None.
 
     Called when an op is resolved; must not block.

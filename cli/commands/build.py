@@ -30,7 +30,11 @@ from torana.gateway.engines.engine import BuildRequest, BuildResult, ExportReque
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE")
 @click.option("--platform", metavar="PLATFORM[,...]")
 @click.option(
-    "-o", "--output", "outputs", multiple=True, metavar="FOLDER|type=TYPE[,dest=PATH,...]",
+    "-o",
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="FOLDER|type=TYPE[,dest=PATH,...]",
     help="Where the result goes: oci, docker, tar, local or image.",
 )
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
@@ -38,7 +42,11 @@ from torana.gateway.engines.engine import BuildRequest, BuildResult, ExportReque
 @click.option("--secret", "secrets", multiple=True, metavar="id=ID[,src=FILE|,env=NAME]")
 @click.option("--allow", multiple=True, metavar="ENTITLEMENT")
 @click.option(
-    "--progress", "mode", type=click.Choice(progress.MODES), default="auto", show_default=True,
+    "--progress",
+    "mode",
+    type=click.Choice(progress.MODES),
+    default="auto",
+    show_default=True,
     envvar="BUILDKIT_PROGRESS",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print only the image's digest.")
@@ -47,8 +55,7 @@ from torana.gateway.engines.engine import BuildRequest, BuildResult, ExportReque
 @click.option("--frontend", metavar="NAME", help="Frontend to run.  [dockerfile.v0]")
 @click.option("--local", "locals_", multiple=True, metavar="NAME=FOLDER")
 @click.option("--opt", "opts", multiple=True, metavar="KEY=VALUE", help="Option of the frontend.")
-@click.pass_context
-def build(ctx: click.Context, path: str | None, **options: Any) -> int:
+def build(path: str | None, **options: Any) -> int:
     """Build PATH (default: the folder you are in) and give the result to -o or -t.
 
     The long form names everything itself: --frontend, --local and --opt.
@@ -97,9 +104,7 @@ def make_request(
     )
 
 
-def _folders(
-    path: str | None, options: Mapping[str, Any], scratch: Path | None
-) -> dict[str, Path]:
+def _folders(path: str | None, options: Mapping[str, Any], scratch: Path | None) -> dict[str, Path]:
     """Give local folders by name; the build file's own name is under the empty key."""
     named = {}
     for text in options["locals_"]:

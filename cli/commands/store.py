@@ -62,7 +62,10 @@ def _age(moment: float) -> str:
 
 @click.command()
 @click.option(
-    "--keep-duration", default="0s", show_default=True, metavar="DURATION",
+    "--keep-duration",
+    default="0s",
+    show_default=True,
+    metavar="DURATION",
     help="Keep what was used within this time: 90s, 30m, 48h, 7d.",
 )
 def prune(keep_duration: str) -> None:

@@ -358,9 +358,7 @@ class _Filtered:
                     last = os.fsdecode(child_name.rpartition(b"/")[2])
                     below = f"{candidate}/{last}" if candidate else last
                     stat_below = os.lstat(self._tree.full(child))
-                    stack.append(
-                        (child, child_name, below, stat_below, include, exclude, headers)
-                    )
+                    stack.append((child, child_name, below, stat_below, include, exclude, headers))
 
     def _item(self, real: bytes, status: os.stat_result, *, is_top: bool) -> Digest:
         if is_top and self._selector.follow_links and stat.S_ISLNK(status.st_mode):

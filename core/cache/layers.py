@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import os
 from dataclasses import dataclass
+from typing import Any
 
 from torana.core.cache.manager import CacheManager
 from torana.core.cache.ref import ImmutableRef
@@ -80,7 +81,7 @@ class LayerStore:
 
     def _write(
         self, ref: ImmutableRef, compression: Compression, latest: int | None
-    ) -> dict[str, object]:
+    ) -> dict[str, Any]:
         snapshots = self._refs.snapshots
         below = None if ref.parent is None else ref.parent.snapshot_name
         with (

@@ -311,7 +311,7 @@ class CacheManager:
         return count
 
     def reconcile(self) -> list[str]:
-        """Drop rows without data and data without rows; says what. The store must be locked alone."""
+        """Drop rows without data and data without rows; the store must be ours alone."""
         dropped: list[str] = []
         rows = self.database.rows("SELECT id, parent FROM refs")
         parents = dict(rows)

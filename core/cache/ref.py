@@ -139,7 +139,9 @@ class RefStore(Protocol):
         """
         ...
 
-    async def retained(self, key: str, *, description: str, base: ImmutableRef | None, wait: bool) -> MutableRef | None:
+    async def retained(
+        self, key: str, *, description: str, base: ImmutableRef | None, wait: bool
+    ) -> MutableRef | None:
         """Open the retained mutable record `key` (cache mounts), made on first use from `base`.
 
         Exclusive: when somebody holds it, waits if `wait`, else gives None.

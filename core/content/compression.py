@@ -140,9 +140,7 @@ def _block_compressor(level: int) -> Callable[[bytes], bytes]:
 
     def frame(deflated: bytes, block: bytes, crc: int) -> bytes:
         size = len(block) & 0xFFFFFFFF
-        return b"".join(
-            (header, deflated, crc.to_bytes(4, "little"), size.to_bytes(4, "little"))
-        )
+        return b"".join((header, deflated, crc.to_bytes(4, "little"), size.to_bytes(4, "little")))
 
     if level <= 3:
         try:
@@ -202,11 +200,7 @@ def open_compressed(file: IO[bytes]) -> IO[bytes]:
     file.seek(position)
     opened: Any = file
     if kind == "gzip":
-        try:
-            from isal import igzip as gzip
-        except ImportError:
-            import gzip
-        opened = gzip.GzipFile(fileobj=file, mode="rb")
+        opened = _open_gzip(file)
     elif kind == "bzip2":
         import bz2
 
@@ -220,3 +214,13 @@ def open_compressed(file: IO[bytes]) -> IO[bytes]:
 
         opened = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
     return opened  # type: ignore[no-any-return]  # all of them read like files
+
+
+def _open_gzip(file: IO[bytes]) -> Any:
+    from importlib import import_module
+
+    try:
+        module: Any = import_module("isal.igzip")
+    except ImportError:
+        module = import_module("gzip")
+    return module.GzipFile(fileobj=file, mode="rb")

@@ -41,9 +41,7 @@ class BlobWriter:
             view = view[self._file.write(view) :]
         return len(data)
 
-    def commit(
-        self, expected: Digest | None = None, expected_size: int | None = None
-    ) -> Digest:
+    def commit(self, expected: Digest | None = None, expected_size: int | None = None) -> Digest:
         """Make the blob part of the store and give its digest.
 
         Raises:

@@ -103,9 +103,7 @@ def _parse_parts(domain: str, remainder: str) -> ImageReference:
     ):
         raise InvalidReferenceError("invalid reference format")
     if len(f"{domain}/{path}") > _MAX_NAME:
-        raise InvalidReferenceError(
-            f"repository name must not be more than {_MAX_NAME} characters"
-        )
+        raise InvalidReferenceError(f"repository name must not be more than {_MAX_NAME} characters")
     return ImageReference(domain, path, tag, _parse_digest(digest_text) if at else None)
 
 

@@ -126,9 +126,7 @@ def is_opaque(path: bytes) -> bool:
     return False
 
 
-def is_same(
-    below: bytes, under: os.stat_result, above: bytes, status: os.stat_result
-) -> bool:
+def is_same(below: bytes, under: os.stat_result, above: bytes, status: os.stat_result) -> bool:
     """Say whether two entries count as equal.
 
     Mode, owner, device and capability; then, but for directories, size and time to the nanosecond,
@@ -136,7 +134,9 @@ def is_same(
     """
     kind = stat.S_IFMT(status.st_mode)
     if (under.st_mode, under.st_uid, under.st_gid) != (
-        status.st_mode, status.st_uid, status.st_gid,
+        status.st_mode,
+        status.st_uid,
+        status.st_gid,
     ):
         return False
     is_device = kind in (stat.S_IFCHR, stat.S_IFBLK)
@@ -170,5 +170,3 @@ def _same_content(one: bytes, other: bytes) -> bool:
                 return False
             if not a:
                 return True
-
-

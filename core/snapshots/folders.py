@@ -1,9 +1,9 @@
 """What snapshotters share: one folder per snapshot, committed and removed by renames.
 
-    <root>/<name>/fs        the layer's own files (native: the whole tree)
-    <root>/<name>/parent    name of the parent, if any
-    <root>/new-<key>/lock   an active snapshot, locked by its process
-    <root>/trash/           removed, to be deleted from disk when there is time
+<root>/<name>/fs        the layer's own files (native: the whole tree)
+<root>/<name>/parent    name of the parent, if any
+<root>/new-<key>/lock   an active snapshot, locked by its process
+<root>/trash/           removed, to be deleted from disk when there is time
 """
 
 from __future__ import annotations

@@ -96,9 +96,7 @@ class TarWriter:
         self._sink.write(bytes(2 * _BLOCK))
 
 
-def _with_parents(
-    changes: Iterable[Change], root: bytes
-) -> Iterator[tuple[bytes, bytes | None]]:
+def _with_parents(changes: Iterable[Change], root: bytes) -> Iterator[tuple[bytes, bytes | None]]:
     """Give path and file of each change, unchanged parents once before their first child."""
     seen: set[bytes] = set()
     for change in changes:

@@ -116,8 +116,14 @@ def _mount_deep(
         os.close(context)
     try:
         _call(
-            "syscall", _SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target),
-            _MOVE_MOUNT_F_EMPTY_PATH, path=target,
+            "syscall",
+            _SYS_MOVE_MOUNT,
+            tree,
+            b"",
+            _AT_FDCWD,
+            os.fsencode(target),
+            _MOVE_MOUNT_F_EMPTY_PATH,
+            path=target,
         )
     finally:
         os.close(tree)

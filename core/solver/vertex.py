@@ -23,7 +23,7 @@ class ProgressGroup:
 class VertexOptions:
     """What belongs to a vertex and never to its digest.
 
-    `cache_sources` are cache stores (see `torana.core.solver.store`) consulted besides the main one.
+    `cache_sources` are cache stores (`solver.stores`) consulted besides the main one.
     """
 
     ignore_cache: bool = False

@@ -156,9 +156,7 @@ class InProcessClient:
                     raise NotFoundError(f"{reference}: no match for platform in manifest")
                 document = json.loads(content.read(Digest(entries[index]["digest"])))
             config = content.read(Digest(document["config"]["digest"]))
-            return c.ResolvedImage(
-                ref=str(reference), digest=stored.target.digest, config=config
-            )
+            return c.ResolvedImage(ref=str(reference), digest=stored.target.digest, config=config)
 
     async def resolve_source(
         self,
@@ -205,7 +203,5 @@ class InProcessClient:
         finally:
             done = time.time()
             self._job.emit(
-                VertexEvent(
-                    digest=digest, name=name, started=started, completed=done, error=error
-                )
+                VertexEvent(digest=digest, name=name, started=started, completed=done, error=error)
             )

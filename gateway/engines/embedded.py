@@ -153,7 +153,7 @@ class EmbeddedEngine:
             async with asyncio.TaskGroup() as group:
                 tasks = {key: group.create_task(one(ref)) for key, ref in wanted.items()}
         except BaseExceptionGroup as failed:
-            raise _first(failed) from None
+            raise _first(failed)  # noqa: B904  # `from` would replace its own cause
         return {key: task.result() for key, task in tasks.items()}
 
     async def _export_result(
@@ -296,9 +296,7 @@ def _platforms(metadata: Mapping[str, bytes], default: Platform) -> dict[str, Pl
     return {platform.format(): platform}
 
 
-def _read_trees(
-    request: BuildRequest, definitions: Sequence[Definition]
-) -> list[ReadTree] | None:
+def _read_trees(request: BuildRequest, definitions: Sequence[Definition]) -> list[ReadTree] | None:
     """Give the folders that sources read, None if a source is no folder."""
     trees = []
     for definition in definitions:

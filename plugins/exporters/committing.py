@@ -108,9 +108,7 @@ def _docker_layer(layer: Descriptor) -> Descriptor:
     return replace(layer, media_type=oci.DOCKER_LAYER + kind)
 
 
-def _config(
-    part: PlatformResult, layers: Sequence[Layer], options: ImageOptions
-) -> dict[str, Any]:
+def _config(part: PlatformResult, layers: Sequence[Layer], options: ImageOptions) -> dict[str, Any]:
     if part.config is None:
         config = oci.default_config(part.platform)
     else:

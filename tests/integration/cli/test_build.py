@@ -92,7 +92,7 @@ def is_cached(result: subprocess.CompletedProcess[str], part: str) -> bool:
 
 
 def test_scratch_image_as_oci(project: Project) -> None:
-    project.dockerfile("FROM scratch\nCOPY busybox /bin/sh\nCMD [\"/bin/sh\"]\n")
+    project.dockerfile('FROM scratch\nCOPY busybox /bin/sh\nCMD ["/bin/sh"]\n')
     result = project.run("build", "-t", "hello", "-o", "type=oci,dest=../out.tar", ".")
     assert result.returncode == 0, result.stderr
     with tarfile.open(project.folder / "out.tar") as archive:
@@ -110,8 +110,15 @@ def test_same_build_twice_gives_the_same_digest(project: Project) -> None:
     for number in (1, 2):
         store = str(project.folder / f"store-{number}")
         result = project.run(
-            "build", "-q", "-t", "x", "-o", "type=image,rewrite-timestamp=true", ".",
-            TORANA_ROOT=store, SOURCE_DATE_EPOCH="1700000000",
+            "build",
+            "-q",
+            "-t",
+            "x",
+            "-o",
+            "type=image,rewrite-timestamp=true",
+            ".",
+            TORANA_ROOT=store,
+            SOURCE_DATE_EPOCH="1700000000",
         )
         assert result.returncode == 0, result.stderr
         digests.append(result.stdout)
@@ -142,7 +149,8 @@ def test_second_build_is_cached_and_only_what_depends_runs_again(project: Projec
 @pytest.mark.needs("runc")
 def test_independent_stages_run_at_the_same_time(project: Project) -> None:
     project.dockerfile(
-        SHELL + "FROM base AS one\nRUN sleep 2; touch /one\nFROM base AS two\nRUN sleep 2; touch /two\n"
+        SHELL
+        + "FROM base AS one\nRUN sleep 2; touch /one\nFROM base AS two\nRUN sleep 2; touch /two\n"
         "FROM scratch\nCOPY --from=one /one /\nCOPY --from=two /two /\n"
     )
     assert project.run("build", "--target", "base", ".").returncode == 0

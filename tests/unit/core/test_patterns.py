@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from torana.core import patterns
 from torana.core.patterns import InvalidPatternError, PatternMatcher
 
-NAMES = st.text(alphabet="ab.-", min_size=1, max_size=3).filter(lambda name: name not in (".", ".."))
+NAMES = st.text(alphabet="ab.-", min_size=1, max_size=3).filter(
+    lambda name: name not in (".", "..")
+)
 PATHS = st.lists(NAMES, min_size=1, max_size=4).map("/".join)
 PARTS = st.text(alphabet="ab.-*?", min_size=1, max_size=4).filter(lambda p: p not in (".", ".."))
 PATTERNS = st.lists(PARTS | st.just("**"), min_size=1, max_size=3).map("/".join)
