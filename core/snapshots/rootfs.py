@@ -147,8 +147,9 @@ class RootFolder:
 
     def _walk(self, path: bytes, make_mode: int | None) -> int:
         root = b"/proc/self/fd/%d" % self.fd
+        parts = _parts(resolve(root, path)[len(root) :])
         current = os.dup(self.fd)
-        for part in _parts(resolve(root, path)[len(root) :]):
+        for part in parts:
             try:
                 try:
                     below = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=current)

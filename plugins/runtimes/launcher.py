@@ -30,6 +30,7 @@ from torana.core.ops.runtime import Output, RuntimeFailedError
 from torana.core.snapshots import mounts
 
 _CLONE_NEWNS: Final = 0x00020000
+_CLONE_NEWCGROUP: Final = 0x02000000
 _CLONE_NEWPID: Final = 0x20000000
 _READ_BYTES: Final = 64 << 10
 
@@ -125,7 +126,8 @@ class _Run:
     def _run(self) -> int:
         if self._surroundings.device_cgroup is not None:
             (self._surroundings.device_cgroup / "tasks").write_text("0")
-        _unshare()
+        # A user namespace may mount a cgroup2 only with a cgroup namespace of its own.
+        _unshare(_CLONE_NEWCGROUP if self._surroundings.cgroup2 else 0)
         mounts.mount("", "/", "", mounts.MS_REC | mounts.MS_SLAVE)
         if self._surroundings.cgroup2:
             flags = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
@@ -190,9 +192,9 @@ class _Pipe:
         self.closed.set_result(None)
 
 
-def _unshare() -> None:
+def _unshare(more: int) -> None:
     libc: Any = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_CLONE_NEWNS | _CLONE_NEWPID) != 0:
+    if libc.unshare(_CLONE_NEWNS | _CLONE_NEWPID | more) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"no new pid namespace: {os.strerror(number)}")
 

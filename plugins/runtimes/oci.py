@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from torana.core.llb.ops import LinuxResources
 from torana.core.ops.runtime import (
     ContainerMount,
     ContainerSpec,
@@ -95,6 +96,8 @@ class OCIRuntime:
             raise RuntimeFailedError(f"`{self.name}` is not on PATH")
         if self.traits().manages_cgroups:
             _sweep_once()
+        elif spec.cgroup_parent or spec.resources not in (None, LinuxResources()):
+            output(2, f"{self.name} manages no cgroups here: limits are not kept\n".encode())
         bundle = str(spec.directory)
         log = spec.directory / "log.json"
         document = json.dumps(oci_spec(spec, self.traits()))

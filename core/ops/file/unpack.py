@@ -111,7 +111,7 @@ class _Extraction:
         path = entry.name.encode("utf-8", "surrogateescape")
         with self.root.find(path, follow_last=False) as place:
             if len(place.tail) > 1:
-                make_folders(place, place.tail[:-1], 0o755, self.owner or (0, 0), -1)
+                make_folders(place, place.tail[:-1], 0o755, self.owner, -1)
             if entry.isdir():
                 self._folder(place, entry)
                 return

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any, cast
 
@@ -71,3 +74,34 @@ async def test_none_works(tmp_path: Path) -> None:
 def test_hook_lists_the_cheapest_first() -> None:
     found = [type(runtime) for runtime in PluginManager().runtimes()]
     assert found == [CrunRuntime, RuncRuntime]
+
+
+ROOTLESS = """
+import asyncio, sys
+from pathlib import Path
+from torana.core.snapshots import namespace
+namespace.enter()
+from torana.plugins.runtimes.crun import CrunRuntime
+from torana.plugins.runtimes.runc import RuncRuntime
+for kind in (CrunRuntime, RuncRuntime):
+    print(kind.name, asyncio.run(kind().probe(Path(sys.argv[1]))))
+"""
+
+
+@pytest.mark.needs("setpriv")
+def test_start_as_an_ordinary_user() -> None:
+    """In a user namespace of one id, made by the process itself."""
+    user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with tempfile.TemporaryDirectory() as directory:
+        os.chown(directory, 65534, 65534)
+        done = subprocess.run(
+            [*user, sys.executable, "-B", "-c", ROOTLESS, directory],
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd="/",
+        )
+    if "cannot make a private namespace" in done.stderr:
+        pytest.skip("user namespaces are not allowed here")
+    assert done.stdout.split("\n") == ["crun None", "runc None", ""], done.stderr

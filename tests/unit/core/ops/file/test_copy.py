@@ -380,6 +380,7 @@ def test_an_octal_mode_is_for_all_and_for_made_parents(src: Path, dst: Path) -> 
         assert mode(dst / path) == 0o6751, path
 
 
+@pytest.mark.needs("root")
 def test_a_mode_without_search_permission(src: Path, dst: Path) -> None:
     fill(src, "d/sub/f")
     run(src, dst, "/d", "/x", mode=0o644)

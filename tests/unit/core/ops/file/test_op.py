@@ -174,6 +174,7 @@ async def test_cancelling_releases_all(refs: Any, monkeypatch: pytest.MonkeyPatc
     assert refs.held == set()
 
 
+@pytest.mark.needs("root")
 async def test_a_folder_of_the_client_is_verified_after_the_copy(refs: Any) -> None:
     source = await refs.tree(lambda folder: (folder / "s").touch())
     calls: list[str] = []

@@ -67,7 +67,7 @@ def run(dst: Path, data: bytes, dest: str = "/o", owner: Owner | None = None) ->
     action = Copy(
         src="/a.tar",
         dest=dest,
-        mode=0o600,
+        mode=0o700,
         timestamp=-1,
         create_dest_path=True,
         attempt_unpack=True,
@@ -105,7 +105,7 @@ def test_archives_are_extracted(dst: Path, kind: str) -> None:
 def test_what_is_no_archive_is_copied(dst: Path, data: bytes) -> None:
     run(dst, data, "/o/")
     assert (dst / "o/a.tar").read_bytes() == data
-    assert stat.S_IMODE((dst / "o/a.tar").stat().st_mode) == 0o600
+    assert stat.S_IMODE((dst / "o/a.tar").stat().st_mode) == 0o700
 
 
 def test_entries_replace_what_is_there_and_directories_unite(dst: Path) -> None:
