@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from torana.core.snapshots import removal
 from torana.core.snapshots.removal import remove_entry
 
 
