@@ -164,7 +164,7 @@ def _block_compressor(level: int) -> Callable[[bytes], bytes]:
 
 
 class _Zstd:
-    """One frame, compressed by two threads."""
+    """One frame, compressed in threads; its bytes do not depend on how many."""
 
     def __init__(self, sink: Sink, level: int | None) -> None:
         import zstandard
@@ -187,6 +187,17 @@ class _Zstd:
 def sniff(head: bytes) -> str:
     """Name the compression of a stream by its first bytes: gzip, bzip2, xz, zstd or ``""``."""
     return next((name for magic, name in _MAGIC if head.startswith(magic)), "")
+
+
+def _open_gzip(file: IO[bytes]) -> Any:
+    try:
+        from isal import igzip
+    except ImportError:
+        import gzip
+
+        return gzip.GzipFile(fileobj=file, mode="rb")
+    kind: Any = igzip.IGzipFile
+    return kind(fileobj=file, mode="rb")
 
 
 def open_compressed(file: IO[bytes]) -> IO[bytes]:

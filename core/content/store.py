@@ -22,24 +22,38 @@ from torana.core.oci.digest import Digest
 _CHUNK: Final = 1 << 20
 
 
+def _locked_file(folder: Path) -> tuple[Path, BinaryIO]:
+    """Make a new file and lock it, again if `reconcile` took it for abandoned in between."""
+    while True:
+        path = folder / secrets.token_hex(12)
+        file = open(path, "xb")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            continue
+        if os.fstat(file.fileno()).st_nlink:
+            return path, file
+        file.close()
+
+
 class BlobWriter:
     """Takes the bytes of one blob; a context manager that throws them away unless committed."""
 
     def __init__(self, store: ContentStore) -> None:
         self._store = store
-        self._path = store.ingest / secrets.token_hex(12)
-        self._file = open(self._path, "wb")  # closed by commit or abort
-        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._path, self._file = _locked_file(store.ingest)  # closed by commit or abort
         self._hash = hashlib.sha256()
         self.size = 0  # bytes so far
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
-        self._hash.update(data)
-        self.size += len(data)
-        view = memoryview(data)
+        view = memoryview(data).cast("B")
+        size = len(view)
+        self._hash.update(view)
+        self.size += size
         while view:
             view = view[self._file.write(view) :]
-        return len(data)
+        return size
 
     def commit(self, expected: Digest | None = None, expected_size: int | None = None) -> Digest:
         """Make the blob part of the store and give its digest.
@@ -167,7 +181,7 @@ class ContentStore:
             try:
                 with open(path, "rb") as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    path.unlink(missing_ok=True)
+                    path.unlink()  # or it has just been committed
             except (BlockingIOError, FileNotFoundError):
                 continue
             dropped.append(name)
