@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,9 +35,24 @@ def unpack(data: bytes) -> Any:
 
     try:
         version, value = msgpack.unpackb(data, strict_map_key=False)
-    except (ValueError, msgpack.UnpackException):
+    except (TypeError, ValueError, msgpack.UnpackException):
         return None
     return value if version == SCHEMA_VERSION else None
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
+    """Switch to WAL; for the first of several processes SQLite does not wait for the lock."""
+    deadline = time.monotonic() + _BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError as err:
+            is_busy = err.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+    connection.execute("PRAGMA synchronous=NORMAL")
 
 
 class Database:
@@ -57,20 +73,27 @@ class Database:
                     isolation_level=None,
                     check_same_thread=False,
                 )
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.execute("PRAGMA synchronous=NORMAL")
             except sqlite3.DatabaseError as err:
+                raise self._broken(err) from err
+            try:
+                _set_up(connection)
+            except sqlite3.DatabaseError as err:
+                connection.close()
                 raise self._broken(err) from err
             self._connection = connection
         return self._connection
 
     def _broken(self, err: sqlite3.DatabaseError) -> Exception:
+        """Give the error to raise: what is a mistake of the caller's stays as it is."""
+        code = getattr(err, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return CorruptError(
+                f"the store's database is damaged: {err}: `{self.path}`",
+                hint="remove that file: cached results are lost, nothing else",
+            )
         if isinstance(err, sqlite3.OperationalError):
             return OSError(f"{err}: {self.path}")
-        return CorruptError(
-            f"the store's database is damaged: {err}: `{self.path}`",
-            hint="remove that file: cached results are lost, nothing else",
-        )
+        return err
 
     def execute_script(self, script: str) -> None:
         """Run statements that make tables (`CREATE TABLE IF NOT EXISTS`)."""
@@ -103,25 +126,25 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make everything inside happen or not happen; nested ones join the outer one.
+        """Make everything inside happen or not happen.
 
+        A nested one that fails undoes its own part; the rest is up to the outer one.
         Holds the lock: keep it short, and never wait inside.
         """
         with self._lock:
-            connection = self._open()
-            if self._depth == 0:
-                connection.execute("BEGIN IMMEDIATE")
+            level = self._depth
+            self.execute(f"SAVEPOINT level{level}" if level else "BEGIN IMMEDIATE")
             self._depth += 1
             try:
                 yield
+                self.execute(f"RELEASE level{level}" if level else "COMMIT")
             except BaseException:
-                self._depth -= 1
-                if self._depth == 0:
-                    connection.execute("ROLLBACK")
+                # SQLite itself rolls back when the disk is full, for one.
+                if self._open().in_transaction:
+                    self.execute(f"ROLLBACK TO level{level}" if level else "ROLLBACK")
                 raise
-            self._depth -= 1
-            if self._depth == 0:
-                connection.execute("COMMIT")
+            finally:
+                self._depth -= 1
 
     def close(self) -> None:
         """Close the file; using the database again opens it again."""
