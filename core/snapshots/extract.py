@@ -159,7 +159,7 @@ class _Application:
             return  # there is nothing to hide
         try:
             if name == _OPAQUE:
-                self._clear(folder, above)
+                self._clear_inside(folder, above, b".")
                 return
             hidden = name[len(_WHITEOUT) :]
             if name.startswith(_META) or hidden in (b"", b".", b".."):
@@ -172,7 +172,7 @@ class _Application:
             os.close(folder)
 
     def _clear(self, folder: int, path: bytes) -> None:
-        """Remove what the directory has but this layer did not bring."""
+        """Remove what the open directory has but this layer did not bring."""
         made = self._made.get(path, set())
         for text in os.listdir(folder):
             name = os.fsencode(text)
@@ -192,7 +192,7 @@ class _Application:
                 return
             raise
         try:
-            self._clear(inner, _join(above, name))
+            self._clear(inner, above if name == b"." else _join(above, name))
         finally:
             os.close(inner)
 
