@@ -64,9 +64,11 @@ def test_kill(
     tmp_path: Path, busybox_tree: Path, module: str, name: str, number: signal.Signals
 ) -> None:
     root = tmp_path / "root"
+    tree = tmp_path / "tree"  # the runtime leaves folders in it
+    subprocess.run(["cp", "-a", str(busybox_tree), str(tree)], check=True)
     program = PROGRAM.replace("{module}", module).replace("{name}", name)
     with subprocess.Popen(
-        [sys.executable, "-c", program, str(root), str(busybox_tree)],
+        [sys.executable, "-c", program, str(root), str(tree)],
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     ) as process:
@@ -74,8 +76,8 @@ def test_kill(
         assert process.stdout.readline() == b"up\n"
         assert len(running("sleep 4721", "sleep 4722")) >= 2
         process.send_signal(number)
-        process.wait(5)
-    deadline = time.monotonic() + 5
+        process.wait(60)
+    deadline = time.monotonic() + 30
     while left := running("sleep 4721", "sleep 4722", str(root)):
         assert time.monotonic() < deadline, left
         time.sleep(0.02)
@@ -91,9 +93,16 @@ def test_reconcile_kills_left_containers(tmp_path: Path) -> None:
     dead = tmp_path / "executor/123-abc"
     dead.mkdir(parents=True)
     argument = f"--root={dead}/run/x/state"
-    with subprocess.Popen(["sh", "-c", "sleep 100; true", argument]) as process:
+    # Its arguments can be read for certain only when it runs: it says so.
+    with subprocess.Popen(
+        ["sh", "-c", "echo up; read line", argument],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
         ExecutorFolder(tmp_path).close()
-        assert process.wait(5) == -signal.SIGKILL
+        assert process.wait(60) == -signal.SIGKILL
     assert not dead.exists()
 
 
