@@ -2,14 +2,14 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
-PARTS := runc crun uidmap busybox-static skopeo umoci git xz-utils zstd bzip2
+PARTS := runc crun uidmap busybox-static skopeo umoci git xz-utils zstd bzip2 mmdebstrap docker.io
 
 .PHONY: demo test lint bench clean parts
 
 $(BIN)/torana: setup.cfg setup.py pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install -q -U pip
-	@$(BIN)/pip install -q -e '.[dev]'
+	@$(BIN)/pip install -qq -U pip 2>/dev/null
+	@$(BIN)/pip install -qq -e '.[dev]' 2>/dev/null || $(BIN)/pip install -e '.[dev]'
 	@touch $@
 
 # Real programs that integration tests use; only root can install them.

@@ -5,7 +5,8 @@ nothing but look. The memo looks itself: it stats what the build read and wrote,
 changed stat proves nothing, so it only ever means "run the build for real"; an unchanged one means
 that no byte changed, because files whose times are too young to tell are not remembered.
 
-This module is on the path of every build: it imports only `os`, `sys` and `_blake2`.
+This module is on the path of every build: it imports only `os`, `sys`, `time` and
+`_blake2`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import os
 import sys
 from _blake2 import blake2b
+from time import time_ns
 
 from torana import __version__
 
@@ -87,8 +89,18 @@ def recall(argv: list[str]) -> Answer | None:
         return None
 
 
-def remember(argv: list[str], watches: list[Watch], started_ns: int, answer: Answer) -> None:
-    """Store `answer` for `argv`; `started_ns` is the wall clock before the build read anything.
+class Beginning:
+    """What was so before a build read anything; taken first, used by `remember`."""
+
+    __slots__ = ("head", "started_ns")
+
+    def __init__(self) -> None:
+        self.started_ns = time_ns()
+        self.head = _head()
+
+
+def remember(argv: list[str], watches: list[Watch], begun: Beginning, answer: Answer) -> None:
+    """Store `answer` for `argv`; `begun` was taken before the build read anything.
 
     Nothing is stored when a watched input changed too recently to be told from a later change.
     """
@@ -96,10 +108,10 @@ def remember(argv: list[str], watches: list[Watch], started_ns: int, answer: Ans
         return
     seen = look(watches)
     lines = [_watch_line(watch) for watch in watches]
-    if seen is None or seen[1] >= started_ns - RACY_NS or None in lines:
+    if seen is None or seen[1] >= begun.started_ns - RACY_NS or None in lines:
         return
     body = [
-        _head(),
+        begun.head,
         b"\n".join([*filter(None, lines), seen[0].encode()]),
         str(len(answer.stdout)).encode(),
         answer.stdout + answer.stderr,

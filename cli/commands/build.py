@@ -6,7 +6,6 @@ import asyncio
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,7 +59,7 @@ def build(path: str | None, **options: Any) -> int:
 
     The long form names everything itself: --frontend, --local and --opt.
     """
-    started_ns = time.time_ns()
+    begun = memo.Beginning()
     with tempfile.TemporaryDirectory(prefix="torana-") as scratch:
         request = make_request(path, options, Path(scratch))
         mode = "quiet" if options["quiet"] else options["mode"]
@@ -73,7 +72,7 @@ def build(path: str | None, **options: Any) -> int:
     stdout, stderr = summarize(request, result, is_quiet=options["quiet"])
     sys.stderr.write(stderr)
     sys.stdout.write(stdout)
-    _remember(request, result, recording, mode, options, started_ns, stdout, stderr)
+    _remember(request, result, recording, mode, options, begun, stdout, stderr)
     return 0
 
 
@@ -236,7 +235,7 @@ def _remember(
     recording: Recording,
     mode: str,
     options: Mapping[str, Any],
-    started_ns: int,
+    begun: memo.Beginning,
     stdout: str,
     stderr: str,
 ) -> None:
@@ -255,4 +254,4 @@ def _remember(
         if written is not None:
             watches.append(memo.Watch(str(Path(written).absolute()), is_output=True))
     answer = memo.Answer(stdout.encode(), (recording.as_cached(mode) + stderr).encode())
-    memo.remember(sys.argv[1:], watches, started_ns, answer)
+    memo.remember(sys.argv[1:], watches, begun, answer)

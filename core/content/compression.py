@@ -225,13 +225,3 @@ def open_compressed(file: IO[bytes]) -> IO[bytes]:
 
         opened = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
     return opened  # type: ignore[no-any-return]  # all of them read like files
-
-
-def _open_gzip(file: IO[bytes]) -> Any:
-    from importlib import import_module
-
-    try:
-        module: Any = import_module("isal.igzip")
-    except ImportError:
-        module = import_module("gzip")
-    return module.GzipFile(fileobj=file, mode="rb")

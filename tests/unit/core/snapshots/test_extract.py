@@ -18,7 +18,7 @@ SECOND = 1_700_000_000
 
 
 def folder(name: str, **values: object) -> tarfile.TarInfo:
-    return member(name, **{"type": tarfile.DIRTYPE, "mode": 0o755, **values})
+    return member(name, **{"type": tarfile.DIRTYPE, "mode": 0o755, **values})  # type: ignore[arg-type]  # fields of a tar entry
 
 
 def link(name: str, target: str) -> tarfile.TarInfo:
