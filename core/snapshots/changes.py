@@ -3,6 +3,9 @@
 Two ways: from the upper directory of an overlay, which holds nothing but changes, and by walking
 both trees. Both give the same.
 
+A hard link that is new or changed brings its unchanged siblings along, right after it: a layer with
+the changed one alone would make a file of its own from it, and cut the link.
+
 Spec: exporters reference, section 8.
 """
 
@@ -20,12 +23,42 @@ _CAPABILITY: Final = "security.capability"
 _COMPARE: Final = 1 << 20
 
 
+class _Links:
+    """Files with several links seen on one walk, by inode."""
+
+    def __init__(self) -> None:
+        self._unchanged: dict[tuple[int, int], list[Change]] = {}
+        self._changed: set[tuple[int, int]] = set()
+
+    def changed(self, change: Change, status: os.stat_result) -> Iterator[Change]:
+        """Give the change, and those siblings that had come before it."""
+        yield change
+        if _is_linked(status):
+            key = status.st_dev, status.st_ino
+            self._changed.add(key)
+            yield from self._unchanged.pop(key, ())
+
+    def unchanged(self, path: bytes, source: bytes, status: os.stat_result) -> Iterator[Change]:
+        """Give the file as a change if a sibling is one, else remember it."""
+        if _is_linked(status):
+            change = Change(ChangeKind.MODIFY, path, source)
+            key = status.st_dev, status.st_ino
+            if key in self._changed:
+                yield change
+            else:
+                self._unchanged.setdefault(key, []).append(change)
+
+
+def _is_linked(status: os.stat_result) -> bool:
+    return status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode)
+
+
 def walk_both(lower: bytes | None, upper: bytes) -> Iterator[Change]:
     """Compare two trees; `lower` None is empty. The roots themselves are not compared."""
-    yield from _walk(lower, upper, b"")
+    yield from _walk(lower, upper, b"", _Links())
 
 
-def _walk(lower: bytes | None, upper: bytes, prefix: bytes) -> Iterator[Change]:
+def _walk(lower: bytes | None, upper: bytes, prefix: bytes, links: _Links) -> Iterator[Change]:
     """Walk directories `lower` and `upper`, which are both at `prefix`; iterative by a stack."""
     stack = [_pairs(lower, upper, prefix)]
     while stack:
@@ -40,11 +73,13 @@ def _walk(lower: bytes | None, upper: bytes, prefix: bytes) -> Iterator[Change]:
         status = os.lstat(above)
         is_folder = stat.S_ISDIR(status.st_mode)
         if below is None:
-            yield Change(ChangeKind.ADD, path, above)
+            yield from links.changed(Change(ChangeKind.ADD, path, above), status)
         else:
             under = os.lstat(below)
-            if not is_same(below, under, above, status):
-                yield Change(ChangeKind.MODIFY, path, above)
+            if is_same(below, under, above, status):
+                yield from links.unchanged(path, above, status)
+            else:
+                yield from links.changed(Change(ChangeKind.MODIFY, path, above), status)
             if not stat.S_ISDIR(under.st_mode):
                 below = None
         if is_folder:
@@ -63,39 +98,43 @@ def _pairs(
         yield path, down, upper + b"/" + name if name in above else None
 
 
-def walk_overlay(upper: bytes, lower: bytes, merged: bytes) -> Iterator[Change]:
+def walk_overlay(upper: bytes, lower: bytes) -> Iterator[Change]:
     """Give what the overlay directory `upper` changes in the tree `lower`.
 
-    `merged` is the whole tree, whose files are handed out as sources: an upper directory alone
-    lacks the data of files that were only renamed over.
+    Its files are the sources: they are whole, since our mounts exclude `metacopy` and
+    `redirect_dir`.
     """
-    stack = [iter(_sorted_entries(upper, b""))]
+    # With each directory goes whether it is one below, too: a link there must not be followed.
+    stack = [(iter(_sorted_entries(upper, b"")), True)]
+    links = _Links()
     while stack:
-        entry = next(stack[-1], None)
+        entries, has_lower = stack[-1]
+        entry = next(entries, None)
         if entry is None:
             stack.pop()
             continue
         path, full = entry
         status = os.lstat(full)
         below = lower + b"/" + path
-        under = _lstat(below)
+        under = _lstat(below) if has_lower else None
         if is_whiteout(status):
             if under is not None:
                 yield Change(ChangeKind.DELETE, path, None)
             continue
-        shown = merged + b"/" + path
         if under is None:
-            yield Change(ChangeKind.ADD, path, shown)
-        elif not is_same(below, under, full, status):
-            yield Change(ChangeKind.MODIFY, path, shown)
+            yield from links.changed(Change(ChangeKind.ADD, path, full), status)
+        elif is_same(below, under, full, status):
+            yield from links.unchanged(path, full, status)
+        else:
+            yield from links.changed(Change(ChangeKind.MODIFY, path, full), status)
         if not stat.S_ISDIR(status.st_mode):
             continue
-        is_replaced = under is not None and stat.S_ISDIR(under.st_mode) and is_opaque(full)
-        if is_replaced:
-            stack.append(iter(()))
-            yield from _walk(below, shown, path)
+        has_lower = under is not None and stat.S_ISDIR(under.st_mode)
+        if has_lower and is_opaque(full):
+            # What an opaque directory holds is all there is.
+            yield from _walk(below, full, path, links)
         else:
-            stack.append(iter(_sorted_entries(full, path)))
+            stack.append((iter(_sorted_entries(full, path)), has_lower))
 
 
 def _sorted_entries(folder: bytes, prefix: bytes) -> list[tuple[bytes, bytes]]:
@@ -106,7 +145,7 @@ def _sorted_entries(folder: bytes, prefix: bytes) -> list[tuple[bytes, bytes]]:
 def _lstat(path: bytes) -> os.stat_result | None:
     try:
         return os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return None
 
 

@@ -23,7 +23,7 @@ class Choice:
 
 
 def choose(root: Path, *, wanted: str = "auto", is_mapped_user: bool = False) -> Choice:
-    """Make the snapshotter for `<root>/snapshots-<name>`: overlay where it works, else native.
+    """Make the snapshotter for `<root>/snapshots/<name>`: overlay where it works, else native.
 
     Raises:
         UserError: `wanted` is unknown, or is `overlay` where overlays do not work.
@@ -31,7 +31,9 @@ def choose(root: Path, *, wanted: str = "auto", is_mapped_user: bool = False) ->
     if wanted not in ("auto", "overlay", "native"):
         raise UserError(f"unknown snapshotter: `{wanted}`", hint="known: auto, overlay, native")
     if wanted != "native":
-        options = ("userxattr",) if is_mapped_user else ("index=off", "redirect_dir=off")
+        options = (
+            ("userxattr",) if is_mapped_user else ("index=off", "redirect_dir=off", "metacopy=off")
+        )
         problem = why_no_overlay(root, options)
         if problem is None:
             folder = root / "snapshots" / "overlay"
@@ -52,6 +54,7 @@ def why_no_overlay(root: Path, options: tuple[str, ...]) -> str | None:
         for name in ("lower", "upper", "work", "merged"):
             (folder / name).mkdir()
         (folder / "lower" / "deleted").touch()
+        (folder / "lower" / "replaced").mkdir()
         target = str(folder / "merged")
         try:
             mounts.mount_overlay(
@@ -65,8 +68,10 @@ def why_no_overlay(root: Path, options: tuple[str, ...]) -> str | None:
             return (err.strerror or str(err)).lower()
         try:
             os.unlink(folder / "merged" / "deleted")
+            os.rmdir(folder / "merged" / "replaced")
+            os.mkdir(folder / "merged" / "replaced")  # needs extended attributes
         except OSError as err:
-            return f"deleting: {(err.strerror or str(err)).lower()}"
+            return f"deleting and replacing: {(err.strerror or str(err)).lower()}"
         finally:
             mounts.unmount(target)
     return None

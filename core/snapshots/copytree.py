@@ -109,9 +109,9 @@ def make_node(target: bytes, status: os.stat_result, source: bytes) -> None:
 def copy_metadata(source: bytes, target: bytes, status: os.stat_result) -> None:
     """Give `target` the owner, mode, attributes and times of `source`."""
     os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
+    copy_xattrs(source, target)  # before the mode: a read-only file takes none from its owner
     if not stat.S_ISLNK(status.st_mode):
         os.chmod(target, stat.S_IMODE(status.st_mode))
-    copy_xattrs(source, target)
     times = (status.st_atime_ns, status.st_mtime_ns)
     os.utime(target, ns=times, follow_symlinks=False)
 

@@ -12,16 +12,35 @@ import errno
 import fcntl
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from torana.core.errors import ConflictError, NotFoundError
+from torana.core.snapshots.removal import remove_entry
 from torana.core.snapshots.snapshotter import Usage
 
 _ACTIVE: Final = "new-"
 _TRASH: Final = "trash"
+
+
+def _delete(trash: int, name: bytes, path: Path) -> None:
+    """Delete one entry of the trash, as far as we may; another process may be at it, too."""
+    try:
+        remove_entry(trash, name)
+    except PermissionError:
+        # Not root: folders of the tree may forbid even their owner to empty them.
+        for folder, names, _ in os.walk(os.fsencode(path) + b"/" + name):
+            for inner in names:
+                full = folder + b"/" + inner
+                if not os.path.islink(full):
+                    with suppress(OSError):
+                        os.chmod(full, 0o700)
+        with suppress(OSError):
+            remove_entry(trash, name)
+    except OSError:
+        pass
 
 
 class SnapshotFolders:
@@ -31,7 +50,7 @@ class SnapshotFolders:
         self.root = root
         self.trash = root / _TRASH
         self.trash.mkdir(parents=True, exist_ok=True)
-        self._locks: dict[str, IO[bytes]] = {}
+        self._locks: dict[str, int] = {}
         self._parents: dict[str, str | None] = {}
 
     def folder(self, name: str) -> Path:
@@ -85,12 +104,14 @@ class SnapshotFolders:
         if self.exists(key):
             raise ConflictError(f"snapshot exists: `{key}`")
         folder = self.root / f"{_ACTIVE}{key}"
-        try:
-            folder.mkdir(mode=0o700)
-        except FileExistsError:
-            raise ConflictError(f"snapshot exists: `{key}`") from None
-        lock = open(folder / "lock", "wb")  # held until the snapshot is committed or removed
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with self._guard(fcntl.LOCK_SH):  # a sweep must not see the folder before its lock
+            try:
+                folder.mkdir(mode=0o700)
+            except FileExistsError:
+                raise ConflictError(f"snapshot exists: `{key}`") from None
+            # Held until the snapshot is committed or removed, or the process ends.
+            lock = os.open(folder / "lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._locks[key] = lock
         self._parents[key] = parent
         if parent is not None:
@@ -105,32 +126,48 @@ class SnapshotFolders:
 
         Raises:
             ConflictError: `name` exists.
+            NotFoundError: there is no active snapshot `key`.
         """
-        folder = self.root / f"{_ACTIVE}{key}"
-        (folder / "lock").unlink(missing_ok=True)
         try:
-            os.rename(folder, self.root / name)
+            os.rename(self.root / f"{_ACTIVE}{key}", self.root / name)
+        except FileNotFoundError:
+            raise NotFoundError(f"active snapshot not found: `{key}`") from None
         except OSError as err:
             if err.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
             raise ConflictError(f"snapshot exists: `{name}`") from None
+        # Only now: without its lock an active snapshot counts as abandoned.
+        (self.root / name / "lock").unlink(missing_ok=True)
         self._parents[name] = self._parents.pop(key, None)
         self._unlock(key)
 
     def remove(self, name: str) -> None:
         """Move a snapshot to the trash; missing is no error."""
-        for folder in (self.root / f"{_ACTIVE}{name}", self.root / name):
-            try:
-                os.rename(folder, self.trash / f"{name}-{secrets.token_hex(4)}")
-            except FileNotFoundError:
-                continue
+        self._discard(self.root / f"{_ACTIVE}{name}")
+        self._discard(self.root / name)
         self._parents.pop(name, None)
         self._unlock(name)
+
+    def _discard(self, folder: Path) -> None:
+        try:
+            os.rename(folder, self.trash / f"{folder.name}-{secrets.token_hex(4)}")
+        except FileNotFoundError:
+            pass
+
+    @contextmanager
+    def _guard(self, operation: int) -> Iterator[None]:
+        """Hold the lock of the whole folder: shared to make a snapshot, exclusive to sweep."""
+        descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, operation)
+            yield
+        finally:
+            os.close(descriptor)
 
     def _unlock(self, key: str) -> None:
         lock = self._locks.pop(key, None)
         if lock is not None:
-            lock.close()
+            os.close(lock)
 
     def abandoned(self) -> list[str]:
         """Give active snapshots whose process is gone."""
@@ -152,10 +189,15 @@ class SnapshotFolders:
 
     def sweep(self) -> None:
         """Delete what was removed, and what dead processes were writing."""
-        for key in self.abandoned():
-            self.remove(key)
-        for name in os.listdir(self.trash):
-            shutil.rmtree(self.trash / name, ignore_errors=True)
+        with self._guard(fcntl.LOCK_EX):
+            for key in self.abandoned():
+                self._discard(self.root / f"{_ACTIVE}{key}")
+        trash = os.open(self.trash, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name in os.listdir(os.fsencode(self.trash)):
+                _delete(trash, name, self.trash)
+        finally:
+            os.close(trash)
 
     def usage(self, name: str) -> Usage:
         """Add up the layer's own files; hard links count once."""

@@ -5,8 +5,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import tempfile
+import threading
 from collections.abc import Sequence
 from typing import Any, Final
+
+from torana.core.errors import UnsupportedError
 
 MS_RDONLY: Final = 1
 MS_NOSUID: Final = 2
@@ -19,6 +23,13 @@ MS_PRIVATE: Final = 1 << 18
 MS_SLAVE: Final = 1 << 19
 MNT_DETACH: Final = 2
 
+# nosuid, nodev, noexec, noatime, nodiratime: the same numbers in statvfs and in mount. relatime is
+# what the kernel takes when none is given.
+_KEPT_FLAGS: Final = 2 | 4 | 8 | 1024 | 2048
+
+LINKS_PREFIX: Final = "layers-"  # of folders beside a target while it is being mounted
+_CLONE_FS: Final = 0x200
+_MAX_LAYERS: Final = 500
 _MAX_OPTIONS: Final = 4095  # a page less its terminator
 _SYS_MOVE_MOUNT, _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 429, 430, 431, 432
 _FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
@@ -62,7 +73,13 @@ def bind(source: str, target: str, *, readonly: bool = False) -> None:
     """Show `source` at `target` as well."""
     mount(source, target, "", MS_BIND | MS_REC)
     if readonly:
-        mount("", target, "", MS_BIND | MS_REMOUNT | MS_RDONLY)
+        try:
+            # A user namespace may not take away flags that the mount has from outside.
+            kept = os.statvfs(target).f_flag & _KEPT_FLAGS
+            mount("", target, "", MS_BIND | MS_REMOUNT | MS_RDONLY | kept)
+        except BaseException:
+            unmount(target)
+            raise
 
 
 def mount_overlay(
@@ -75,8 +92,19 @@ def mount_overlay(
 ) -> None:
     """Mount an overlay at `target`; `lowers` are top first.
 
-    Option strings that do not fit in a page go through fsconfig(2), layer by layer.
+    Option strings that do not fit in a page go through fsconfig(2), layer by layer, or where the
+    kernel does not have that (before 6.7, or forbidden by seccomp) as names relative to a folder of
+    links.
+
+    Raises:
+        UnsupportedError: more layers than the kernel takes.
+        OSError: the kernel refuses.
     """
+    if len(lowers) > _MAX_LAYERS:
+        raise UnsupportedError(
+            f"too many layers: {len(lowers)}, an overlay takes {_MAX_LAYERS}",
+            hint="use the native snapshotter, or fewer steps",
+        )
     parts = [f"lowerdir={':'.join(_escaped(lower) for lower in lowers)}"]
     if upper is not None:
         parts += [f"upperdir={_escaped(upper)}", f"workdir={_escaped(work or '')}"]
@@ -85,7 +113,47 @@ def mount_overlay(
     if len(os.fsencode(text)) <= _MAX_OPTIONS:
         mount("overlay", target, "overlay", flags, text)
         return
-    _mount_deep(target, lowers, upper, work, options)
+    try:
+        _mount_deep(target, lowers, upper, work, options)
+    except OSError as err:
+        if err.errno not in (errno.ENOSYS, errno.EINVAL, errno.EPERM):
+            raise
+        _mount_relative(target, lowers, upper, work, options)
+
+
+def _mount_relative(
+    target: str,
+    lowers: Sequence[str],
+    upper: str | None,
+    work: str | None,
+    options: Sequence[str],
+) -> None:
+    """Mount with links of one to three digits as names, in a thread with its own working folder."""
+    with tempfile.TemporaryDirectory(prefix=LINKS_PREFIX, dir=os.path.dirname(target)) as folder:
+        for number, lower in enumerate(lowers):
+            os.symlink(os.path.abspath(lower), f"{folder}/{number}")
+        parts = ["lowerdir=" + ":".join(map(str, range(len(lowers))))]
+        if upper is not None:
+            os.symlink(os.path.abspath(upper), f"{folder}/u")
+            os.symlink(os.path.abspath(work or ""), f"{folder}/w")
+            parts += ["upperdir=u", "workdir=w"]
+        text = ",".join([*parts, *options])
+        failed: list[BaseException] = []
+
+        def work_in_folder() -> None:
+            try:
+                _call("unshare", _CLONE_FS)
+                os.chdir(folder)
+                flags = 0 if upper is not None else MS_RDONLY
+                mount("overlay", os.path.abspath(target), "overlay", flags, text)
+            except BaseException as err:  # handed to the thread that waits
+                failed.append(err)
+
+        thread = threading.Thread(target=work_in_folder, name="mount")
+        thread.start()
+        thread.join()
+        if failed:
+            raise failed[0]
 
 
 def _escaped(path: str) -> str:
@@ -104,8 +172,9 @@ def _mount_deep(
         for lower in lowers:
             _configure(context, "lowerdir+", lower)
         if upper is not None:
-            _configure(context, "upperdir", upper)
-            _configure(context, "workdir", work or "")
+            # The kernel takes backslashes out of these two, but not of `lowerdir+`.
+            _configure(context, "upperdir", upper.replace("\\", "\\\\"))
+            _configure(context, "workdir", (work or "").replace("\\", "\\\\"))
         for option in options:
             key, equals, value = option.partition("=")
             _configure(context, key, value if equals else None)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from torana.core.errors import ConflictError
 from torana.core.snapshots import changes, mounts
 from torana.core.snapshots.copytree import copy_xattrs
 from torana.core.snapshots.folders import SnapshotFolders
+from torana.core.snapshots.mounttargets import MountTargets
 from torana.core.snapshots.snapshotter import Change, Usage
-
-_numbers = itertools.count()
 
 
 class OverlaySnapshotter:
@@ -29,8 +28,9 @@ class OverlaySnapshotter:
     def __init__(self, root: Path, *, options: tuple[str, ...] = ()) -> None:
         self._folders = SnapshotFolders(root)
         self.options = options
-        self._mounts = root.parent / "mounts"
-        self._mounts.mkdir(exist_ok=True)
+        self._targets = MountTargets(root.parent / "mounts")
+        self._lock = threading.Lock()
+        self._writable: dict[str, tuple[ExitStack, Path, int]] = {}
 
     def prepare(self, key: str, parent: str | None) -> None:
         folder = self._folders.create(key, parent)
@@ -47,60 +47,78 @@ class OverlaySnapshotter:
     @contextmanager
     def mount(self, key: str, *, readonly: bool) -> Iterator[Path]:
         folder = self._folders.folder(key)
-        is_active = self._folders.is_active(key)
-        if not (readonly or is_active):
+        if readonly:
+            lowers = [str(self._folders.folder(name) / "fs") for name in self._folders.chain(key)]
+            with self._targets.new() as target:
+                # Active or not: all layers are lower ones, so that nothing can be written.
+                if len(lowers) == 1:
+                    mounts.bind(lowers[0], str(target), readonly=True)
+                else:
+                    mounts.mount_overlay(str(target), lowers, options=self.options)
+                try:
+                    yield target
+                finally:
+                    mounts.unmount(str(target))
+            return
+        if not self._folders.is_active(key):
             raise ConflictError(f"a committed snapshot cannot be written to: `{key}`")
-        chain = self._folders.chain(key)
-        if len(chain) == 1:
+        if self._folders.parent(key) is None:
             # Without anything below, the folder is the tree.
             yield folder / "fs"
             return
-        lowers = [str(self._folders.folder(name) / "fs") for name in chain]
-        with self._target() as target:
-            if not readonly:
-                mounts.mount_overlay(
-                    str(target),
-                    lowers[1:],
-                    upper=lowers[0],
-                    work=str(folder / "work"),
-                    options=self.options,
-                )
-            else:
-                # Active or not: all layers are lower ones, so that nothing can be written.
-                mounts.mount_overlay(str(target), lowers, options=self.options)
-            try:
-                yield target
-            finally:
-                mounts.unmount(str(target))
-
-    @contextmanager
-    def _target(self) -> Iterator[Path]:
-        target = self._mounts / f"{os.getpid()}-{next(_numbers)}"
-        target.mkdir()
+        target = self._enter_writable(key, folder)
         try:
             yield target
         finally:
-            target.rmdir()
+            self._leave_writable(key)
+
+    def _enter_writable(self, key: str, folder: Path) -> Path:
+        """Mount an active snapshot, or share its mount: an upper directory stands only one."""
+        with self._lock:
+            stack, target, count = self._writable.get(key, (None, None, 0))
+            if stack is None or target is None:
+                lowers = [str(self._folders.folder(n) / "fs") for n in self._folders.chain(key)]
+                with ExitStack() as made:
+                    target = made.enter_context(self._targets.new())
+                    mounts.mount_overlay(
+                        str(target),
+                        lowers[1:],
+                        upper=lowers[0],
+                        work=str(folder / "work"),
+                        options=self.options,
+                    )
+                    made.callback(mounts.unmount, str(target))
+                    stack = made.pop_all()
+            self._writable[key] = stack, target, count + 1
+            return target
+
+    def _leave_writable(self, key: str) -> None:
+        with self._lock:
+            stack, target, count = self._writable.pop(key)
+            if count > 1:
+                self._writable[key] = stack, target, count - 1
+                return
+            stack.close()
 
     def commit(self, key: str, name: str) -> None:
-        work = self._folders.folder(key) / "work"
-        if work.exists():
-            # The kernel leaves an empty `work` inside, which nobody needs any more.
-            shutil.rmtree(work)
         self._folders.commit(key, name)
+        # Not earlier: a snapshot that could not be committed is mounted again. It holds an empty
+        # folder of the kernel's.
+        shutil.rmtree(self._folders.folder(name) / "work", ignore_errors=True)
 
     def changes(self, name: str, parent: str | None) -> Iterator[Change]:
-        with self.mount(name, readonly=True) as merged:
+        if parent is not None and self._folders.parent(name) == parent:
             upper = os.fsencode(self._folders.folder(name) / "fs")
+            with self.mount(parent, readonly=True) as below:
+                yield from changes.walk_overlay(upper, os.fsencode(below))
+            return
+        with self.mount(name, readonly=True) as merged:
+            above = os.fsencode(merged)
             if parent is None:
-                yield from changes.walk_both(None, os.fsencode(merged))
+                yield from changes.walk_both(None, above)
                 return
             with self.mount(parent, readonly=True) as below:
-                pair = os.fsencode(below), os.fsencode(merged)
-                if self._folders.parent(name) == parent:
-                    yield from changes.walk_overlay(upper, *pair)
-                else:
-                    yield from changes.walk_both(*pair)
+                yield from changes.walk_both(os.fsencode(below), above)
 
     def exists(self, name: str) -> bool:
         return self._folders.exists(name)
@@ -119,10 +137,4 @@ class OverlaySnapshotter:
 
     def sweep(self) -> None:
         self._folders.sweep()
-        for target in self._mounts.iterdir():
-            pid = target.name.partition("-")[0]
-            if pid.isdigit() and not Path("/proc", pid).exists():
-                try:
-                    target.rmdir()
-                except OSError:
-                    continue  # still mounted by somebody
+        self._targets.sweep()

@@ -18,7 +18,10 @@ SECOND = 1_700_000_000
 
 
 def folder(name: str, **values: object) -> tarfile.TarInfo:
-    return member(name, **{"type": tarfile.DIRTYPE, "mode": 0o755, **values})  # type: ignore[arg-type]  # fields of a tar entry
+    made = member(name, **values)
+    made.type = tarfile.DIRTYPE
+    made.mode = made.mode if "mode" in values else 0o755
+    return made
 
 
 def link(name: str, target: str) -> tarfile.TarInfo:
@@ -29,7 +32,7 @@ def symlink(name: str, target: str) -> tarfile.TarInfo:
     return member(name, type=tarfile.SYMTYPE, linkname=target, mode=0o777)
 
 
-def member(name: str, content: str = "", **values: object) -> tarfile.TarInfo:
+def member(name: str, content: str = "", /, **values: object) -> tarfile.TarInfo:
     made = tarfile.TarInfo(name)
     made.size = len(content)
     made.uid, made.gid = os.geteuid(), os.getegid()

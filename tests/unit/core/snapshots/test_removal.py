@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def test_each_folder_is_listed_once(
         calls.append(path)
         return real(path)
 
-    monkeypatch.setattr("torana.core.snapshots.removal.os.scandir", counted)
+    monkeypatch.setattr(os, "scandir", counted)
     remove_entry(folder, b"t")
     assert len(calls) == 51
 
@@ -87,6 +88,6 @@ def test_it_pauses_between_batches(
     for i in range(1001):
         (tmp_path / "t" / f"{i}").touch()
     slept: list[float] = []
-    monkeypatch.setattr("torana.core.snapshots.removal.time.sleep", slept.append)
+    monkeypatch.setattr(time, "sleep", slept.append)
     remove_entry(folder, b"t", pause_s=0.5)
     assert slept == [0.5, 0.5]

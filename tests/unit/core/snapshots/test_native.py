@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from torana.core.snapshots.native import NativeSnapshotter
+from torana.core.snapshots.snapshotter import Snapshotter
+from torana.core.testing.snapshotters import SnapshotterSuite
+
+
+class TestNative(SnapshotterSuite):
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        return tmp_path / "snapshots"
+
+    @pytest.fixture
+    def snapshotter(self, folder: Path) -> Snapshotter:
+        return NativeSnapshotter(folder)
