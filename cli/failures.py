@@ -11,6 +11,7 @@ from torana.core.errors import BuildFileError, SourceExcerpt, ToranaError
 
 _CONTEXT_LINES = 2
 _LOG_LINES = 20
+_NO_SPACE = "make room; `torana prune` removes build cache"
 _ANY_EXIT_CODE = "the step's own program failed; its output is above"
 _EXIT_CODES = {
     126: "the command was found but cannot be executed: check its mode and its interpreter",
@@ -44,7 +45,7 @@ def describe_os_error(error: OSError) -> str:
     where = f": `{os.fsdecode(name)}`" if isinstance(name, str | bytes) else ""
     text = f"ERROR: {(error.strerror or str(error)).lower()}{where}"
     if error.errno == errno.ENOSPC:
-        text += "\nhint: make room; `torana prune` removes build cache"
+        text += f"\nhint: {_NO_SPACE}"
     elif error.errno in (errno.EACCES, errno.EPERM):
         text += "\nhint: TORANA_ROOT names another folder for Torana's data"
     return text
@@ -112,5 +113,7 @@ def _hint(error: BaseException) -> str | None:
         hint = getattr(part, "hint", None)
         if hint:
             return str(hint)
+    if any("no space left on device" in str(part).lower() for part in _chain(error)):
+        return _NO_SPACE
     code = next((e.exit_code for e in _chain(error) if hasattr(e, "exit_code")), None)
     return None if code is None else _EXIT_CODES.get(code, _ANY_EXIT_CODE)

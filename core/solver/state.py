@@ -74,17 +74,23 @@ class State:
 
     def _report(self, event: VertexEvent) -> None:
         self.event = event
+        if not event.error and event.started is not None:
+            self._report_inputs()
         self.emit(event)
-        if event.error or (event.completed is None and event.started is None):
-            return
+
+    def _report_inputs(self) -> None:
+        """Report inputs that never ran as cached, those below them first."""
+        now = time.time()
+        found: list[State] = []
         pending = [output.state for output in self.inputs]
         while pending:
             state = pending.pop()
             if state.event is state.announcement:
-                now = time.time()
                 state.event = replace(state.announcement, started=now, completed=now, cached=True)
-                state.emit(state.event)
+                found.append(state)
                 pending.extend(output.state for output in state.inputs)
+        for state in reversed(found):
+            state.emit(state.event)
 
     async def run(self, call: Callable[[], Awaitable[T]], *, is_reported: bool = True) -> T:
         """Do work of the op: report it and turn its failures into `SolveError`."""

@@ -241,6 +241,10 @@ class _ExportProgress:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         text = "" if error is None else str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.strerror:
+            text = error.strerror.lower()
+        elif isinstance(error, asyncio.CancelledError):
+            text = "context canceled"
         self._emit(time.time(), text)
 
     def _emit(self, completed: float | None, error: str) -> None:
