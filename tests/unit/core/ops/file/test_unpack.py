@@ -100,7 +100,15 @@ def test_archives_are_extracted(dst: Path, kind: str) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"text", b"\0" * 1024, gzip.compress(b"text", mtime=0), b"\x1f\x8b broken", b"BZh", b"x" * 600],
+    [
+        b"",
+        b"text",
+        b"\0" * 1024,
+        gzip.compress(b"text", mtime=0),
+        b"\x1f\x8b broken",
+        b"BZh",
+        b"x" * 600,
+    ],
 )
 def test_what_is_no_archive_is_copied(dst: Path, data: bytes) -> None:
     run(dst, data, "/o/")
