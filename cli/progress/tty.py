@@ -43,13 +43,14 @@ class TtyProgress:
         self._console = console
         self._steps: dict[Digest, _Step] = {}
         self._began = time.time()
+        self._is_over = False
         self._live = Live(
             console=console,
-            get_renderable=self._render,
+            auto_refresh=True,
             refresh_per_second=_REFRESH_PER_S,
-            transient=False,
             vertical_overflow="crop",
         )
+        self._live.get_renderable = self._render  # type: ignore[method-assign]  # drawn anew each time
         self._live.start()
 
     def emit(self, event: ProgressEvent) -> None:
@@ -70,6 +71,8 @@ class TtyProgress:
 
     def close(self) -> None:
         """Draw a last time and give the terminal back."""
+        self._is_over = True
+        self._live.vertical_overflow = "visible"
         self._live.stop()
 
     def _vertex(self, event: VertexEvent) -> None:
@@ -102,7 +105,7 @@ class TtyProgress:
         height = max(4, self._console.height - 2)
         for step in steps:
             rows += self._rows(step, now)
-        if self._live.is_started and len(rows) > height:
+        if not self._is_over and len(rows) > height:
             rows = [rows[0], *rows[len(rows) - height + 1 :]]
         return Group(*rows)
 

@@ -318,3 +318,17 @@ def _wait_for(command: str) -> None:
     while not _is_running(command):
         assert time.monotonic() < deadline, "the step did not start"
         time.sleep(0.05)
+
+
+@pytest.mark.needs("script")
+def test_terminal_shows_running_steps(project: Project) -> None:
+    project.dockerfile("FROM scratch\nCOPY busybox /\n")
+    command = f"{sys.executable} -m torana build -t x ."
+    result = subprocess.run(
+        ["script", "-qec", command, "/dev/null"],
+        cwd=project.context, env=project.environment(TERM="xterm"),
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout
+    assert "[+] Building" in result.stdout
+    assert "=> [1/1] COPY busybox /" in result.stdout
