@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -54,8 +56,15 @@ def test_hello(tmp_path: Path) -> None:
     assert any((unpacked / "rootfs").rglob("busybox"))
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder whose name leaves room for the sockets of containerd (108 bytes)."""
+    with tempfile.TemporaryDirectory(prefix="dk-", ignore_cleanup_errors=True) as text:
+        yield Path(text)
+
+
 @pytest.mark.needs("root", "busybox", "dockerd")
-def test_docker_loads_and_runs_an_image(tmp_path: Path) -> None:
+def test_docker_loads_and_runs_an_image(tmp_path: Path, short_path: Path) -> None:
     context = tmp_path / "context"
     context.mkdir()
     shutil.copy("/bin/busybox", context / "busybox")
@@ -66,12 +75,12 @@ def test_docker_loads_and_runs_an_image(tmp_path: Path) -> None:
         [torana(tmp_path), "build", "-q", "-t", "hello", "-o", f"type=docker,dest={archive}", "."],
         cwd=context, env={**os.environ, "TORANA_ROOT": str(tmp_path / "store")}, check=True,
     )  # fmt: skip
-    socket = tmp_path / "docker.sock"
+    socket = short_path / "docker.sock"
     with open(tmp_path / "dockerd.log", "wb") as log:
         daemon = subprocess.Popen(
             ["dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none",
-             "--data-root", tmp_path / "data", "--exec-root", tmp_path / "exec",
-             "-p", tmp_path / "pid", "-H", f"unix://{socket}"],
+             "--data-root", short_path / "data", "--exec-root", short_path / "exec",
+             "-p", short_path / "pid", "-H", f"unix://{socket}"],
             stdout=log, stderr=log,
         )  # fmt: skip
     docker = ["/usr/bin/docker", "-H", f"unix://{socket}"]
