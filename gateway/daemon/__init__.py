@@ -1,0 +1,1 @@
+"""`toranad`: builds as a service, on BuildKit's Control API."""

@@ -1,0 +1,182 @@
+"""From a frontend's result to exports: evaluate every reference, then hand them to the exporters.
+
+What all engines that run a worker of their own share; where an export writes is theirs to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torana.core.cache.ref import ImmutableRef
+from torana.core.errors import UserError
+from torana.core.oci.digest import Digest
+from torana.core.oci.platform import Platform
+from torana.core.solver.progress import StatusEvent, VertexEvent, WarningEvent
+from torana.core.solver.solver import Job
+from torana.core.worker import Worker
+from torana.gateway.client.client import Reference, Result
+from torana.plugins.exporter import ExportContext, Exporter, ExportResult, Output, PlatformResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """One export of a build: what does it, how, and where to (None: nowhere on the client)."""
+
+    exporter: Exporter
+    attrs: Mapping[str, str]
+    output: Output | None = None
+
+
+async def export_result(
+    worker: Worker,
+    job: Job,
+    result: Result,
+    exports: Sequence[Export],
+    options: Mapping[str, str],
+) -> dict[str, str]:
+    """Evaluate `result`, run `exports` in order and give their merged answers.
+
+    `options` are the frontend's; without exports the result is evaluated all the same.
+
+    Raises:
+        ToranaError: a step failed, or the result does not fit an exporter.
+    """
+    refs = await evaluate(result)
+    response: dict[str, str] = {}
+    if not exports:
+        return response
+    exported = _export_result(result, refs, worker.platform)
+    epoch = options.get("build-arg:SOURCE_DATE_EPOCH")
+    for number, export in enumerate(exports):
+        attrs = dict(export.attrs)
+        if epoch is not None and (not epoch or epoch.isdigit()):
+            attrs.setdefault("source-date-epoch", epoch)
+        with ExportProgress(job, export.exporter.title, number) as progress:
+            context = ExportContext(
+                content=worker.content,
+                images=worker.images,
+                layers=worker.layers,
+                progress=progress,
+            )
+            response.update(await export.exporter.export(exported, attrs, export.output, context))
+    return response
+
+
+async def evaluate(result: Result) -> Mapping[str, ImmutableRef | None]:
+    """Solve all references at once; gives snapshots by platform id, the plain one as ``""``."""
+    wanted = dict(result.refs) or {"": result.ref}
+
+    async def one(reference: Reference | None) -> ImmutableRef | None:
+        if reference is None:
+            return None
+        tree = await reference.tree()  # type: ignore[attr-defined]  # references are our own
+        return None if tree is None else await tree.snapshot()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = {key: group.create_task(one(ref)) for key, ref in wanted.items()}
+    except BaseExceptionGroup as failed:
+        raise _first(failed)  # noqa: B904  # `from` would replace its own cause
+    return {key: task.result() for key, task in tasks.items()}
+
+
+class ExportProgress:
+    """The vertex of one export, a context manager; `number` counts a build's exports from 0."""
+
+    def __init__(self, job: Job, title: str, number: int) -> None:
+        self._job = job
+        self._title = title
+        self._digest = Digest.of_text(f"{job.id}-export-{number}")
+        self._started = 0.0
+        self._statuses: dict[str, float] = {}
+
+    def __enter__(self) -> ExportProgress:
+        self._started = time.time()
+        self._emit(None, "")
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        text = "" if error is None else str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.strerror:
+            text = error.strerror.lower()
+        elif isinstance(error, asyncio.CancelledError):
+            text = "context canceled"
+        self._emit(time.time(), text)
+
+    def _emit(self, completed: float | None, error: str) -> None:
+        self._job.emit(
+            VertexEvent(
+                digest=self._digest,
+                name=self._title,
+                started=self._started,
+                completed=completed,
+                error=error,
+            )
+        )
+
+    def status(self, id: str, *, current: int = 0, total: int = 0, done: bool = False) -> None:
+        now = time.time()
+        started = self._statuses.setdefault(id, now)
+        self._job.emit(
+            StatusEvent(
+                id=id,
+                vertex=self._digest,
+                current=current,
+                total=total,
+                timestamp=now,
+                started=started,
+                completed=now if done else None,
+            )
+        )
+
+    def warn(self, text: str) -> None:
+        self._job.emit(WarningEvent(vertex=self._digest, short=text))
+
+
+def _export_result(
+    result: Result, refs: Mapping[str, ImmutableRef | None], default: Platform
+) -> ExportResult:
+    metadata = result.metadata
+    parts = []
+    for id_, platform in _platforms(metadata, default).items():
+        suffix = f"/{id_}" if result.refs else ""
+        if result.refs and id_ not in refs:
+            raise UserError(f"result has no reference for platform {id_}")
+        parts.append(
+            PlatformResult(
+                id=id_,
+                platform=platform,
+                ref=refs[id_ if result.refs else ""],
+                config=metadata.get(f"containerimage.config{suffix}"),
+                base_config=metadata.get(f"containerimage.base.config{suffix}"),
+            )
+        )
+    return ExportResult(platforms=parts, is_map=bool(result.refs), metadata=metadata)
+
+
+def _platforms(metadata: Mapping[str, bytes], default: Platform) -> dict[str, Platform]:
+    """Read `refs.platforms`; without it the image config's platform counts, else the worker's."""
+    raw = metadata.get("refs.platforms")
+    if raw:
+        entries = json.loads(raw)["Platforms"]
+        return {entry["ID"]: Platform.from_dict(entry["Platform"]) for entry in entries}
+    config = metadata.get("containerimage.config")
+    platform = default
+    if config:
+        found = Platform.from_dict(json.loads(config))
+        if found.os and found.architecture:
+            platform = found.normalized()
+    return {platform.format(): platform}
+
+
+def _first(group: BaseExceptionGroup[Any]) -> BaseException:
+    """Give the failure that a group was cancelled for."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
