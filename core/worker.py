@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import assert_never
+from typing import Any, assert_never
 
 from torana.core.cache.keys import SqliteKeyStore
 from torana.core.cache.layers import LayerStore
@@ -36,7 +36,13 @@ from torana.core.ops.merge import MergeVertexOp
 from torana.core.ops.names import vertex_name
 from torana.core.ops.passthrough import PassthroughVertexOp
 from torana.core.ops.runtime import ContainerSpec, ExitStatus, Output, Runtime
-from torana.core.ops.source import FindSource, Source, SourceVertexOp, open_source
+from torana.core.ops.source import (
+    FindSource,
+    Source,
+    SourceServices,
+    SourceVertexOp,
+    open_source,
+)
 from torana.core.snapshots import namespace
 from torana.core.snapshots.choose import choose
 from torana.core.solver.context import VertexContext
@@ -162,8 +168,10 @@ class Worker:
         def find(scheme: str) -> Source | None:
             return local if scheme == "local" else find_source(scheme)
 
+        memo: dict[Any, Any] = {}
+
         def resolve(vertex: Vertex, context: VertexContext) -> Op:
-            return self._op(vertex, context, find, runtime, secrets, solve)
+            return self._op(vertex, context, find, memo, runtime, secrets, solve)
 
         return Solver(resolve_op=resolve, keys=self.keys, results=self.results)
 
@@ -180,6 +188,7 @@ class Worker:
         vertex: Vertex,
         context: VertexContext,
         find: FindSource,
+        memo: dict[Any, Any],
         runtime: Runtime,
         secrets: SecretProvider | None,
         solve: Solve | None,
@@ -191,7 +200,17 @@ class Worker:
         kind = op.kind
         match kind:
             case o.SourceOp():
-                return SourceVertexOp(open_source(kind, platform, find))
+                services = SourceServices(
+                    root=self.root,
+                    refs=self.refs,
+                    content=self.content,
+                    images=self.images,
+                    database=self.database,
+                    memo=memo,
+                    progress=context,
+                    secrets=secrets,
+                )
+                return SourceVertexOp(open_source(kind, platform, find, services))
             case o.ExecOp():
                 return ExecVertexOp(
                     kind,

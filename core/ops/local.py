@@ -15,7 +15,12 @@ from torana.core.cache.ref import Tree
 from torana.core.errors import NotFoundError
 from torana.core.oci.digest import Digest
 from torana.core.ops.keyjson import key_json
-from torana.core.ops.source import InvalidSourceError, SourceKey, SourceRequest
+from torana.core.ops.source import (
+    InvalidSourceError,
+    SourceKey,
+    SourceRequest,
+    SourceServices,
+)
 
 LocalDirs = Mapping[str, Path]
 """Folders by the name that `local://NAME` uses."""
@@ -124,7 +129,7 @@ class LocalSource:
         self._session_id = session_id
         self._open_tree = open_tree
 
-    def open(self, request: SourceRequest) -> LocalInstance:
+    def open(self, request: SourceRequest, services: SourceServices) -> LocalInstance:
         options = parse_local(request)
         name = f"{options.prefix}-{request.rest}" if options.prefix else request.rest
         session = options.session or self._session_id

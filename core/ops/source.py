@@ -6,15 +6,20 @@ Spec: reference of the solver, section 6.1; reference of sources, section 1.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from pathlib import Path
+from typing import Any, Protocol, cast
 
-from torana.core.cache.ref import Tree
+from torana.core.cache.ref import RefStore, Tree
+from torana.core.content.images import ImageStore
+from torana.core.content.store import ContentStore
+from torana.core.database import Database
 from torana.core.errors import NotFoundError, UserError
 from torana.core.llb.ops import SourceOp
 from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform
+from torana.core.ops.exec.services import SecretProvider, SSHProvider
 from torana.core.solver.op import CacheMap, Result
 
 
@@ -65,13 +70,43 @@ class SourceInstance(Protocol):
         ...
 
 
+class SourceProgress(Protocol):
+    """Where a source reports counters (`sha256:... 3 MB / 8 MB`) and output, on the event loop."""
+
+    def log(self, stream: int, data: bytes) -> None: ...
+
+    def status(
+        self, id: str, *, name: str = "", current: int = 0, total: int = 0, done: bool = False
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceServices:
+    """What a worker lends to the sources of one build.
+
+    `memo` lives as long as the build: what a source resolved once (a git branch, a download, a tag
+    of an image) is kept there under a key that begins with its scheme, so that one build sees one
+    value. Refs, blobs and rows outlive the build.
+    """
+
+    root: Path
+    refs: RefStore
+    content: ContentStore
+    images: ImageStore
+    database: Database
+    memo: MutableMapping[Any, Any]
+    progress: SourceProgress
+    secrets: SecretProvider | None = None
+    ssh: SSHProvider | None = None
+
+
 class Source(Protocol):
     """What a plugin offers for one or more schemes."""
 
     @property
     def schemes(self) -> Sequence[str]: ...
 
-    def open(self, request: SourceRequest) -> SourceInstance:
+    def open(self, request: SourceRequest, services: SourceServices) -> SourceInstance:
         """Check a request without any I/O.
 
         Raises:
@@ -83,7 +118,9 @@ class Source(Protocol):
 FindSource = Callable[[str], Source | None]
 
 
-def open_source(op: SourceOp, platform: Platform | None, find: FindSource) -> SourceInstance:
+def open_source(
+    op: SourceOp, platform: Platform | None, find: FindSource, services: SourceServices
+) -> SourceInstance:
     """Find the source for an op.
 
     Raises:
@@ -96,7 +133,8 @@ def open_source(op: SourceOp, platform: Platform | None, find: FindSource) -> So
     source = find(scheme)
     if source is None:
         raise UnknownSchemeError(f"unknown scheme {scheme}: not found")
-    return source.open(SourceRequest(scheme=scheme, rest=rest, attrs=op.attrs, platform=platform))
+    request = SourceRequest(scheme=scheme, rest=rest, attrs=op.attrs, platform=platform)
+    return source.open(request, services)
 
 
 def source_digest(key: str) -> Digest:

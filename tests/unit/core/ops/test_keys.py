@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -26,11 +26,14 @@ from torana.core.ops.passthrough import passthrough_key
 from torana.core.ops.source import (
     InvalidSourceError,
     SourceRequest,
+    SourceServices,
     SourceVertexOp,
     UnknownSchemeError,
     open_source,
     source_digest,
 )
+
+UNUSED = cast("SourceServices", None)  # local sources take nothing from it
 
 
 def test_worked_digests() -> None:
@@ -110,7 +113,7 @@ async def test_a_local_source(tmp_path: Path) -> None:
         identifier="local://context",
         attrs={"local.session": "up:other", "local.unique": "1", "strange": "x"},
     )
-    vertex = SourceVertexOp(open_source(op, None, find))
+    vertex = SourceVertexOp(open_source(op, None, find, UNUSED))
     cache_map, is_last = await vertex.cache_map(0)
     assert is_last
     assert cache_map.digest.startswith("random:")
@@ -119,10 +122,10 @@ async def test_a_local_source(tmp_path: Path) -> None:
     assert made == ["tree"]
     assert opened[0][:2] == ("up-context", tmp_path)
     for name in ("other", "file"):
-        missing = open_source(SourceOp(identifier=f"local://{name}"), None, find)
+        missing = open_source(SourceOp(identifier=f"local://{name}"), None, find, UNUSED)
         with pytest.raises(LocalNotOfferedError):
             await missing.snapshot()
     with pytest.raises(UnknownSchemeError, match="unknown scheme ftp: not found"):
-        open_source(SourceOp(identifier="ftp://x"), None, find)
+        open_source(SourceOp(identifier="ftp://x"), None, find, UNUSED)
     with pytest.raises(InvalidSourceError):
-        open_source(SourceOp(identifier="context"), None, find)
+        open_source(SourceOp(identifier="context"), None, find, UNUSED)
