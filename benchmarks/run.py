@@ -6,15 +6,14 @@ medians of wall-clock seconds of whole processes, and their ratio to docker's.
 
 from __future__ import annotations
 
-import os
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
+
+from peers import TORANA, buildah, command, docker
 
 ROUNDS = 11
 DOCKERFILE = "FROM scratch\nCOPY busybox /bin/busybox\n" + "".join(
@@ -37,49 +36,19 @@ def main() -> None:
 
 def run_all(folder: Path, context: Path) -> None:
     store = {"TORANA_ROOT": str(folder / "store")}
-    torana = [str(Path(sys.executable).with_name("torana")), "build", "-t", "bench", str(context)]
+    torana = [TORANA, "build", "-t", "bench", str(context)]
     contestants: dict[str, Callable[[], None]] = {
         "torana": command(torana, store),
         "torana, no memo": command(torana, {**store, "TORANA_NO_MEMO": "1"}),
     }
-    daemon = None
-    if shutil.which("dockerd"):
-        daemon, docker = start_docker(folder)
-        build = [*docker, "build", "-q", "-t", "bench", str(context)]
-        contestants["docker build"] = command(build, {"DOCKER_BUILDKIT": "1"})
-    if shutil.which("buildah"):
-        roots = ["--root", str(folder / "buildah"), "--runroot", str(folder / "run")]
-        build = ["buildah", *roots, "bud", "--layers", "--isolation", "chroot", "-q", str(context)]
-        contestants["buildah bud --layers"] = command(build, {})
-    try:
+    with docker(folder) as client:
+        if client is not None:
+            build = [*client, "build", "-q", "-t", "bench", str(context)]
+            contestants["docker build"] = command(build, {"DOCKER_BUILDKIT": "1"})
+        if (peer := buildah(folder)) is not None:
+            build = [*peer, "bud", "--layers", "--isolation", "chroot", "-q", str(context)]
+            contestants["buildah bud --layers"] = command(build, {})
         report(measure(contestants))
-    finally:
-        if daemon is not None:
-            daemon.terminate()
-            daemon.wait()
-
-
-def command(arguments: Sequence[str], more: dict[str, str]) -> Callable[[], None]:
-    def run() -> None:
-        subprocess.run(
-            arguments, env={**os.environ, **more}, check=True, capture_output=True, timeout=300
-        )
-
-    return run
-
-
-def start_docker(folder: Path) -> tuple[subprocess.Popen[bytes], list[str]]:
-    socket = folder / "docker.sock"
-    daemon = subprocess.Popen(
-        ["dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none",
-         "--data-root", folder / "docker", "--exec-root", folder / "docker-run",
-         "-p", folder / "docker.pid", "-H", f"unix://{socket}"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    docker = ["/usr/bin/docker", "-H", f"unix://{socket}"]
-    while subprocess.run([*docker, "version"], capture_output=True).returncode:
-        time.sleep(0.3)
-    return daemon, docker
 
 
 def measure(contestants: dict[str, Callable[[], None]]) -> dict[str, list[float]]:

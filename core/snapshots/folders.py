@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from torana.core.errors import ConflictError, NotFoundError
+from torana.core.snapshots.allocation import spread_folders
 from torana.core.snapshots.removal import remove_entry
 from torana.core.snapshots.snapshotter import Usage
 
@@ -50,6 +51,7 @@ class SnapshotFolders:
         self.root = root
         self.trash = root / _TRASH
         self.trash.mkdir(parents=True, exist_ok=True)
+        spread_folders(root)
         self._locks: dict[str, int] = {}
         self._parents: dict[str, str | None] = {}
 
