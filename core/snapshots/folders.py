@@ -2,6 +2,7 @@
 
 <root>/<name>/fs        the layer's own files (native: the whole tree)
 <root>/<name>/parent    name of the parent, if any
+<root>/<name>/stack     the layers of a stack, which has no `fs` until it is first used
 <root>/new-<key>/lock   an active snapshot, locked by its process
 <root>/trash/           removed, to be deleted from disk when there is time
 """
@@ -26,10 +27,10 @@ _ACTIVE: Final = "new-"
 _TRASH: Final = "trash"
 
 
-def _delete(trash: int, name: bytes, path: Path) -> None:
+def _delete(trash: int, name: bytes, path: Path, pause_s: float) -> None:
     """Delete one entry of the trash, as far as we may; another process may be at it, too."""
     try:
-        remove_entry(trash, name)
+        remove_entry(trash, name, pause_s=pause_s)
     except PermissionError:
         # Not root: folders of the tree may forbid even their owner to empty them.
         for folder, names, _ in os.walk(os.fsencode(path) + b"/" + name):
@@ -39,7 +40,7 @@ def _delete(trash: int, name: bytes, path: Path) -> None:
                     with suppress(OSError):
                         os.chmod(full, 0o700)
         with suppress(OSError):
-            remove_entry(trash, name)
+            remove_entry(trash, name, pause_s=pause_s)
     except OSError:
         pass
 
@@ -157,6 +158,16 @@ class SnapshotFolders:
             pass
 
     @contextmanager
+    def locked(self, folder: Path) -> Iterator[None]:
+        """Hold a snapshot's folder alone, among threads and processes."""
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
     def _guard(self, operation: int) -> Iterator[None]:
         """Hold the lock of the whole folder: shared to make a snapshot, exclusive to sweep."""
         descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
@@ -189,7 +200,7 @@ class SnapshotFolders:
             found.append(key)
         return found
 
-    def sweep(self) -> None:
+    def sweep(self, *, pause_s: float = 0.0) -> None:
         """Delete what was removed, and what dead processes were writing."""
         with self._guard(fcntl.LOCK_EX):
             for key in self.abandoned():
@@ -197,25 +208,36 @@ class SnapshotFolders:
         trash = os.open(self.trash, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for name in os.listdir(os.fsencode(self.trash)):
-                _delete(trash, name, self.trash)
+                _delete(trash, name, self.trash, pause_s)
         finally:
             os.close(trash)
 
-    def usage(self, name: str) -> Usage:
-        """Add up the layer's own files; hard links count once."""
-        size = inodes = 0
-        seen: set[int] = set()
-        pending = [os.fsencode(self.folder(name) / "fs")]
-        while pending:
-            with os.scandir(pending.pop()) as entries:
-                for entry in entries:
-                    status = entry.stat(follow_symlinks=False)
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(entry.path)
-                    elif status.st_nlink > 1:
-                        if status.st_ino in seen:
-                            continue
-                        seen.add(status.st_ino)
-                    size += status.st_blocks * 512
-                    inodes += 1
-        return Usage(size, inodes)
+    def usage(self, name: str, *, shares_links: bool = False) -> Usage:
+        """Add up the layer's own files; `shares_links` as for `tree_usage`."""
+        tree = self.folder(name) / "fs"
+        if not tree.is_dir():
+            return Usage(0, 0)
+        return tree_usage(os.fsencode(tree), shares_links=shares_links)
+
+
+def tree_usage(root: bytes, *, shares_links: bool = False) -> Usage:
+    """Add up the files below `root`; hard links count once.
+
+    With `shares_links` files that have several links belong to somebody else.
+    """
+    size = inodes = 0
+    seen: set[int] = set()
+    pending = [root]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                status = entry.stat(follow_symlinks=False)
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                elif status.st_nlink > 1:
+                    if shares_links or status.st_ino in seen:
+                        continue
+                    seen.add(status.st_ino)
+                size += status.st_blocks * 512
+                inodes += 1
+    return Usage(size, inodes)

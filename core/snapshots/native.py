@@ -1,34 +1,30 @@
-"""The native snapshotter: each snapshot is a whole copy; needs nothing of the kernel."""
+"""The native snapshotter: each snapshot is a whole tree; needs nothing of the kernel."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from torana.core.errors import ConflictError
 from torana.core.snapshots import changes
 from torana.core.snapshots.copytree import copy_tree
-from torana.core.snapshots.folders import SnapshotFolders
-from torana.core.snapshots.snapshotter import Change, Usage
+from torana.core.snapshots.snapshotter import Change, LayerOf
+from torana.core.snapshots.stacks import StackingSnapshotter, deletion_of_all
 
 
-class NativeSnapshotter:
-    """Snapshots as copies, sharing blocks where the file system can (reflink)."""
+class NativeSnapshotter(StackingSnapshotter):
+    """Snapshots as copies, sharing blocks where the file system can (reflink); stacks as links."""
 
     name = "native"
-
-    def __init__(self, root: Path) -> None:
-        self._folders = SnapshotFolders(root)
 
     def prepare(self, key: str, parent: str | None) -> None:
         folder = self._folders.create(key, parent)
         if parent is None:
             return
-        below = self._folders.folder(parent) / "fs"
         try:
-            copy_tree(os.fsencode(below), os.fsencode(folder / "fs"))
+            copy_tree(os.fsencode(self.tree(parent)), os.fsencode(folder / "fs"))
         except BaseException:
             self._folders.remove(key)
             raise
@@ -37,30 +33,18 @@ class NativeSnapshotter:
     def mount(self, key: str, *, readonly: bool) -> Iterator[Path]:
         if not (readonly or self._folders.is_active(key)):
             raise ConflictError(f"a committed snapshot cannot be written to: `{key}`")
-        yield self._folders.folder(key) / "fs"
+        yield self.tree(key)
 
     def commit(self, key: str, name: str) -> None:
         self._folders.commit(key, name)
 
-    def changes(self, name: str, parent: str | None) -> Iterator[Change]:
-        above = os.fsencode(self._folders.folder(name) / "fs")
-        below = None if parent is None else os.fsencode(self._folders.folder(parent) / "fs")
-        return changes.walk_both(below, above)
+    def changes(self, name: str | None, parent: str | None) -> Iterator[Change]:
+        below = None if parent is None else os.fsencode(self.tree(parent))
+        if name is not None:
+            return changes.walk_both(below, os.fsencode(self.tree(name)))
+        return iter(()) if below is None else deletion_of_all(below)
 
-    def exists(self, name: str) -> bool:
-        return self._folders.exists(name)
-
-    def parent(self, name: str) -> str | None:
-        return self._folders.parent(name)
-
-    def names(self) -> Iterator[str]:
-        return self._folders.names()
-
-    def usage(self, name: str) -> Usage:
-        return self._folders.usage(name)
-
-    def remove(self, name: str) -> None:
-        self._folders.remove(name)
-
-    def sweep(self) -> None:
-        self._folders.sweep()
+    def _fill(self, name: str, tree: Path, layers: Sequence[LayerOf]) -> None:
+        base, rest = self.base_of(layers)
+        whole = [] if base is None else [LayerOf(base, None)]
+        self.link_layers([*whole, *rest], tree)

@@ -5,29 +5,32 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from torana.core.errors import ConflictError
 from torana.core.snapshots import changes, mounts
 from torana.core.snapshots.copytree import copy_xattrs
-from torana.core.snapshots.folders import SnapshotFolders
+from torana.core.snapshots.forms import Forms
 from torana.core.snapshots.mounttargets import MountTargets
-from torana.core.snapshots.snapshotter import Change, Usage
+from torana.core.snapshots.snapshotter import Change, LayerOf
+from torana.core.snapshots.stacks import Locate, StackingSnapshotter, deletion_of_all, source_of
 
 
-class OverlaySnapshotter:
+class OverlaySnapshotter(StackingSnapshotter):
     """Snapshots as overlayfs layers. The process must be in a private mount namespace.
 
-    `options` are added to every mount: `userxattr` in user namespaces.
+    `options` are added to every mount: `userxattr` in user namespaces. A stack is shown by the
+    kernel, too, from the forms of its layers (`forms.py`); by links where that cannot be.
     """
 
     name = "overlay"
 
     def __init__(self, root: Path, *, options: tuple[str, ...] = ()) -> None:
-        self._folders = SnapshotFolders(root)
+        super().__init__(root)
         self.options = options
+        self._forms = Forms(self, self._folders)
         self._targets = MountTargets(root.parent / "mounts")
         self._lock = threading.Lock()
         self._writable: dict[str, tuple[ExitStack, Path, int]] = {}
@@ -36,19 +39,32 @@ class OverlaySnapshotter:
         folder = self._folders.create(key, parent)
         if parent is None:
             return
+        try:
+            tree = self.tree(parent)
+        except BaseException:
+            self._folders.remove(key)
+            raise
         (folder / "work").mkdir(mode=0o700)
         # The root directory of the layer is that of the whole: it starts as the parent's.
-        below = os.stat(self._folders.folder(parent) / "fs")
+        below = os.stat(tree)
         os.chown(folder / "fs", below.st_uid, below.st_gid)
-        copy_xattrs(os.fsencode(self._folders.folder(parent) / "fs"), os.fsencode(folder / "fs"))
+        copy_xattrs(os.fsencode(tree), os.fsencode(folder / "fs"))
         os.chmod(folder / "fs", below.st_mode & 0o7777)
         os.utime(folder / "fs", ns=(below.st_atime_ns, below.st_mtime_ns))
+
+    def directories(self, name: str) -> list[str]:
+        """Give the directories that make up an active or committed snapshot, top first."""
+        found: list[str] = []
+        for link in self._folders.chain(name):
+            found.append(str(self.tree(link)))
+            found += self._forms.below(link)
+        return found
 
     @contextmanager
     def mount(self, key: str, *, readonly: bool) -> Iterator[Path]:
         folder = self._folders.folder(key)
         if readonly:
-            lowers = [str(self._folders.folder(name) / "fs") for name in self._folders.chain(key)]
+            lowers = self.directories(key)
             with self._targets.new() as target:
                 # Active or not: all layers are lower ones, so that nothing can be written.
                 if len(lowers) == 1:
@@ -77,7 +93,7 @@ class OverlaySnapshotter:
         with self._lock:
             stack, target, count = self._writable.get(key, (None, None, 0))
             if stack is None or target is None:
-                lowers = [str(self._folders.folder(n) / "fs") for n in self._folders.chain(key)]
+                lowers = self.directories(key)
                 with ExitStack() as made:
                     target = made.enter_context(self._targets.new())
                     mounts.mount_overlay(
@@ -106,9 +122,14 @@ class OverlaySnapshotter:
         # folder of the kernel's.
         shutil.rmtree(self._folders.folder(name) / "work", ignore_errors=True)
 
-    def changes(self, name: str, parent: str | None) -> Iterator[Change]:
+    def changes(self, name: str | None, parent: str | None) -> Iterator[Change]:
+        if name is None:
+            if parent is not None:
+                with self.mount(parent, readonly=True) as below:
+                    yield from deletion_of_all(os.fsencode(below))
+            return
         if parent is not None and self._folders.parent(name) == parent:
-            upper = os.fsencode(self._folders.folder(name) / "fs")
+            upper = os.fsencode(self.tree(name))
             with self.mount(parent, readonly=True) as below:
                 yield from changes.walk_overlay(upper, os.fsencode(below))
             return
@@ -120,21 +141,33 @@ class OverlaySnapshotter:
             with self.mount(parent, readonly=True) as below:
                 yield from changes.walk_both(os.fsencode(below), above)
 
-    def exists(self, name: str) -> bool:
-        return self._folders.exists(name)
-
-    def parent(self, name: str) -> str | None:
-        return self._folders.parent(name)
-
-    def names(self) -> Iterator[str]:
-        return self._folders.names()
-
-    def usage(self, name: str) -> Usage:
-        return self._folders.usage(name)
-
     def remove(self, name: str) -> None:
-        self._folders.remove(name)
+        self._forms.forget(name)
+        super().remove(name)
 
-    def sweep(self) -> None:
-        self._folders.sweep()
+    def sweep(self, *, pause_s: float = 0.0) -> None:
+        super().sweep(pause_s=pause_s)
         self._targets.sweep()
+
+    # Stacks
+
+    def locator(self, layer: LayerOf) -> Locate:
+        if layer.upper is None or self._folders.parent(layer.upper) == layer.lower:
+            return source_of
+        directories = [os.fsencode(path) for path in self.directories(layer.upper)]
+
+        def locate(change: Change) -> bytes:
+            """Look for the topmost directory that has the file: it is the one that is shown."""
+            for directory in directories:
+                full = directory + b"/" + change.path
+                if os.path.lexists(full):
+                    return full
+            return source_of(change)
+
+        return locate
+
+    def _fill(self, name: str, tree: Path, layers: Sequence[LayerOf]) -> None:
+        base, rest = self.base_of(layers)
+        if not self._forms.stack(name, base, rest):
+            whole = [] if base is None else [LayerOf(base, None)]
+            self.link_layers([*whole, *rest], tree)

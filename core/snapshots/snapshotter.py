@@ -2,14 +2,15 @@
 
 A committed snapshot is immutable and named; an active one is being written. Both kinds live in one
 folder each, `<root>/<name>/`, that holds the tree's own layer and the name of its parent, so that a
-rename commits and no database is needed to mount.
+rename commits and no database is needed to mount. A stack is a committed snapshot without a layer
+of its own: a list of layers of others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
@@ -34,6 +35,21 @@ class Change:
     kind: ChangeKind
     path: bytes
     source: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerOf:
+    """What snapshot `upper` changes in snapshot `lower`, each None for an empty tree.
+
+    A layer can be put on any tree. That gives what a runtime gets by unpacking it there:
+    directories unite, anything else replaces what was there, deletions delete, and the directories
+    on the way to a change come along with their metadata.
+    """
+
+    upper: str | None
+    lower: str | None
+    # Who compared the two; a snapshot's own layer is described by the snapshot's record.
+    description: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +93,22 @@ class Snapshotter(Protocol):
         """
         ...
 
-    def changes(self, name: str, parent: str | None) -> Iterator[Change]:
-        """Give what `name` differs in from `parent`, which need not be its direct parent."""
+    def stack(self, name: str, layers: Sequence[LayerOf]) -> None:
+        """Make the committed snapshot `name` from layers put on each other, base first.
+
+        Costs next to nothing: their snapshots are looked at when `name` is mounted first or gets a
+        child, and have to stay as long as `name` does. No data is copied, ever.
+
+        Raises:
+            ConflictError: `name` exists.
+        """
+        ...
+
+    def changes(self, name: str | None, parent: str | None) -> Iterator[Change]:
+        """Give what `name` differs in from `parent`, which need not be its direct parent.
+
+        None is an empty tree.
+        """
         ...
 
     def exists(self, name: str) -> bool: ...
@@ -89,7 +119,9 @@ class Snapshotter(Protocol):
         """Give all committed snapshots."""
         ...
 
-    def usage(self, name: str) -> Usage: ...
+    def usage(self, name: str) -> Usage:
+        """Add up what `name` holds itself; what it shares with others by links is theirs."""
+        ...
 
     def remove(self, name: str) -> None:
         """Remove an active or committed snapshot that is not a parent; missing is no error.
@@ -98,6 +130,9 @@ class Snapshotter(Protocol):
         """
         ...
 
-    def sweep(self) -> None:
-        """Delete from disk what was removed, and active snapshots of dead processes."""
+    def sweep(self, *, pause_s: float = 0.0) -> None:
+        """Delete from disk what was removed, and active snapshots of dead processes.
+
+        Sleeps `pause_s` after some hundreds of files, for deletions in the background.
+        """
         ...

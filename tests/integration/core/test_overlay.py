@@ -18,6 +18,7 @@ from torana.core.snapshots.native import NativeSnapshotter
 from torana.core.snapshots.overlay import OverlaySnapshotter
 from torana.core.snapshots.snapshotter import Snapshotter
 from torana.core.testing.snapshotters import SnapshotterSuite, base_tree, listed, make
+from torana.core.testing.stacks import StackSuite
 
 pytestmark = pytest.mark.needs("root")
 OPTIONS = ("index=off", "redirect_dir=off", "metacopy=off")
@@ -34,7 +35,7 @@ def overlay(tmp_path: Path) -> OverlaySnapshotter:
     return OverlaySnapshotter(tmp_path / "store" / "overlay", options=OPTIONS)
 
 
-class TestOverlay(SnapshotterSuite):
+class TestOverlay(SnapshotterSuite, StackSuite):
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:
         return tmp_path / "store" / "overlay"

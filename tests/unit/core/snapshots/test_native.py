@@ -7,9 +7,10 @@ import pytest
 from torana.core.snapshots.native import NativeSnapshotter
 from torana.core.snapshots.snapshotter import Snapshotter
 from torana.core.testing.snapshotters import SnapshotterSuite
+from torana.core.testing.stacks import StackSuite
 
 
-class TestNative(SnapshotterSuite):
+class TestNative(SnapshotterSuite, StackSuite):
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:
         return tmp_path / "snapshots"
