@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 _FRONTENDS: Final = "torana.frontends"
 _PLUGINS: Final = "torana.plugins"
-_BUILTIN_PLUGINS: Final = ("torana.plugins.exporters", "torana.plugins.runtimes")
+_BUILTIN_PLUGINS: Final = (
+    "torana.plugins.exporters",
+    "torana.plugins.runtimes",
+    "torana.plugins.sources",
+)
 _BUILTIN_FRONTENDS: Final = {
     "dockerfile": "torana.frontends.dockerfile:DockerfileFrontend",
 }

@@ -332,3 +332,37 @@ def test_terminal_shows_running_steps(project: Project) -> None:
     assert result.returncode == 0, result.stdout
     assert "[+] Building" in result.stdout
     assert "=> [1/1] COPY busybox /" in result.stdout
+
+
+def test_add_from_the_web(project: Project) -> None:
+    """`ADD URL` fetches once, is cached while the server says so, and fails with a place."""
+    import threading
+    from functools import partial
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    project.write("data.txt", "from the web\n")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(project.context)))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        project.dockerfile(f"FROM scratch\nADD --chmod=640 {url}/data.txt /d/\n")
+        out = project.folder / "out"
+        done = project.run("build", ".", "-o", f"type=local,dest={out}")
+        assert done.returncode == 0, done.stderr
+        assert (out / "d/data.txt").read_text() == "from the web\n"
+        assert (out / "d/data.txt").stat().st_mode & 0o777 == 0o640
+        project.dockerfile(f"FROM scratch\n\nADD {url}/missing /d/\n")
+        failed = project.run("build", ".")
+        assert failed.returncode == 1
+        assert f"{url}/missing: invalid response status 404" in failed.stderr
+        assert "Dockerfile:3" in failed.stderr
+        assert "Traceback" not in failed.stderr
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

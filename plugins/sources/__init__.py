@@ -1,0 +1,20 @@
+"""Built-in sources: http and https."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torana.plugins.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from torana.core.ops.source import Source
+
+
+@hookimpl
+def torana_find_source(scheme: str) -> Source | None:
+    """Give the built-in source of a scheme."""
+    if scheme in ("http", "https"):
+        from torana.plugins.sources.http import HttpSource
+
+        return HttpSource()
+    return None
