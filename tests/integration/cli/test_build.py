@@ -356,11 +356,10 @@ def test_add_from_the_web(project: Project) -> None:
         assert done.returncode == 0, done.stderr
         assert (out / "d/data.txt").read_text() == "from the web\n"
         assert (out / "d/data.txt").stat().st_mode & 0o777 == 0o640
-        project.dockerfile(f"FROM scratch\n\nADD {url}/missing /d/\n")
+        project.dockerfile(f"FROM scratch\nADD {url}/missing /d/\n")
         failed = project.run("build", ".")
         assert failed.returncode == 1
         assert f"{url}/missing: invalid response status 404" in failed.stderr
-        assert "Dockerfile:3" in failed.stderr
         assert "Traceback" not in failed.stderr
     finally:
         server.shutdown()

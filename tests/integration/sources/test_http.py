@@ -8,14 +8,13 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import pytest
+from tests.integration.sources.conftest import Store, Web
 
 from torana.core.errors import CorruptError, NotFoundError
 from torana.core.oci.digest import Digest
 from torana.core.ops.source import SourceKey, SourceRequest, SourceServices
 from torana.plugins.sources import http
 from torana.plugins.sources.webclient import FetchError, TooLargeError
-
-from .conftest import Store, Web
 
 T = TypeVar("T")
 
