@@ -35,7 +35,14 @@ from torana.core.ops.local import LocalOptions, LocalSource
 from torana.core.ops.merge import MergeVertexOp
 from torana.core.ops.names import vertex_name
 from torana.core.ops.passthrough import PassthroughVertexOp
-from torana.core.ops.runtime import ContainerSpec, ExitStatus, Output, Runtime
+from torana.core.ops.runtime import (
+    ContainerSpec,
+    ExitStatus,
+    Output,
+    RunningContainer,
+    Runtime,
+    Streams,
+)
 from torana.core.ops.source import (
     FindSource,
     Source,
@@ -216,7 +223,7 @@ class Worker:
                     kind,
                     platform=platform,
                     input_count=count,
-                    services=self._services(runtime, secrets),
+                    services=self.services(runtime, secrets),
                     step_log=context,
                     resources=vertex.sys.metadata.linux_resources,
                 )
@@ -249,7 +256,8 @@ class Worker:
             case _:
                 assert_never(kind)
 
-    def _services(self, runtime: Runtime, secrets: SecretProvider | None) -> StepServices:
+    def services(self, runtime: Runtime, secrets: SecretProvider | None) -> StepServices:
+        """Give what steps and containers of one build use of this worker."""
         if self._executor is None:
             self._executor = ExecutorFolder(self.root)
         return StepServices(
@@ -375,6 +383,9 @@ class ChosenRuntime:
 
     async def run(self, spec: ContainerSpec, output: Output) -> ExitStatus:
         return await (await self._chosen()).run(spec, output)
+
+    async def start(self, spec: ContainerSpec, streams: Streams) -> RunningContainer:
+        return await (await self._chosen()).start(spec, streams)
 
     async def _chosen(self) -> Runtime:
         if self._task is None:

@@ -57,10 +57,10 @@ class ContainerMount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerSpec:
-    """One container that runs one process.
+    """One container and its first process.
 
-    `directory` is empty and belongs to the runtime until `run` returns; the caller removes it.
-    `mounts` come parents first and replace the runtime's own at the same destination.
+    `directory` is empty and belongs to the runtime until the container has ended; the caller
+    removes it. `mounts` come parents first and replace the runtime's own at the same destination.
     """
 
     id: str
@@ -78,6 +78,32 @@ class ContainerSpec:
     ulimits: tuple[Ulimit, ...] = ()
     cgroup_parent: str = ""
     resources: LinuxResources | None = None
+    is_terminal: bool = False  # the process gets a terminal of its own; only with `start`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSpec:
+    """A further process of a running container."""
+
+    args: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    cwd: str = "/"
+    user: User = User()
+    insecure: bool = False
+    is_terminal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """Descriptors of this process that another one gets; they stay the caller's.
+
+    None is /dev/null. With a terminal all three are the slave side of one that is the caller's;
+    what the process sees is another terminal, joined to it.
+    """
+
+    stdin: int | None = None
+    stdout: int | None = None
+    stderr: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +112,43 @@ class ExitStatus:
 
     code: int
     is_out_of_memory: bool = False
+
+
+class RunningProcess(Protocol):
+    """A process in a container."""
+
+    async def wait(self) -> ExitStatus:
+        """Wait for its end; being cancelled changes nothing of the process.
+
+        Raises:
+            RuntimeFailedError: it did not start after all.
+        """
+        ...
+
+    def signal(self, number: int) -> None:
+        """Send a signal; nothing happens after its end."""
+        ...
+
+    async def resize(self, rows: int, columns: int) -> None:
+        """Give the terminal that the process sees a size."""
+        ...
+
+
+class RunningContainer(RunningProcess, Protocol):
+    """A container, seen as its first process, with whose end it ends."""
+
+    async def exec(self, process: ProcessSpec, streams: Streams) -> RunningProcess:
+        """Start another process beside the first.
+
+        Raises:
+            ConflictError: the first process has ended.
+            RuntimeFailedError: it did not start.
+        """
+        ...
+
+    async def kill(self) -> None:
+        """Kill all processes and wait until they are gone; always to be called at the end."""
+        ...
 
 
 class Runtime(Protocol):
@@ -107,6 +170,16 @@ class Runtime(Protocol):
         All output has been handed over when it returns. Cancelling kills every process of the
         container and returns when they are gone. So does the death of the calling process, by
         whatever signal.
+
+        Raises:
+            RuntimeFailedError: the container did not start.
+        """
+        ...
+
+    async def start(self, spec: ContainerSpec, streams: Streams) -> RunningContainer:
+        """Start a container and give it once its process runs.
+
+        Its processes die with the calling process, by whatever signal.
 
         Raises:
             RuntimeFailedError: the container did not start.

@@ -9,26 +9,34 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from torana.core.cache.ref import Tree
 from torana.core.errors import NotFoundError, SourceRange, UnsupportedError, UserError
 from torana.core.llb.caps import LLB_CAPS
 from torana.core.llb.definition import Definition
+from torana.core.llb.ops import NetMode
 from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform, best_match
 from torana.core.oci.reference import parse_reference
+from torana.core.ops.exec.services import StepServices
 from torana.core.solver.progress import VertexEvent, WarningEvent
 from torana.core.solver.solver import Job
 from torana.core.worker import Worker, load
 from torana.gateway.bridge.references import LazyReference
 from torana.gateway.client import client as c
 
+if TYPE_CHECKING:
+    from torana.gateway.bridge.containers import InProcessContainer
+    from torana.gateway.client.containers import ContainerSpec
+
 GATEWAY_CAPS = frozenset(
     """
     solve.base resolveimage resolveimage.resolvemode readfile return returnmap readdir statfile
     importcaches proto.refarray reference.output frontend.inputs gateway.solve.metadata
     frontend.caps gateway.solve.evaluate gateway.evaluate gateway.warnings reference.attestations
-    source.metaresolver
+    source.metaresolver gateway.exec gateway.exec.extrahosts gateway.exec.secretenv
+    gateway.exec.signals gateway.exec.filesystem
     """.split()
 )
 _UNAVAILABLE = frozenset({"cache.gha", "cache.s3", "cache.azblob", "exec.meta.network.proxy"})
@@ -47,6 +55,8 @@ class InProcessClient:
         find_frontend: Callable[[str], Any],
         inputs: Mapping[str, Definition] | None = None,
         ignore_cache: bool = False,
+        services: Callable[[], StepServices] | None = None,
+        entitlements: frozenset[str] = frozenset(),
     ) -> None:
         self._worker = worker
         self._job = job
@@ -55,6 +65,9 @@ class InProcessClient:
         self._find_frontend = find_frontend
         self._inputs = dict(inputs or {})
         self._ignore_cache = ignore_cache
+        self._services = services
+        self._entitlements = entitlements
+        self._containers: set[InProcessContainer] = set()
         self.definitions: list[Definition] = []  # everything that was asked to be solved
 
     @property
@@ -119,10 +132,45 @@ class InProcessClient:
             find_frontend=self._find_frontend,
             inputs=request.frontend_inputs,
             ignore_cache=self._ignore_cache,
+            services=self._services,
+            entitlements=self._entitlements,
         )
-        result: c.Result = await frontend.build(client)
+        try:
+            result: c.Result = await frontend.build(client)
+        finally:
+            await client.close()
         self.definitions += client.definitions
         return result
+
+    async def new_container(self, spec: ContainerSpec) -> InProcessContainer:
+        from torana.gateway.bridge.containers import InProcessContainer
+
+        if self._services is None:
+            raise UnsupportedError("containers of frontends are not supported here")
+        if spec.network is NetMode.HOST and "network.host" not in self._entitlements:
+            raise UserError(
+                "network.host is not allowed", hint="grant it with `--allow network.host`"
+            )
+        trees: list[Tree | None] = []
+        for mount in spec.mounts:
+            if mount.result_id:
+                raise NotFoundError(f"no such result: `{mount.result_id}`")
+            assert mount.reference is None or isinstance(mount.reference, LazyReference)
+            trees.append(None if mount.reference is None else await mount.reference.tree())
+        container = await InProcessContainer.open(
+            spec,
+            trees,
+            self._services(),
+            allows_insecure="security.insecure" in self._entitlements,
+            on_release=lambda: self._containers.discard(container),
+        )
+        self._containers.add(container)
+        return container
+
+    async def close(self) -> None:
+        """Release what the frontend left: to be called when it has ended."""
+        for container in list(self._containers):
+            await container.release()
 
     async def resolve_image(
         self,

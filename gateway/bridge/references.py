@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import fnmatch
-import os
-import stat
 from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
 from torana.core.cache.ref import Tree
-from torana.core.errors import NotFoundError, UserError
+from torana.core.errors import NotFoundError
 from torana.core.llb.definition import Definition
 from torana.core.pool import run_blocking
-from torana.core.snapshots.rootfs import resolve
 from torana.core.solver.op import Result as SolverResult
+from torana.gateway.bridge import files
 from torana.gateway.client.client import Stat
 
 Solve = Callable[[Definition], Awaitable[SolverResult | None]]
@@ -62,53 +59,14 @@ class LazyReference:
 
 def _read(tree: Tree, path: str, offset: int, length: int | None) -> bytes:
     with tree.mount() as root:
-        full = resolve(os.fsencode(root), os.fsencode(path))
-        try:
-            with open(full, "rb") as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise UserError(f"read {path}: not a regular file")
-                file.seek(offset)
-                return file.read(-1 if length is None else length)
-        except (FileNotFoundError, NotADirectoryError):
-            raise NotFoundError(f"open {path}: no such file or directory") from None
-        except IsADirectoryError:
-            raise UserError(f"read {path}: is a directory") from None
+        return files.read(root, path, offset, length)
 
 
 def _list(tree: Tree, path: str, include: str | None) -> list[Stat]:
     with tree.mount() as root:
-        full = resolve(os.fsencode(root), os.fsencode(path))
-        try:
-            names = sorted(os.listdir(full))
-        except FileNotFoundError:
-            raise NotFoundError(f"open {path}: no such file or directory") from None
-        return [
-            _status(full + b"/" + name, os.fsdecode(name))
-            for name in names
-            if include is None or fnmatch.fnmatchcase(os.fsdecode(name), include)
-        ]
+        return files.listing(root, path, include)
 
 
 def _stat(tree: Tree, path: str) -> Stat:
     with tree.mount() as root:
-        full = resolve(os.fsencode(root), os.fsencode(path), follow_last=False)
-        try:
-            return _status(full, path.rpartition("/")[2])
-        except (FileNotFoundError, NotADirectoryError):
-            raise NotFoundError(f"stat {path}: no such file or directory") from None
-
-
-def _status(full: bytes, shown: str) -> Stat:
-    status = os.lstat(full)
-    is_link = stat.S_ISLNK(status.st_mode)
-    return Stat(
-        path=shown,
-        mode=status.st_mode,
-        uid=status.st_uid,
-        gid=status.st_gid,
-        size=status.st_size,
-        mtime_ns=status.st_mtime_ns,
-        linkname=os.fsdecode(os.readlink(full)) if is_link else "",
-        devmajor=os.major(status.st_rdev),
-        devminor=os.minor(status.st_rdev),
-    )
+        return files.status(root, path)

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from torana.core.errors import SourceRange
 from torana.core.llb.definition import Definition
 from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform
+
+if TYPE_CHECKING:
+    from torana.gateway.client.containers import Container, ContainerSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,5 +213,14 @@ class Client(Protocol):
         log_name: str = "",
         resolve_mode: str = "default",
     ) -> ResolvedSource: ...
+
+    async def new_container(self, spec: ContainerSpec) -> Container:
+        """Open a container; the caller releases it, or enters it with `async with`.
+
+        Raises:
+            UserError: its mounts make no sense, or it needs an entitlement that was not granted.
+            UnsupportedError: the engine has no containers.
+        """
+        ...
 
     async def warn(self, warning: Warning) -> None: ...

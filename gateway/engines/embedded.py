@@ -85,12 +85,14 @@ class EmbeddedEngine:
         self, request: BuildRequest, progress: ProgressSink
     ) -> AsyncIterator[tuple[Job, InProcessClient]]:
         session_id = secrets.token_hex(12)
+        runtime = chosen_runtime(self._worker.root, self._plugins)
+        known = _Secrets(request.secrets)
         solver = self._worker.solver(
             folders=request.local_dirs,
             session_id=session_id,
             find_source=self._plugins.source,
-            runtime=chosen_runtime(self._worker.root, self._plugins),
-            secrets=_Secrets(request.secrets),
+            runtime=runtime,
+            secrets=known,
         )
         job = solver.new_job(session_id)
         job.subscribe(progress)
@@ -101,10 +103,13 @@ class EmbeddedEngine:
             session_id=session_id,
             find_frontend=self._plugins.frontend,
             ignore_cache=request.no_cache,
+            services=lambda: self._worker.services(runtime, known),
+            entitlements=request.allow,
         )
         try:
             yield job, client
         finally:
+            await client.close()
             await job.discard()
             await solver.close()
 

@@ -1,4 +1,4 @@
-"""`launch`: run a program so that nothing of it outlives this process or a cancellation.
+"""`launch`, `Program`: run programs of which nothing outlives this process, or a cancellation.
 
 Each run has a thread of its own that leaves this process's mount namespace and asks for a new pid
 namespace; the program it spawns is that namespace's init. When an init dies the kernel kills all
@@ -14,6 +14,7 @@ mounts. Its death would count as the parent's death, which is why it waits for t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import signal
@@ -26,13 +27,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from torana.core.errors import UnsupportedError
-from torana.core.ops.runtime import Output, RuntimeFailedError
+from torana.core.ops.runtime import Output, RuntimeFailedError, Streams
 from torana.core.snapshots import mounts
 
+_CLONE_FS: Final = 0x00000200
 _CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWCGROUP: Final = 0x02000000
 _CLONE_NEWPID: Final = 0x20000000
 _READ_BYTES: Final = 64 << 10
+_SETPRIV_WORDS: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,34 +60,95 @@ async def launch(
     """
     loop = asyncio.get_running_loop()
     pipes = [_Pipe(loop, stream, output, owner) for stream in (1, 2)]
-    run = _Run([*_guards(), *argv], surroundings, [pipe.write_end for pipe in pipes])
-    ended: asyncio.Future[int] = loop.create_future()
-
-    def report(result: int | BaseException) -> None:
-        if isinstance(result, int):
-            ended.set_result(result)
-        else:
-            ended.set_exception(result)
-
-    thread = threading.Thread(
-        target=run.work,
-        args=(lambda result: loop.call_soon_threadsafe(report, result),),
-        name="torana-container",
-    )
-    thread.start()
     try:
-        code = await asyncio.shield(ended)
+        program = Program(argv, Streams(None, *(p.write_end for p in pipes)), surroundings)
+        for pipe in pipes:
+            pipe.close_write_end()
+        try:
+            code = await program.wait()
+        except asyncio.CancelledError:
+            await program.kill()
+            raise
         for pipe in pipes:
             await pipe.closed
         return code
-    except asyncio.CancelledError:
-        run.kill()
-        await _outlast(ended)
-        raise
     finally:
         for pipe in pipes:
             pipe.close()
-        thread.join()
+
+
+class Program:
+    """A program that runs. Whoever makes one waits for its end, or kills it.
+
+    With `beside` it becomes a process of the namespaces of that other program, and dies with it.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        streams: Streams,
+        surroundings: Surroundings,
+        *,
+        beside: Program | None = None,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[int] = loop.create_future()
+        guards = _guards() if beside is None else _guards()[:_SETPRIV_WORDS]
+        self._run = _Run(
+            [*guards, *argv], surroundings, streams, 0 if beside is None else beside.pid
+        )
+
+        def report(result: int | BaseException) -> None:
+            if isinstance(result, int):
+                self._ended.set_result(result)
+            else:
+                self._ended.set_exception(result)
+
+        self._thread = threading.Thread(
+            target=self._run.work,
+            args=(lambda result: loop.call_soon_threadsafe(report, result),),
+            name="torana-container",
+        )
+        self._thread.start()
+
+    @property
+    def pid(self) -> int:
+        """Its process id here; 0 before it has one."""
+        return self._run.pid
+
+    @property
+    def has_ended(self) -> bool:
+        return self._ended.done()
+
+    async def wait(self) -> int:
+        """Give the code (128 + N for a signal N); being cancelled changes nothing of the program.
+
+        Raises:
+            RuntimeFailedError: it could not be started.
+        """
+        code = await asyncio.shield(self._ended)
+        self._thread.join()
+        return code
+
+    async def kill(self) -> None:
+        """Kill it with all that it started, and wait until they are gone."""
+        self._run.signal(signal.SIGKILL)
+        await _outlast(self._ended)
+        self._thread.join()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the program itself; nothing happens after its end."""
+        self._run.signal(number)
+
+    def children(self) -> list[int]:
+        """Give the process ids, as seen here, of what the program itself started."""
+        return self._run.children()
+
+    def signal_children(self, number: int) -> None:
+        """Send a signal to what the program itself started."""
+        for child in self._run.children():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, number)
 
 
 async def _outlast(ended: asyncio.Future[int]) -> None:
@@ -101,14 +165,22 @@ class _Run:
     """The part that happens in the thread."""
 
     def __init__(
-        self, argv: Sequence[str], surroundings: Surroundings, outputs: Sequence[int]
+        self, argv: Sequence[str], surroundings: Surroundings, streams: Streams, beside: int
     ) -> None:
         self._argv = argv
         self._surroundings = surroundings
-        self._outputs = list(outputs)
+        self._beside = beside
+        self._streams = [
+            subprocess.DEVNULL if stream is None else os.dup(stream)
+            for stream in (streams.stdin, streams.stdout, streams.stderr)
+        ]
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._is_killed = False
+
+    @property
+    def pid(self) -> int:
+        return 0 if self._process is None else self._process.pid
 
     def work(self, report: Callable[[int | BaseException], object]) -> None:
         result: int | BaseException
@@ -120,42 +192,56 @@ class _Run:
         except BaseException as err:  # the loop waits for an answer, whatever it is
             result = err
         finally:
-            self._close_outputs()
+            self._close_streams()
         report(result)
 
     def _run(self) -> int:
         if self._surroundings.device_cgroup is not None:
             (self._surroundings.device_cgroup / "tasks").write_text("0")
+        if self._beside:
+            _join(self._beside)
+        else:
+            self._leave()
+        with self._lock:
+            if self._is_killed:
+                return 128 + signal.SIGKILL
+            self._process = subprocess.Popen(
+                self._argv,
+                stdin=self._streams[0],
+                stdout=self._streams[1],
+                stderr=self._streams[2],
+                cwd="/",
+                start_new_session=True,  # signals of the terminal are for us alone
+            )
+        self._close_streams()
+        code = self._process.wait()
+        return code if code >= 0 else 128 - code
+
+    def _leave(self) -> None:
         # A user namespace may mount a cgroup2 only with a cgroup namespace of its own.
         _unshare(_CLONE_NEWCGROUP if self._surroundings.cgroup2 else 0)
         mounts.mount("", "/", "", mounts.MS_REC | mounts.MS_SLAVE)
         if self._surroundings.cgroup2:
             flags = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
             mounts.mount("cgroup2", "/sys/fs/cgroup", "cgroup2", flags)
-        with self._lock:
-            if self._is_killed:
-                return 128 + signal.SIGKILL
-            self._process = subprocess.Popen(
-                self._argv,
-                stdin=subprocess.DEVNULL,
-                stdout=self._outputs[0],
-                stderr=self._outputs[1],
-                cwd="/",
-                start_new_session=True,  # signals of the terminal are for us alone
-            )
-        self._close_outputs()
-        code = self._process.wait()
-        return code if code >= 0 else 128 - code
 
-    def _close_outputs(self) -> None:
-        while self._outputs:
-            os.close(self._outputs.pop())
+    def _close_streams(self) -> None:
+        while self._streams:
+            stream = self._streams.pop()
+            if stream != subprocess.DEVNULL:
+                os.close(stream)
 
-    def kill(self) -> None:
+    def signal(self, number: int) -> None:
         with self._lock:
-            self._is_killed = True
+            self._is_killed = self._is_killed or number == signal.SIGKILL
             if self._process is not None:
-                self._process.kill()
+                self._process.send_signal(number)
+
+    def children(self) -> list[int]:
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                return []
+            return _children(self._process.pid)
 
 
 class _Pipe:
@@ -184,7 +270,14 @@ class _Pipe:
         else:
             self.close()
 
+    def close_write_end(self) -> None:
+        """Leave the write end to the program alone."""
+        if self.write_end != -1:
+            os.close(self.write_end)
+            self.write_end = -1
+
     def close(self) -> None:
+        self.close_write_end()
         if self.closed.done():
             return
         self._loop.remove_reader(self._read_end)
@@ -193,10 +286,36 @@ class _Pipe:
 
 
 def _unshare(more: int) -> None:
+    _call("unshare", _CLONE_NEWNS | _CLONE_NEWPID | more, why="no new pid namespace")
+
+
+def _join(pid: int) -> None:
+    """Enter the mount and cgroup namespaces of a process; children get its pid namespace."""
+    kinds = {"mnt": _CLONE_NEWNS, "cgroup": _CLONE_NEWCGROUP, "pid": _CLONE_NEWPID}
+    opened = {name: os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in kinds}
+    try:
+        # Only a thread with a working directory of its own may change the mount namespace.
+        _call("unshare", _CLONE_FS, why="no working directory of its own")
+        for name, descriptor in opened.items():
+            _call("setns", descriptor, kinds[name], why=f"no entry to the {name} namespace")
+    finally:
+        for descriptor in opened.values():
+            os.close(descriptor)
+
+
+def _call(name: str, *arguments: int, why: str) -> None:
     libc: Any = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_CLONE_NEWNS | _CLONE_NEWPID | more) != 0:
+    if getattr(libc, name)(*arguments) != 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"no new pid namespace: {os.strerror(number)}")
+        raise OSError(number, f"{why}: {os.strerror(number)}")
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            found += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_text().split())
+    return found
 
 
 @cache

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from torana.core.llb.ops import LinuxResources
 from torana.core.ops.runtime import (
@@ -17,11 +17,15 @@ from torana.core.ops.runtime import (
     ContainerSpec,
     ExitStatus,
     Output,
+    RunningContainer,
     RuntimeFailedError,
+    Streams,
 )
 from torana.core.pool import run_blocking
 from torana.plugins.runtimes import cgroups
+from torana.plugins.runtimes.containers import OCIContainer
 from torana.plugins.runtimes.launcher import Surroundings, launch
+from torana.plugins.runtimes.outcome import LOG, failure, kernel_kills
 from torana.plugins.runtimes.spec import HostTraits, cgroup_path, oci_spec
 
 _SYSTEM_FOLDERS: Final = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/nix", "/gnu")
@@ -92,44 +96,64 @@ class OCIRuntime:
         return f"code {status.code}: {b''.join(said).decode(errors='replace').strip()}"
 
     async def run(self, spec: ContainerSpec, output: Output) -> ExitStatus:
-        if self._program is None:
-            raise RuntimeFailedError(f"`{self.name}` is not on PATH")
-        if self.traits().manages_cgroups:
-            _sweep_once()
-        elif spec.cgroup_parent or spec.resources not in (None, LinuxResources()):
+        command = self.command(spec, "run")
+        if not self.traits().manages_cgroups and (
+            spec.cgroup_parent or spec.resources not in (None, LinuxResources())
+        ):
             output(2, f"{self.name} manages no cgroups here: limits are not kept\n".encode())
-        bundle = str(spec.directory)
-        log = spec.directory / "log.json"
-        document = json.dumps(oci_spec(spec, self.traits()))
-        (spec.directory / "config.json").write_text(document, encoding="utf-8")
-        command = [
-            self._program,
-            f"--root={bundle}/state",
-            f"--log={log}",
-            "--log-format=json",
-            *self.flags(),
-            "run",
-            f"--bundle={bundle}",
-            spec.id,
-        ]
-        kills = _kernel_kills()
+        kills = kernel_kills()
         try:
             code = await launch(command, output, self.surroundings(spec), owner=spec.user.uid)
         except asyncio.CancelledError:
-            await self._clean_up(spec)
+            await self.clean_up(spec)
             raise
+        return await self.status(spec, code, spec.directory / LOG, kills)
+
+    async def start(self, spec: ContainerSpec, streams: Streams) -> RunningContainer:
+        container = OCIContainer(self, spec)
+        await container.start(streams)
+        return container
+
+    def command(self, spec: ContainerSpec, *words: str) -> list[str]:
+        """Write the bundle and give the command line that starts it."""
+        if self.traits().manages_cgroups:
+            _sweep_once()
+        document = json.dumps(oci_spec(spec, self.traits()))
+        (spec.directory / "config.json").write_text(document, encoding="utf-8")
+        return [*self.program_line(spec, LOG), *words, f"--bundle={spec.directory}", spec.id]
+
+    def program_line(self, spec: ContainerSpec, log: str) -> list[str]:
+        """Give the program with all options that stand before a command."""
+        if self._program is None:
+            raise RuntimeFailedError(f"`{self.name}` is not on PATH")
+        return [
+            self._program,
+            f"--root={spec.directory}/state",
+            f"--log={spec.directory / log}",
+            "--log-format=json",
+            *self.flags(),
+        ]
+
+    async def status(
+        self, spec: ContainerSpec, code: int, log: Path, kills: int, *, command: str = "run"
+    ) -> ExitStatus:
+        """Read the end of the program: `kills` is what the kernel had killed before it.
+
+        Raises:
+            RuntimeFailedError: it was the runtime that failed.
+        """
         if code == 0:
             return ExitStatus(0)
-        failure = _failure(log)
-        if failure:
-            prefix = f"{self.name} run failed: "
-            raise RuntimeFailedError(prefix + failure.removeprefix(prefix))
-        if code == _KILLED and (spec.directory / "state" / spec.id).exists():
+        said = failure(log)
+        if said:
+            prefix = f"{self.name} {command} failed: "
+            raise RuntimeFailedError(prefix + said.removeprefix(prefix))
+        if code == _KILLED and (spec.directory / "state" / spec.id).exists() and command == "run":
             # The program itself was killed, by the kernel or by hand, and left its cgroups.
-            await self._clean_up(spec)
-        return ExitStatus(code, is_out_of_memory=code == _KILLED and _kernel_kills() > kills)
+            await self.clean_up(spec)
+        return ExitStatus(code, is_out_of_memory=code == _KILLED and kernel_kills() > kills)
 
-    async def _clean_up(self, spec: ContainerSpec) -> None:
+    async def clean_up(self, spec: ContainerSpec) -> None:
         """Remove what a killed program left outside of its folder: cgroups."""
         if self.traits().manages_cgroups:
             await run_blocking(cgroups.remove_group, cgroup_path(spec))
@@ -144,31 +168,3 @@ def _find(name: str) -> str | None:
     # Runtimes live among the administrator's programs on some systems.
     path = os.environ.get("PATH", os.defpath)
     return shutil.which(name, path=f"{path}:/usr/local/sbin:/usr/sbin:/sbin")
-
-
-def _failure(log: Path) -> str:
-    """Give the last error in the program's log, or nothing."""
-    try:
-        lines = log.read_text(errors="replace").splitlines()
-    except FileNotFoundError:
-        return ""
-    errors = [entry["msg"] for entry in map(_entry, lines) if entry.get("level") == "error"]
-    return str(errors[-1]) if errors else ""
-
-
-def _entry(line: str) -> dict[str, Any]:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return {}
-    return entry if isinstance(entry, dict) and "msg" in entry else {}
-
-
-def _kernel_kills() -> int:
-    """Count the processes that the kernel has killed for want of memory since the start."""
-    try:
-        with open("/proc/vmstat", "rb") as file:
-            found = file.read().partition(b"\noom_kill ")[2]
-    except OSError:
-        return 0
-    return int(found.split(maxsplit=1)[0]) if found else 0

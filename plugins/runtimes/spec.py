@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from torana.core.llb.ops import LinuxResources
-from torana.core.ops.runtime import ContainerMount, ContainerNetwork, ContainerSpec
+from torana.core.ops.runtime import (
+    ContainerMount,
+    ContainerNetwork,
+    ContainerSpec,
+    ProcessSpec,
+    User,
+)
 from torana.core.snapshots.rootfs import clean
 
 CAPABILITIES: Final = tuple(
@@ -83,15 +89,17 @@ class HostTraits:
 
 def oci_spec(container: ContainerSpec, host: HostTraits) -> dict[str, Any]:
     """Give the document for `container`."""
-    process: dict[str, Any] = {
-        "terminal": False,
-        "user": _user(container),
-        "args": list(container.args),
-        "env": list(container.env),
-        "cwd": container.cwd,
-        "capabilities": _capabilities(container, host),
-        "noNewPrivileges": False,
-    }
+    process = process_spec(
+        ProcessSpec(
+            args=container.args,
+            env=container.env,
+            cwd=container.cwd,
+            user=container.user,
+            insecure=container.insecure,
+            is_terminal=container.is_terminal,
+        ),
+        host,
+    )
     if container.ulimits:
         process["rlimits"] = [_rlimit(u.name, u.soft, u.hard) for u in container.ulimits]
     document: dict[str, Any] = {
@@ -107,16 +115,28 @@ def oci_spec(container: ContainerSpec, host: HostTraits) -> dict[str, Any]:
     return document
 
 
-def _user(container: ContainerSpec) -> dict[str, Any]:
-    user = container.user
+def process_spec(process: ProcessSpec, host: HostTraits) -> dict[str, Any]:
+    """Give the `process` part of a document, which is also what `exec` takes."""
+    return {
+        "terminal": process.is_terminal,
+        "user": _user(process.user),
+        "args": list(process.args),
+        "env": list(process.env),
+        "cwd": process.cwd,
+        "capabilities": _capabilities(process.insecure, host),
+        "noNewPrivileges": False,
+    }
+
+
+def _user(user: User) -> dict[str, Any]:
     out: dict[str, Any] = {"uid": user.uid, "gid": user.gid}
     # The primary group is among the supplementary ones, as the container engines do it.
     out["additionalGids"] = list(dict.fromkeys((user.gid, *user.groups)))
     return out
 
 
-def _capabilities(container: ContainerSpec, host: HostTraits) -> dict[str, list[str]]:
-    if not container.insecure:
+def _capabilities(insecure: bool, host: HostTraits) -> dict[str, list[str]]:
+    if not insecure:
         names = list(CAPABILITIES)
         return {"bounding": names, "effective": names, "permitted": names}
     known = host.capabilities

@@ -60,15 +60,18 @@ def assemble(parts: Assembly, stack: ExitStack) -> ContainerSpec:
         NotFoundError: a selector names nothing in its source.
         InvalidExecOpError: an unknown user, or an address that is none.
     """
-    return _Assembler(parts, stack).assemble()
+    return Assembler(parts, stack).assemble(parts.op, parts.sources.secret_env)
 
 
-class _Assembler:
+class Assembler:
+    """Mounts trees on demand, each once; what it opens is closed by `stack`."""
+
     def __init__(self, parts: Assembly, stack: ExitStack) -> None:
         self._parts = parts
         self._stack = stack
-        self._meta = parts.op.meta or Meta()
-        self._mounted: dict[int, Path] = {}  # inputs that are shown, once for all their mounts
+        self._meta = Meta()
+        self._trees: dict[int, Path] = {}  # what is shown of each mount
+        self._inputs: dict[int, Path] = {}  # inputs that are shown, once for all their mounts
         match parts.op.network:
             case NetMode.HOST:
                 self._network = ContainerNetwork.HOST
@@ -77,9 +80,11 @@ class _Assembler:
             case _:
                 self._network = parts.services.default_network
 
-    def assemble(self) -> ContainerSpec:
-        parts, meta = self._parts, self._meta
-        rootfs = self._tree(parts.plan.root)
+    def assemble(self, op: ExecOp, secret_env: Sequence[tuple[str, str]]) -> ContainerSpec:
+        """Give the spec for the process of `op`, whose mounts and network are those of `parts`."""
+        parts = self._parts
+        meta = self._meta = op.meta or Meta()
+        rootfs = self.tree(parts.plan.root)
         user = resolve_user(meta.user, rootfs)
         mounts = self._mounts()
         self._stack.enter_context(
@@ -96,14 +101,14 @@ class _Assembler:
             directory=directory,
             rootfs=rootfs,
             args=meta.args,
-            env=compose_environment(meta.env, meta.proxy_env, parts.sources.secret_env),
+            env=compose_environment(meta.env, meta.proxy_env, secret_env),
             cwd=cwd,
             user=user,
             hostname=meta.hostname or HOSTNAME,
             readonly_rootfs=parts.plan.root.readonly,
             mounts=tuple(mounts),
             network=self._network,
-            insecure=parts.op.security is SecurityMode.INSECURE,
+            insecure=op.security is SecurityMode.INSECURE,
             ulimits=meta.ulimit,
             cgroup_parent=meta.cgroup_parent,
             resources=parts.resources,
@@ -137,12 +142,22 @@ class _Assembler:
             case _:
                 return ContainerMount(
                     destination=entry.destination,
-                    source=str(self._tree(entry)),
+                    source=str(self.tree(entry)),
                     options=("ro",) if entry.readonly else (),
                 )
 
-    def _tree(self, entry: PlannedMount) -> Path:
-        """Give the directory or file of a mount that shows a tree, or part of it."""
+    def tree(self, entry: PlannedMount) -> Path:
+        """Give the directory or file of a mount that shows a tree, or part of it.
+
+        Raises:
+            NotFoundError: the selector names nothing.
+        """
+        path = self._trees.get(entry.index)
+        if path is None:
+            path = self._trees[entry.index] = self._mounted(entry)
+        return path
+
+    def _mounted(self, entry: PlannedMount) -> Path:
         match entry.content:
             case Content.CACHE:
                 top = self._parts.sources.caches[entry.index]
@@ -161,7 +176,7 @@ class _Assembler:
         return Path(os.fsdecode(path))
 
     def _input(self, index: int) -> Path:
-        path = self._mounted.get(index)
+        path = self._inputs.get(index)
         if path is None:
             tree = self._parts.inputs[index]
             if tree is None:
@@ -170,7 +185,7 @@ class _Assembler:
                 path.chmod(0o755)
             else:
                 path = self._stack.enter_context(tree.mount())
-            self._mounted[index] = path
+            self._inputs[index] = path
         return path
 
     def _secret(self, entry: PlannedMount, value: bytes) -> ContainerMount:

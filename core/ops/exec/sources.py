@@ -15,7 +15,7 @@ from pathlib import Path
 
 from torana.core.cache.ref import ImmutableRef, MutableRef, RecordType, Tree
 from torana.core.errors import UnsupportedError
-from torana.core.llb.ops import CacheOpt, CacheSharing, ExecOp, SecretOpt, SSHOpt
+from torana.core.llb.ops import CacheOpt, CacheSharing, ExecOp, SecretEnv, SecretOpt, SSHOpt
 from torana.core.ops.exec.caches import CacheRequest
 from torana.core.ops.exec.errors import InvalidExecOpError, SecretNotFoundError
 from torana.core.ops.exec.plan import Content, MountPlan, PlannedMount
@@ -53,7 +53,7 @@ async def open_sources(
     sources = Sources()
     stack.push_async_callback(_release_left, sources)
     opener = _Opener(op, inputs, services, directory, stack, sources)
-    sources.secret_env = await opener.secret_environment()
+    sources.secret_env = await secret_environment(op.secret_env, services)
     # Cheap and likely to fail first; locked caches may wait long and so come last.
     order = {Content.SECRET: 0, Content.SSH: 1, Content.CHILD: 2, Content.CACHE: 3}
     effective = {id(entry) for entry in (plan.root, *plan.others)}
@@ -62,6 +62,43 @@ async def open_sources(
         if entry.content is Content.CHILD or id(entry) in effective:
             await opener.open(entry)
     return sources
+
+
+async def secret_environment(
+    wanted: Sequence[SecretEnv], services: StepServices
+) -> list[tuple[str, str]]:
+    """Read secrets that become environment variables; gives names and values.
+
+    Raises:
+        SecretNotFoundError: a required one is missing.
+        InvalidExecOpError: one without an id, or whose value cannot be a variable.
+    """
+    found = []
+    for secret in wanted:
+        if not secret.id:
+            raise InvalidExecOpError(f'secret ID missing for "{secret.name}" environment variable')
+        value = await _secret(services, secret.id, optional=secret.optional) or b""
+        try:
+            text = value.decode()
+        except UnicodeDecodeError:
+            # From None: the exception itself shows the value.
+            raise InvalidExecOpError(
+                f"secret {secret.id}: not text, as an environment variable must be"
+            ) from None
+        if "\0" in text:
+            raise InvalidExecOpError(f"secret {secret.id}: has a zero byte")
+        found.append((secret.name, text))
+    return found
+
+
+async def _secret(services: StepServices, id: str, *, optional: bool) -> bytes | None:
+    provider = services.secrets
+    value = None if provider is None else await provider.get(id)
+    if value is None and not optional:
+        raise SecretNotFoundError(
+            f"secret {id}: not found", hint=f"give it with `--secret id={id},src=FILE`"
+        )
+    return value
 
 
 async def _release_left(sources: Sources) -> None:
@@ -102,35 +139,6 @@ class _Opener:
                 await self._open_ssh(entry)
             case _:
                 pass  # inputs are mounted in `assemble`, tmpfs by the runtime
-
-    async def secret_environment(self) -> list[tuple[str, str]]:
-        found = []
-        for secret in self._op.secret_env:
-            if not secret.id:
-                raise InvalidExecOpError(
-                    f'secret ID missing for "{secret.name}" environment variable'
-                )
-            value = await self._secret(secret.id, optional=secret.optional) or b""
-            try:
-                text = value.decode()
-            except UnicodeDecodeError:
-                # From None: the exception itself shows the value.
-                raise InvalidExecOpError(
-                    f"secret {secret.id}: not text, as an environment variable must be"
-                ) from None
-            if "\0" in text:
-                raise InvalidExecOpError(f"secret {secret.id}: has a zero byte")
-            found.append((secret.name, text))
-        return found
-
-    async def _secret(self, id: str, *, optional: bool) -> bytes | None:
-        provider = self._services.secrets
-        value = None if provider is None else await provider.get(id)
-        if value is None and not optional:
-            raise SecretNotFoundError(
-                f"secret {id}: not found", hint=f"give it with `--secret id={id},src=FILE`"
-            )
-        return value
 
     async def _open_child(self, entry: PlannedMount) -> None:
         parent = await self._snapshot(entry)
@@ -180,7 +188,7 @@ class _Opener:
         options = entry.mount.secret_opt or SecretOpt()
         if not options.id:
             raise InvalidExecOpError("secret ID missing from mount options")
-        value = await self._secret(options.id, optional=options.optional)
+        value = await _secret(self._services, options.id, optional=options.optional)
         if value is not None:
             self._sources.secrets[entry.index] = value
 

@@ -31,6 +31,7 @@ from torana.gateway.client.client import (
     Warning,
     Worker,
 )
+from torana.gateway.client.containers import Container, ContainerSpec
 
 AMD64 = Platform(os="linux", architecture="amd64")
 GATEWAY_CAPS = frozenset(
@@ -207,6 +208,9 @@ class StubClient:
             git_commit_object=None if commit is None else _commit(commit),
             http_last_modified=self.http.get(identifier, {}).get("last_modified"),
         )
+
+    async def new_container(self, spec: ContainerSpec) -> Container:
+        raise NotImplementedError
 
     async def warn(self, warning: Warning) -> None:
         self.warnings.append(warning)

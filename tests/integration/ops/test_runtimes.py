@@ -12,7 +12,15 @@ from typing import Any, cast
 import pytest
 
 from torana.core.errors import UnsupportedError
-from torana.core.ops.runtime import ContainerSpec, ExitStatus, Output, Runtime, RuntimeFailedError
+from torana.core.ops.runtime import (
+    ContainerSpec,
+    ExitStatus,
+    Output,
+    RunningContainer,
+    Runtime,
+    RuntimeFailedError,
+    Streams,
+)
 from torana.plugins.manager import PluginManager
 from torana.plugins.runtimes.choose import choose_runtime
 from torana.plugins.runtimes.crun import CrunRuntime
@@ -46,6 +54,9 @@ class Fake:
         return self.why_not
 
     async def run(self, spec: ContainerSpec, output: Output) -> ExitStatus:
+        raise RuntimeFailedError("not for running")
+
+    async def start(self, spec: ContainerSpec, streams: Streams) -> RunningContainer:
         raise RuntimeFailedError("not for running")
 
 

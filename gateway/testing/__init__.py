@@ -1,0 +1,1 @@
+"""Conformance suites for what third parties may implement around the gateway."""

@@ -1,0 +1,427 @@
+"""`ClientSuite`, `ContainerSuite`: what every `Client` must do, however far the engine is away.
+
+Subclass them with a fixture `client` that gives the client of a frontend with the options
+`{"one": "1", "two": "a=b"}` and the input `given` (see `given_input`), and for containers a
+fixture `busybox`: a reference to a tree with a static busybox and its applets in /bin.
+
+The suites need pytest, which is no dependency of the package: import them from tests only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+
+import pytest
+
+from torana.core.errors import (
+    ConflictError,
+    NotFoundError,
+    Position,
+    SourceRange,
+    ToranaError,
+    UserError,
+)
+from torana.core.llb import SourceInfo, SourceLocation, mkdir, mkfile, rm, scratch
+from torana.core.llb.definition import Definition
+from torana.core.oci.digest import Digest
+from torana.gateway.client.client import Client, Reference, SolveRequest, Warning
+from torana.gateway.client.containers import (
+    Container,
+    ContainerMount,
+    ContainerSpec,
+    Process,
+    ProcessSpec,
+    run,
+)
+
+OPTIONS = {"one": "1", "two": "a=b"}
+
+
+def given_input() -> Definition:
+    """Give the definition of the input `given`."""
+    return scratch().file(mkfile("/given", b"input")).marshal()
+
+
+def tree() -> Definition:
+    """Give a small tree with some kinds of files; needs no source and no runtime."""
+    actions = (
+        mkfile("/text", b"0123456789", mode=0o640)
+        .mkdir("/folder", mode=0o751)
+        .mkfile("/folder/b.txt", b"b")
+        .mkfile("/folder/a.txt", b"a")
+        .mkfile("/folder/c.md", b"c")
+        .symlink("text", "/link")
+        .symlink("/folder/../../../text", "/far")
+    )
+    return scratch().file(actions).marshal()
+
+
+def failing() -> Definition:
+    """Give a definition whose only step fails, with its place in a build file."""
+    info = SourceInfo("build.file", b"first\nsecond\nthird\n", "Text")
+    place = SourceLocation(info, (SourceRange.lines("build.file", 2),))
+    return scratch().file(rm("/absent"), location=(place,)).marshal()
+
+
+async def solved(client: Client, definition: Definition, *, evaluate: bool = False) -> Reference:
+    """Solve a definition that is not scratch."""
+    result = await client.solve(SolveRequest(definition=definition, evaluate=evaluate))
+    assert result.ref is not None
+    return result.ref
+
+
+class ClientSuite:
+    """Solving, reading, and what a frontend is told."""
+
+    async def test_what_a_frontend_is_told(self, client: Client) -> None:
+        assert dict(client.options) == OPTIONS
+        assert client.session_id
+        assert {"file.base", "exec.meta.base", "source.local"} <= client.llb_caps
+        assert {"solve.base", "readfile", "return", "gateway.warnings"} <= client.gateway_caps
+        (worker, *_) = client.workers
+        assert worker.platforms[0].os == "linux"
+        inputs = await client.inputs()
+        assert list(inputs) == ["given"]
+        assert inputs["given"].ops == given_input().ops
+
+    async def test_input_is_solved(self, client: Client) -> None:
+        reference = await solved(client, (await client.inputs())["given"])
+        assert await reference.read_file("/given") == b"input"
+
+    async def test_nothing_is_scratch(self, client: Client) -> None:
+        result = await client.solve(SolveRequest())
+        assert result.ref is None
+        assert not result.refs
+        assert (await client.solve(SolveRequest(definition=Definition()))).ref is None
+
+    async def test_definition_and_frontend_at_once(self, client: Client) -> None:
+        request = SolveRequest(definition=tree(), frontend="dockerfile.v0")
+        with pytest.raises(ToranaError, match="both Definition and Frontend"):
+            await client.solve(request)
+
+    async def test_invalid_definition(self, client: Client) -> None:
+        with pytest.raises(ToranaError):
+            await client.solve(SolveRequest(definition=Definition(ops=(b"\xff\xff",))))
+
+    async def test_unknown_frontend(self, client: Client) -> None:
+        with pytest.raises(ToranaError, match="nowhere"):
+            await client.solve(SolveRequest(frontend="nowhere.v0"))
+
+    async def test_reference_tells_its_definition(self, client: Client) -> None:
+        wanted = tree()
+        definition = await (await solved(client, wanted)).definition()
+        assert definition is not None
+        assert definition.ops == wanted.ops
+
+    async def test_read_file(self, client: Client) -> None:
+        reference = await solved(client, tree())
+        assert await reference.read_file("/text") == b"0123456789"
+        assert await reference.read_file("text") == b"0123456789"
+        assert await reference.read_file("/text", offset=7) == b"789"
+        assert await reference.read_file("/text", offset=2, length=3) == b"234"
+        assert await reference.read_file("/text", length=0) == b""
+        assert await reference.read_file("/text", offset=20) == b""
+        assert await reference.read_file("/link") == b"0123456789"
+        assert await reference.read_file("/far") == b"0123456789"
+
+    async def test_read_file_that_is_none(self, client: Client) -> None:
+        reference = await solved(client, tree())
+        with pytest.raises(NotFoundError, match="no such file or directory"):
+            await reference.read_file("/absent")
+        with pytest.raises(ToranaError):
+            await reference.read_file("/folder")
+
+    async def test_read_dir(self, client: Client) -> None:
+        reference = await solved(client, tree())
+        names = [entry.path for entry in await reference.read_dir("/folder")]
+        assert names == ["a.txt", "b.txt", "c.md"]
+        found = await reference.read_dir("/folder", include="*.txt")
+        assert [(entry.path, entry.size) for entry in found] == [("a.txt", 1), ("b.txt", 1)]
+        top = {entry.path: entry for entry in await reference.read_dir("/")}
+        assert sorted(top) == ["far", "folder", "link", "text"]
+        assert top["link"].linkname == "text"
+        assert stat.S_ISLNK(top["link"].mode)
+        with pytest.raises(NotFoundError):
+            await reference.read_dir("/absent")
+
+    async def test_stat(self, client: Client) -> None:
+        reference = await solved(client, tree())
+        text = await reference.stat("/text")
+        assert (text.path, text.mode, text.size) == ("text", stat.S_IFREG | 0o640, 10)
+        assert (text.uid, text.gid) == (0, 0)
+        folder = await reference.stat("/folder")
+        assert folder.mode == stat.S_IFDIR | 0o751
+        assert stat.S_ISLNK((await reference.stat("/link")).mode)
+        with pytest.raises(NotFoundError):
+            await reference.stat("/folder/absent")
+
+    async def test_failure_comes_when_it_is_needed(self, client: Client) -> None:
+        reference = await solved(client, failing())
+        for attempt in (reference.evaluate(), reference.read_file("/x"), reference.read_dir("/")):
+            with pytest.raises(ToranaError) as caught:
+                await attempt
+            _check_place(caught.value)
+
+    async def test_failure_comes_at_once_if_asked_for(self, client: Client) -> None:
+        with pytest.raises(ToranaError) as caught:
+            await client.solve(SolveRequest(definition=failing(), evaluate=True))
+        _check_place(caught.value)
+
+    async def test_many_at_once(self, client: Client) -> None:
+        definitions = [scratch().file(mkfile("/n", b"%d" % n)).marshal() for n in range(20)]
+        references = await asyncio.gather(*(solved(client, each) for each in definitions))
+        found = await asyncio.gather(*(each.read_file("/n") for each in references))
+        assert found == [b"%d" % n for n in range(20)]
+
+    async def test_results_are_built_on(self, client: Client) -> None:
+        from torana.core.llb import from_definition
+
+        reference = await solved(client, tree())
+        definition = await reference.definition()
+        assert definition is not None
+        more = from_definition(definition).file(mkdir("/more")).marshal()
+        names = [entry.path for entry in await (await solved(client, more)).read_dir("/")]
+        assert names == ["far", "folder", "link", "more", "text"]
+
+    async def test_warn(self, client: Client) -> None:
+        definition = tree()
+        await solved(client, definition, evaluate=True)
+        await client.warn(
+            Warning(
+                vertex=Digest.of(definition.ops[0]),
+                short="beware",
+                detail=("of", "this"),
+                url="https://example.org",
+                ranges=(SourceRange("f", Position(1), Position(2)),),
+                data=b"one\ntwo\n",
+            )
+        )
+
+
+def _check_place(error: ToranaError) -> None:
+    assert error.sources, "the place in the build file is known"
+    (excerpt, *_) = error.sources
+    assert excerpt.filename == "build.file"
+    assert excerpt.data == b"first\nsecond\nthird\n"
+    assert [(r.start.line, r.end.line) for r in excerpt.ranges] == [(2, 2)]
+
+
+ENV = ("PATH=/bin",)
+
+
+def shell(script: str, **options: object) -> ProcessSpec:
+    """Give a process that runs a script in the busybox tree."""
+    return ProcessSpec(args=("sh", "-c", script), env=ENV, **options)  # type: ignore[arg-type]  # by name
+
+
+def on(busybox: Reference, *more: ContainerMount, **options: object) -> ContainerSpec:
+    """Give a container with the busybox tree at `/`."""
+    root = ContainerMount(dest="/", reference=busybox)
+    return ContainerSpec(mounts=(root, *more), **options)  # type: ignore[arg-type]  # by name
+
+
+async def read_until(process: Process, wanted: bytes) -> bytes:
+    """Read output until it has `wanted`."""
+    data = b""
+    while wanted not in data:
+        output = await process.read()
+        assert output is not None, data
+        data += output.data
+    return data
+
+
+class ContainerSuite:
+    """Containers."""
+
+    async def _alive(self, container: Container) -> Process:
+        """Start a first process that stays until its input ends."""
+        return await container.start(shell("cat", descriptors=frozenset({0, 1, 2})))
+
+    async def test_output_and_code(self, client: Client, busybox: Reference) -> None:
+        async with await client.new_container(on(busybox)) as container:
+            done = await run(container, shell("echo out; echo err >&2; exit 3"))
+        assert (done.exit_code, done.stdout, done.stderr) == (3, b"out\n", b"err\n")
+
+    async def test_input(self, client: Client, busybox: Reference) -> None:
+        async with await client.new_container(on(busybox)) as container:
+            data = b"x" * 300_000 + b"\n"
+            done = await run(container, shell("wc -c; echo done"), stdin=data)
+        assert done.stdout.split() == [b"300001", b"done"]
+        assert done.exit_code == 0
+
+    async def test_large_output(self, client: Client, busybox: Reference) -> None:
+        async with await client.new_container(on(busybox)) as container:
+            done = await run(container, shell("dd if=/dev/zero bs=65536 count=100 2>/dev/null"))
+        assert len(done.stdout) == 6_553_600
+
+    async def test_what_a_process_gets(self, client: Client, busybox: Reference) -> None:
+        from torana.core.llb.ops import HostIP
+
+        spec = on(busybox, hostname="box", extra_hosts=(HostIP("far", "10.1.2.3"),))
+        async with await client.new_container(spec) as container:
+            script = "id -u; id -g; pwd; hostname; echo $ONE; grep -c 10.1.2.3 /etc/hosts"
+            done = await run(
+                container,
+                ProcessSpec(
+                    args=("sh", "-c", script), env=(*ENV, "ONE=1"), cwd="/tmp/w", user="7:8"
+                ),
+            )
+        assert done.stdout.split() == [b"7", b"8", b"/tmp/w", b"box", b"1", b"1"]
+
+    async def test_mounts(self, client: Client, busybox: Reference) -> None:
+        reference = await solved(client, tree())
+        spec = on(
+            busybox,
+            ContainerMount(dest="/given", reference=reference, readonly=True),
+            ContainerMount(dest="/part", reference=reference, selector="folder"),
+            ContainerMount(dest="/empty"),
+        )
+        async with await client.new_container(spec) as container:
+            script = "cat /given/text; ls /part; touch /given/no || touch /part/yes /empty/yes"
+            done = await run(container, shell(script))
+            assert done.stdout == b"0123456789a.txt\nb.txt\nc.md\n"
+            assert b"Read-only file system" in done.stderr
+            assert await container.read_file("/text", mount=1) == b"0123456789"
+            names = [entry.path for entry in await container.read_dir("/", mount=3)]
+            assert names == ["yes"]
+            found = await container.read_dir("/", mount=2, include="y*")
+            assert [entry.path for entry in found] == ["yes"]
+        # Nothing of it is part of the result.
+        assert [entry.path for entry in await reference.read_dir("/folder")] == [
+            "a.txt",
+            "b.txt",
+            "c.md",
+        ]
+
+    async def test_files_of_a_container(self, client: Client, busybox: Reference) -> None:
+        async with await client.new_container(on(busybox)) as container:
+            assert (await container.stat("/bin/busybox")).mode & 0o111
+            first = await self._alive(container)
+            await run(container, shell("echo made > /made"))
+            assert await container.read_file("/made") == b"made\n"
+            assert await container.read_file("/made", offset=1, length=2) == b"ad"
+            with pytest.raises(NotFoundError):
+                await container.read_file("/absent")
+            with pytest.raises(ToranaError):
+                await container.read_file("/made", mount=9)
+            await first.close_stdin()
+            assert await first.wait() == 0
+
+    async def test_processes_beside_the_first(self, client: Client, busybox: Reference) -> None:
+        async with await client.new_container(on(busybox)) as container:
+            first = await self._alive(container)
+            done = await asyncio.gather(
+                *(run(container, shell(f"cat; exit {n}"), stdin=b"%d" % n) for n in range(3))
+            )
+            assert [(each.exit_code, each.stdout) for each in done] == [
+                (0, b"0"),
+                (1, b"1"),
+                (2, b"2"),
+            ]
+            await first.write(b"still here")
+            assert await read_until(first, b"here") == b"still here"
+            await first.close_stdin()
+            assert await first.wait() == 0
+            assert await first.read() is None
+            with pytest.raises(ConflictError):
+                await run(container, shell("true"))
+
+    async def test_signals(self, client: Client, busybox: Reference) -> None:
+        async with await client.new_container(on(busybox)) as container:
+            script = "trap 'echo got; exit 5' TERM; echo ready; while :; do sleep 0.02; done"
+            first = await container.start(shell(script))
+            await read_until(first, b"ready")
+            other = await container.start(shell(script.replace("5", "6")))
+            await read_until(other, b"ready")
+            third = await container.start(shell("echo ready; sleep 100"))
+            await read_until(third, b"ready")
+            await other.signal("TERM")
+            assert (await read_until(other, b"got"), await other.wait()) == (b"got\n", 6)
+            await third.signal("KILL")
+            assert await third.wait() == 137
+            await first.signal("TERM")
+            assert (await read_until(first, b"got"), await first.wait()) == (b"got\n", 5)
+
+    async def test_unknown_signal(self, client: Client, busybox: Reference) -> None:
+        async with await client.new_container(on(busybox)) as container:
+            process = await self._alive(container)
+            with pytest.raises(UserError, match="signal"):
+                await process.signal("NOSUCH")
+
+    async def test_kill_the_first(self, client: Client, busybox: Reference) -> None:
+        async with await client.new_container(on(busybox)) as container:
+            process = await container.start(shell("echo ready; sleep 100"))
+            await read_until(process, b"ready")
+            await process.signal("KILL")
+            assert await process.wait() == 137
+            assert await process.read() is None
+
+    async def test_terminal(self, client: Client, busybox: Reference) -> None:
+        async with await client.new_container(on(busybox)) as container:
+            process = await container.start(
+                ProcessSpec(
+                    args=("sh", "-i"), env=ENV, is_terminal=True, descriptors=frozenset({0, 1})
+                )
+            )
+            await process.resize(31, 97)
+            await process.write(b"echo $TERM-$((6*7))\n")
+            await read_until(process, b"xterm-42")
+            # The size arrives by a signal, some time.
+            size = b""
+            while b"31 97" not in size:
+                await process.write(b"stty size; echo e''nd\n")
+                size = await read_until(process, b"end")
+            await process.write(b"exit 4\n")
+            while await process.read() is not None:
+                pass
+            assert await process.wait() == 4
+
+    async def test_terminal_beside_the_first(self, client: Client, busybox: Reference) -> None:
+        async with await client.new_container(on(busybox)) as container:
+            first = await self._alive(container)
+            process = await container.start(
+                shell(
+                    "tty >&2; read line; echo got $line",
+                    is_terminal=True,
+                    descriptors=frozenset({0, 1}),
+                )
+            )
+            await read_until(process, b"/dev/pts/")
+            await process.write(b"this\n")
+            await read_until(process, b"got this")
+            assert await process.wait() == 0
+            await first.close_stdin()
+
+    async def test_missing_program(self, client: Client, busybox: Reference) -> None:
+        async with await client.new_container(on(busybox)) as container:
+            with pytest.raises(ToranaError, match="absent"):
+                await run(container, ProcessSpec(args=("/bin/absent",), env=ENV))
+
+    async def test_container_without_a_root(self, client: Client) -> None:
+        with pytest.raises(ToranaError):
+            container = await client.new_container(ContainerSpec(mounts=()))
+            await run(container, shell("true"))
+
+    async def test_release_ends_all(self, client: Client, busybox: Reference) -> None:
+        container = await client.new_container(on(busybox))
+        first = await container.start(shell("echo ready; sleep 100"))
+        await read_until(first, b"ready")
+        other = await container.start(shell("sleep 100"))
+        await container.release()
+        assert await first.wait() in (137, 255)
+        assert await other.wait() in (137, 255)
+        await container.release()
+
+    async def test_host_network_must_be_granted(self, client: Client, busybox: Reference) -> None:
+        from torana.core.llb.ops import NetMode
+
+        with pytest.raises(ToranaError, match=r"network\.host is not allowed"):
+            await client.new_container(on(busybox, network=NetMode.HOST))
+
+    async def test_no_network(self, client: Client, busybox: Reference) -> None:
+        from torana.core.llb.ops import NetMode
+
+        async with await client.new_container(on(busybox, network=NetMode.NONE)) as container:
+            done = await run(container, shell("ls /sys/class/net"))
+        assert done.stdout == b"lo\n"

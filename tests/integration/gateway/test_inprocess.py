@@ -1,0 +1,32 @@
+"""The suites on the client in this process."""
+
+from __future__ import annotations
+
+import pytest
+from tests.integration.gateway.conftest import busybox_of
+
+from torana.gateway.bridge.inprocess import InProcessClient
+from torana.gateway.client.client import Client, Reference
+from torana.gateway.testing.clients import ClientSuite, ContainerSuite
+
+pytestmark = pytest.mark.needs("root", "busybox")
+
+
+@pytest.fixture
+def client(inprocess: InProcessClient) -> Client:
+    return inprocess
+
+
+@pytest.fixture
+async def busybox(client: Client) -> Reference:
+    return await busybox_of(client)
+
+
+class TestClient(ClientSuite):
+    @pytest.fixture
+    def runtime_name(self) -> str:
+        return "crun"
+
+
+class TestContainers(ContainerSuite):
+    pass
