@@ -6,7 +6,7 @@ Sources, secrets and the container runtime are handed in from above.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_never
@@ -14,7 +14,12 @@ from typing import Any, assert_never
 from torana.core.cache.keys import SqliteKeyStore
 from torana.core.cache.layers import LayerStore
 from torana.core.cache.local import LocalTree
-from torana.core.cache.manager import CacheManager, SnapshotRef, StoreLock, bump_generation
+from torana.core.cache.manager import CacheManager
+from torana.core.cache.policy import GCPolicy
+from torana.core.cache.prune import OnRecord
+from torana.core.cache.snapshotref import SnapshotRef
+from torana.core.cache.upkeep import Upkeep
+from torana.core.cache.usage import UsageRecord
 from torana.core.content.images import ImageStore
 from torana.core.content.store import ContentStore
 from torana.core.database import Database
@@ -110,7 +115,7 @@ class RefResults:
         if record_id == SCRATCH_RECORD:
             return None
         ref = self._refs.find(record_id)
-        self._refs.touch(record_id)
+        self._refs.records.touch(record_id)
         return ref
 
     def record_id(self, result: Result | None) -> str | None:
@@ -131,21 +136,18 @@ class Worker:
         root.mkdir(parents=True, exist_ok=True)
         self.root = root
         self.platform = host_platform()
-        self._lock = StoreLock(root)
-        is_alone = self._lock.share()
         mapped = namespace.is_mapped_user()
         self.choice = choose(root, wanted=snapshotter, is_mapped_user=mapped)
         self.database = Database(root / "torana.db")
-        self.content = ContentStore(root / "content")
         self.refs = CacheManager(root, self.database, self.choice.snapshotter)
+        self.content = ContentStore(root / "content", self.refs.hold_blob)
         self.keys = SqliteKeyStore(self.database)
         self.results = RefResults(self.refs)
         self.layers = LayerStore(self.refs, self.content)
         self.images = ImageStore(self.database)
-        self.dropped: list[str] = []
-        if is_alone:
-            self.dropped = [*self.content.reconcile(), *self.refs.reconcile()]
-            self._lock.settle()
+        self.upkeep = Upkeep(self.refs, self.content, self.images)
+        self.refs.records.on_delete.append(self.keys.drop)
+        self.dropped = self.upkeep.reconcile()
         self._executor: ExecutorFolder | None = None
         self._caches = CacheMounts(self.refs)
 
@@ -270,94 +272,23 @@ class Worker:
 
     # Upkeep
 
-    def prune(self, *, keep_duration_s: float = 0.0, caches: bool = True) -> tuple[int, int]:
-        """Remove all records not used for `keep_duration_s`; gives their number and bytes.
+    def disk_usage(self, filters: Sequence[str] = ()) -> list[UsageRecord]:
+        """Give the cache records that match, newest use first. Blocks.
 
         Raises:
-            ConflictError: a build is running.
+            InvalidFilterError: a filter cannot be understood.
         """
-        self._lock.claim()
-        bump_generation(self.root)
-        import time
+        return self.upkeep.disk_usage(filters)
 
-        oldest = time.time() - keep_duration_s
-        count = size = 0
-        while True:
-            usages = self.refs.usages()
-            parents = {usage.parent for usage in usages}
-            leaves = [u for u in usages if u.id not in parents and u.last_used <= oldest]
-            if not leaves:
-                break
-            for usage in leaves:
-                self.refs.delete(usage.id)
-                self.keys.drop(usage.id)
-                count += 1
-                size += usage.size_bytes
-        if caches and not keep_duration_s:
-            count += self.refs.prune_retained()
-        size += self._collect_blobs()
-        self.refs.snapshots.sweep()
-        self._lock.settle()
-        return count, size
+    def prune(
+        self, policies: Sequence[GCPolicy], on_record: OnRecord | None = None
+    ) -> list[UsageRecord]:
+        """Delete what the policies ask for and nobody holds; gives the records. Blocks.
 
-    def _collect_blobs(self) -> int:
-        """Remove blobs that no image and no record needs."""
-        from torana.core.database import unpack
-
-        needed: set[str] = set()
-        for image in self.images.all():
-            needed |= self._blobs_of(image.target.digest)
-        for (value,) in self.database.rows("SELECT value FROM layers"):
-            raw = unpack(value)
-            if raw is not None:
-                needed.add(raw["digest"])
-        freed = 0
-        for digest in list(self.content.digests()):
-            if digest not in needed:
-                freed += self.content.size(digest)
-                self.content.delete(digest)
-        return freed
-
-    def _blobs_of(self, root: Digest) -> set[str]:
-        import json
-
-        found: set[str] = set()
-        pending = [root]
-        while pending:
-            digest = pending.pop()
-            if digest in found or not self.content.exists(digest):
-                continue
-            found.add(digest)
-            if self.content.size(digest) > 4 << 20:
-                continue
-            try:
-                document = json.loads(self.content.read(digest))
-            except ValueError:
-                continue
-            if not isinstance(document, dict):
-                continue
-            for entry in (*document.get("manifests", ()), document.get("config")):
-                if isinstance(entry, dict) and "digest" in entry:
-                    pending.append(Digest(entry["digest"]))
-            found |= {layer["digest"] for layer in document.get("layers", ())}
-        return found
-
-    def check(self) -> list[str]:
-        """Compare rows, snapshots and blobs; gives what does not fit, nothing if all is well."""
-        findings = [f"unfinished blob: {name}" for name in self.content.reconcile()]
-        rows = dict(self.database.rows("SELECT id, parent FROM refs"))
-        names = set(self.refs.snapshots.names())
-        findings += [f"record without data: {id_}" for id_ in rows if id_ not in names]
-        findings += [f"data without record: {name}" for name in sorted(names - set(rows))]
-        findings += [
-            f"record without its parent: {id_}" for id_, p in rows.items() if p and p not in rows
-        ]
-        findings += [
-            f"damaged blob: {digest}"
-            for digest in self.content.digests()
-            if not self.content.verify(digest)
-        ]
-        return findings
+        Raises:
+            InvalidFilterError: a filter cannot be understood.
+        """
+        return self.upkeep.prune(policies, on_record)
 
     def close(self) -> None:
         """Give everything back."""
@@ -366,7 +297,6 @@ class Worker:
             self._executor = None
         self.refs.close()
         self.database.close()
-        self._lock.close()
 
 
 class ChosenRuntime:

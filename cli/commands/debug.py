@@ -17,8 +17,9 @@ def debug() -> None:
 
 
 @debug.command("check-store")
-def check_store() -> int:
-    """Compare records, data and blobs; prints what does not fit and then fails."""
+@click.option("--blobs", "is_verified", is_flag=True, help="Also read and hash every blob.")
+def check_store(is_verified: bool) -> int:
+    """Compare records, data, blobs and leases; prints what does not fit and then fails."""
     from torana.core.worker import Worker
 
     root = Path(memo.store_root())
@@ -27,13 +28,13 @@ def check_store() -> int:
         return 0
     worker = Worker.open(root)
     try:
-        for line in worker.dropped:
-            click.echo(f"dropped at start: {line}", err=True)
-        findings = worker.check()
+        for finding in worker.dropped:
+            click.echo(f"dropped at start: {finding}", err=True)
+        findings = worker.upkeep.check(is_verified=is_verified)
     finally:
         worker.close()
-    for line in findings:
-        click.echo(line)
+    for finding in findings:
+        click.echo(str(finding))
     click.echo("the store is consistent" if not findings else f"{len(findings)} findings")
     return 1 if findings else 0
 

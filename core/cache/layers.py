@@ -62,7 +62,7 @@ class LayerStore:
             "SELECT value FROM layers WHERE ref = ? AND compression = ?", (ref.id, key)
         )
         raw = None if row is None else unpack(row[0])
-        if raw is None or not self._content.exists(Digest(raw["digest"])):
+        if raw is None or not self._content.use(Digest(raw["digest"])):
             raw = self._write(ref, compression, latest)
             database.execute(
                 "INSERT OR REPLACE INTO layers VALUES (?, ?, ?)", (ref.id, key, pack(raw))

@@ -11,12 +11,13 @@ import fcntl
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from torana.core.content.durability import sync_filesystem
 from torana.core.errors import CorruptError, NotFoundError
+from torana.core.faults import fault_point
 from torana.core.oci.digest import Digest
 
 _CHUNK: Final = 1 << 20
@@ -70,6 +71,8 @@ class BlobWriter:
             raise CorruptError(f"blob has digest {digest}, expected {expected}")
         self._file.flush()
         os.chmod(self._path, 0o444)
+        self._store.use(digest)
+        fault_point("blob.commit")
         os.rename(self._path, self._store.path(digest))
         self._file.close()
         return digest
@@ -88,10 +91,14 @@ class BlobWriter:
 
 
 class ContentStore:
-    """Blobs of one root, shared by all its processes. Calls block."""
+    """Blobs of one root, shared by all its processes. Calls block.
 
-    def __init__(self, root: Path) -> None:
+    `on_use` is told of a blob before it is used or made, and keeps it from being collected.
+    """
+
+    def __init__(self, root: Path, on_use: Callable[[Digest], None] | None = None) -> None:
         self.root = root
+        self._on_use = on_use
         self.blobs = root / "blobs" / "sha256"
         self.ingest = root / "ingest"
         self.blobs.mkdir(parents=True, exist_ok=True)
@@ -101,6 +108,16 @@ class ContentStore:
         """Give where the blob lies or would lie."""
         return self.blobs / digest.encoded
 
+    def use(self, digest: Digest) -> bool:
+        """Say whether the blob is here, and keep it from being collected during this build."""
+        if self._on_use is not None:
+            self._on_use(digest)
+        try:
+            os.utime(self.path(digest))  # tells a collection that runs of the use
+        except FileNotFoundError:
+            return False
+        return True
+
     def writer(self) -> BlobWriter:
         """Begin a blob."""
         return BlobWriter(self)
@@ -108,7 +125,7 @@ class ContentStore:
     def add(self, data: bytes) -> Digest:
         """Store small content."""
         digest = Digest.of(data)
-        if self.exists(digest):
+        if self.use(digest):
             return digest
         with self.writer() as writer:
             writer.write(data)
@@ -173,16 +190,25 @@ class ContentStore:
         """Bring everything written so far to the disk; before rows that name it are written."""
         sync_filesystem(self.root)
 
+    def abandoned(self) -> list[str]:
+        """Give the names of files that writers have left that died."""
+        return [name for name in os.listdir(self.ingest) if self._if_abandoned(name, _keep)]
+
     def reconcile(self) -> list[str]:
         """Remove what writers that died have left; gives their names."""
-        dropped = []
-        for name in os.listdir(self.ingest):
-            path = self.ingest / name
-            try:
-                with open(path, "rb") as file:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    path.unlink()  # or it has just been committed
-            except (BlockingIOError, FileNotFoundError):
-                continue
-            dropped.append(name)
-        return dropped
+        return [name for name in os.listdir(self.ingest) if self._if_abandoned(name, Path.unlink)]
+
+    def _if_abandoned(self, name: str, act: Callable[[Path], None]) -> bool:
+        path = self.ingest / name
+        try:
+            with open(path, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                act(path)
+        except (BlockingIOError, FileNotFoundError):
+            return False  # being written, or just committed
+        return True
+
+
+def _keep(path: Path) -> None:
+    """Leave it where it is, if it still is there."""
+    path.lstat()

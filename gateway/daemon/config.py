@@ -18,7 +18,7 @@ from typing import Any
 
 from torana.core.errors import UserError
 from torana.core.ops.exec.network_files import DNSConfig
-from torana.gateway.daemon.quantities import Size, parse_duration_s, parse_size
+from torana.core.quantities import Size, parse_duration_s, parse_size
 
 _DAY_S = 86400.0
 

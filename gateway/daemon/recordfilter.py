@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Final
 
 from torana.core.errors import UserError
-from torana.gateway.daemon.quantities import InvalidQuantityError, parse_duration_s
+from torana.core.quantities import InvalidQuantityError, parse_duration_s
 from torana.gateway.daemon.record import BuildRecord
 
 Matcher = Callable[[BuildRecord], bool]

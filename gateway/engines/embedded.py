@@ -106,12 +106,13 @@ class EmbeddedEngine:
             services=lambda: self._worker.services(runtime, known),
             entitlements=request.allow,
         )
-        try:
-            yield job, client
-        finally:
-            await client.close()
-            await job.discard()
-            await solver.close()
+        with self._worker.refs.lease.build():
+            try:
+                yield job, client
+            finally:
+                await client.close()
+                await job.discard()
+                await solver.close()
 
     def _export(self, wanted: ExportRequest) -> Export:
         return Export(

@@ -63,14 +63,14 @@ class Store:
         )
 
     def forget_all(self) -> None:
-        """Remove every record, as pruning does."""
-        for usage in self.worker.refs.usages():
-            self.worker.refs.delete(usage.id)
+        """Remove every record, as a crash may."""
+        for id in self.worker.refs.records.ids():
+            self.worker.refs.records.delete(id)
+            self.worker.refs.remove_data(id)
 
     def unfinished(self) -> set[str]:
         """Give snapshots that no record names."""
-        ids = {usage.id for usage in self.worker.refs.usages()}
-        return set(self.worker.refs.snapshots.names()) - ids
+        return set(self.worker.refs.snapshots.names()) - set(self.worker.refs.records.ids())
 
 
 @pytest.fixture

@@ -123,7 +123,7 @@ async def test_a_wrong_checksum_leaves_nothing(store: Store, web: Web) -> None:
     with pytest.raises(CorruptError, match="digest mismatch for http://127") as error:
         await source.snapshot()
     assert str(Digest.of(b"hello")) in str(error.value)
-    assert store.worker.refs.usages() == []
+    assert store.worker.refs.records.ids() == []
     assert store.unfinished() == set()
 
 

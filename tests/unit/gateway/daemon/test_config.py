@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from torana.core.quantities import Size
 from torana.gateway.daemon.config import InvalidConfigError, parse_config, read_config
-from torana.gateway.daemon.quantities import Size
 
 EVERYTHING = """
 root = "/srv/torana"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from torana.gateway.daemon.quantities import (
+from torana.core.quantities import (
     InvalidQuantityError,
     Size,
     parse_duration_s,

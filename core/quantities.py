@@ -25,6 +25,7 @@ _UNITS_S: Final = {
 }
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?b)?", re.IGNORECASE)
 _EXPONENTS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
+_UNKNOWN_SHARE_BYTES: Final = 2_000_000_000
 
 
 class InvalidQuantityError(UserError):
@@ -43,10 +44,14 @@ class Size:
     def on(self, disk_bytes: int) -> int:
         """Give bytes on a disk of `disk_bytes`; shares are rounded up to whole 10^9 bytes.
 
+        A share of a disk of unknown size (0) is 2 GB.
+
         Spec: reference of the daemon, section 3.
         """
         if not self.percent:
             return self.size_bytes
+        if not disk_bytes:
+            return _UNKNOWN_SHARE_BYTES
         return (disk_bytes * self.percent // 100 // (1 << 30) + 1) * 1_000_000_000
 
 
