@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PARTS := runc crun uidmap busybox-static skopeo umoci git xz-utils zstd bzip2 mmdebstrap docker.io
 
-.PHONY: demo test lint bench clean parts
+.PHONY: demo test lint bench clean parts protocol
 
 $(BIN)/torana: setup.cfg setup.py pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
@@ -27,6 +27,10 @@ lint: $(BIN)/torana
 	@$(BIN)/ruff check -q .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports >/dev/null || $(BIN)/lint-imports
+
+# Generated modules of gateway/protocol, from its .proto files.
+protocol: $(BIN)/torana
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m torana.gateway.protocol.generate src
 
 demo: $(BIN)/torana
 	@examples/hello/run $(BIN)/torana

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -41,17 +41,25 @@ class SourceRange:
         return f"{self.filename}:{self.start.line}{column}"
 
 
+class Encodable(Protocol):
+    """Something that has a form on the wire."""
+
+    def encode(self) -> bytes: ...
+
+
 @dataclass(frozen=True, slots=True)
 class SourceExcerpt:
     """A build file's text with the ranges that an error is about.
 
     `locations` keeps BuildKit's form: each location is a list of ranges, innermost location first.
+    `definition` is the one that loads the file, where that is known.
     """
 
     filename: str
     data: bytes
     ranges: tuple[SourceRange, ...]
     language: str = ""
+    definition: Encodable | None = None
 
 
 class ToranaError(Exception):

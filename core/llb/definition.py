@@ -57,6 +57,7 @@ class SourceMap:
                 data=info.data,
                 ranges=tuple(SourceRange(info.filename, r.start, r.end) for r in location.ranges),
                 language=info.language,
+                definition=info.definition,
             )
             for location in found
             if 0 <= location.source_index < len(self.infos)

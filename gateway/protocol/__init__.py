@@ -1,0 +1,1 @@
+"""BuildKit's messages and services, and errors to and from their status."""
