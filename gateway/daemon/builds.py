@@ -67,14 +67,14 @@ class Builds:
         """Give a build that runs or has just ended."""
         return self._builds.get(ref)
 
-    async def get(self, ref: str, timeout_s: float) -> Build:
-        """Give a build, waiting for it to begin.
+    async def get(self, ref: str, timeout_s: float, *, is_running: bool = False) -> Build:
+        """Give a build, waiting for it to begin; with `is_running` none that is over.
 
         Raises:
             NoSuchJobError: it did not within `timeout_s`.
         """
         known = self._builds.get(ref)
-        if known is not None:
+        if known is not None and not (is_running and known.is_over):
             return known
         arrival: asyncio.Future[Build] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(ref, []).append(arrival)

@@ -96,6 +96,7 @@ class Config:
     uid: int | None = None
     gid: int | None = None
     tls: TLSConfig | None = None
+    may_be_open: bool = False  # TCP without client certificates is meant
     log_level: str = "info"
     log_format: str = "text"
     entitlements: frozenset[str] = frozenset()
@@ -183,6 +184,7 @@ def _config(document: Mapping[str, Any], unused: tuple[str, ...]) -> Config:
         uid=grpc.get("uid"),
         gid=grpc.get("gid"),
         tls=_tls(grpc.get("tls", {})),
+        may_be_open=grpc.get("insecureTCP", False),
         log_level=level,
         log_format=log.get("format", "text"),
         entitlements=frozenset(document.get("insecure-entitlements", ())),

@@ -57,7 +57,7 @@ class History:
         self._max_age_s = max_age_s
         self._max_entries = max_entries
         self._active: dict[str, BuildRecord] = {}
-        self._listeners: set[asyncio.Queue[HistoryEvent]] = set()
+        self._listeners: set[asyncio.Queue[HistoryEvent | None]] = set()
         self.dropped = self._reconcile()
 
     # Builds
@@ -148,14 +148,19 @@ class History:
     # News
 
     @contextmanager
-    def listen(self) -> Iterator[asyncio.Queue[HistoryEvent]]:
-        """Give a queue that takes all events while entered."""
-        queue: asyncio.Queue[HistoryEvent] = asyncio.Queue()
+    def listen(self) -> Iterator[asyncio.Queue[HistoryEvent | None]]:
+        """Give a queue that takes all events while entered; None is the last."""
+        queue: asyncio.Queue[HistoryEvent | None] = asyncio.Queue()
         self._listeners.add(queue)
         try:
             yield queue
         finally:
             self._listeners.discard(queue)
+
+    def end_listening(self) -> None:
+        """Tell all listeners that nothing more comes."""
+        for queue in self._listeners:
+            queue.put_nowait(None)
 
     def close(self) -> None:
         self._database.close()

@@ -42,6 +42,11 @@ class ProgressLog:
         self._wake()
 
     @property
+    def events(self) -> Sequence[ProgressEvent]:
+        """Give everything so far."""
+        return tuple(self._events)
+
+    @property
     def steps(self) -> Steps:
         """Count vertices as they are now."""
         latest = self._vertices.values()

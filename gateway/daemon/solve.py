@@ -1,0 +1,200 @@
+"""`Solving`: runs the builds that clients ask for, each from its first check to its kept record.
+
+Spec: wire reference, control, "How buildctl really builds" and Solve.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any, Final
+
+from torana.core.errors import NotFoundError, ToranaError, UserError
+from torana.core.pool import run_blocking
+from torana.core.solver.solver import Job
+from torana.core.worker import Worker
+from torana.gateway.bridge.inprocess import InProcessClient
+from torana.gateway.client.client import Result, SolveRequest
+from torana.gateway.daemon.builds import Build, Builds
+from torana.gateway.daemon.config import Config
+from torana.gateway.daemon.history import History
+from torana.gateway.daemon.record import ERROR_STATUS, STATUS_LOG, TRACE, Blob, BuildRecord
+from torana.gateway.daemon.solvemessages import WantedBuild
+from torana.gateway.daemon.statusmessages import frame, responses
+from torana.gateway.daemon.trace import Span, spans_of, to_json
+from torana.gateway.engines.exporting import Export, export_result
+from torana.gateway.engines.runtime import chosen_runtime
+from torana.gateway.protocol.errors import status_of
+from torana.gateway.protocol.status_pb2 import Status
+from torana.plugins.manager import PluginManager
+
+log = logging.getLogger(__name__)
+
+OnEnd = Callable[[BuildRecord, list[Span]], None]
+
+# Metadata of a result that is kept with a build's record.
+_KEPT_METADATA: Final = ("containerimage.config", "refs.platforms")
+
+
+class InvalidFrontendError(UserError):
+    """No frontend of that name may be run here."""
+
+    code = "FRONTEND_INVALID"
+
+
+class Solving:
+    """Runs builds on one worker."""
+
+    def __init__(
+        self,
+        config: Config,
+        worker: Worker,
+        plugins: PluginManager,
+        builds: Builds,
+        history: History,
+        sessions: Any,
+        *,
+        on_end: OnEnd,
+    ) -> None:
+        self._config = config
+        self._worker = worker
+        self._plugins = plugins
+        self._builds = builds
+        self._history = history
+        self._sessions = sessions
+        self._on_end = on_end
+        self._runtime = chosen_runtime(worker.root, plugins, wanted=config.worker.runtime)
+
+    async def run(self, wanted: WantedBuild) -> dict[str, str]:
+        """Run a build and give the exporters' answer; cancelling it stops all it started.
+
+        Raises:
+            ToranaError: the request is wrong, or the build failed.
+        """
+        exporters = [self._plugins.exporter(export.type) for export in wanted.exports]
+        build = self._builds.add(wanted.ref)
+        record = BuildRecord(
+            ref=wanted.ref,
+            created=time.time(),
+            frontend=wanted.frontend,
+            frontend_attrs=wanted.options,
+            exporters=tuple((export.type, export.attrs) for export in wanted.exports),
+        )
+        if not wanted.is_internal:
+            self._history.start(record)
+        status: Status | None = None
+        try:
+            async with self._job(wanted, build) as (job, client):
+                result = await self._result(wanted, build, client)
+                exports = [
+                    Export(exporter=exporter, attrs=export.attrs)
+                    for exporter, export in zip(exporters, wanted.exports, strict=True)
+                ]
+                response = await export_result(self._worker, job, result, exports, wanted.options)
+                await run_blocking(self._worker.refs.flush)
+            response |= _frontend_answers(result.metadata)
+            kept = {k: v.decode() for k in _KEPT_METADATA if (v := result.metadata.get(k))}
+            record = replace(record, response={**kept, **response})
+            return response
+        except BaseException as err:
+            status = status_of(err)
+            record = replace(record, error=(status.code, status.message))
+            raise
+        finally:
+            self._end(build, record, status, wanted)
+
+    @asynccontextmanager
+    async def _job(
+        self, wanted: WantedBuild, build: Build
+    ) -> AsyncIterator[tuple[Job, InProcessClient]]:
+        solver = self._worker.solver(
+            folders={},
+            session_id=wanted.session_id,
+            find_source=self._plugins.source,
+            runtime=self._runtime,
+        )
+        job = solver.new_job(wanted.session_id or wanted.ref)
+        job.subscribe(build.progress)
+        client = InProcessClient(
+            self._worker,
+            job,
+            options=wanted.options,
+            session_id=wanted.session_id,
+            find_frontend=self._find_frontend,
+            inputs=wanted.inputs,
+        )
+        try:
+            yield job, client
+        finally:
+            build.bridge = None
+            await job.discard()
+            await solver.close()
+
+    async def _result(self, wanted: WantedBuild, build: Build, client: InProcessClient) -> Result:
+        if wanted.definition is not None:
+            return await client.solve(SolveRequest(definition=wanted.definition))
+        if wanted.frontend:
+            return await client.solve(
+                SolveRequest(
+                    frontend=wanted.frontend,
+                    frontend_opt=wanted.options,
+                    frontend_inputs=wanted.inputs,
+                    cache_imports=wanted.cache_imports,
+                )
+            )
+        raise NotImplementedError
+
+    def _find_frontend(self, name: str) -> Any:
+        frontend = self._config.frontends.get(name)
+        if frontend is not None and not frontend.is_enabled:
+            raise InvalidFrontendError(f"frontend {name} is disabled in configuration")
+        try:
+            return self._plugins.frontend(name)
+        except NotFoundError as err:
+            raise InvalidFrontendError(f"invalid frontend: {name}", hint=err.hint) from err
+
+    def _end(
+        self, build: Build, record: BuildRecord, status: Status | None, wanted: WantedBuild
+    ) -> None:
+        """Close a build in every case; its record is there before its progress ends."""
+        record = replace(record, completed=time.time(), steps=build.progress.steps)
+        spans = spans_of(record, build.progress.events, wanted.traceparent)
+        try:
+            if not wanted.is_internal:
+                self._keep(build, record, status, spans)
+        except (OSError, ToranaError):
+            log.exception("record of build %s is lost", build.ref)
+            self._history.forget(build.ref)
+        finally:
+            self._builds.end(build)
+        self._on_end(record, spans)
+
+    def _keep(
+        self, build: Build, record: BuildRecord, status: Status | None, spans: list[Span]
+    ) -> None:
+        frames = (frame(response) for response in responses(build.progress.events))
+        error = None if status is None else status.SerializeToString()
+        self._history.complete(
+            replace(
+                record,
+                logs=self._blob(STATUS_LOG, b"".join(frames)),
+                trace=self._blob(TRACE, to_json(spans)),
+                error_blob=None if error is None else self._blob(ERROR_STATUS, error),
+            )
+        )
+
+    def _blob(self, media_type: str, data: bytes) -> Blob:
+        digest = self._history.content.add(data)
+        return Blob(media_type=media_type, digest=digest, size_bytes=len(data))
+
+
+def _frontend_answers(metadata: Mapping[str, bytes]) -> dict[str, str]:
+    """Give what a frontend tells the client directly."""
+    return {
+        key: value.decode("utf-8", "replace")
+        for key, value in metadata.items()
+        if key.startswith("frontend.")
+    }
