@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -121,6 +121,14 @@ class Database:
         with self._lock:
             try:
                 return self._open().execute(statement, values).rowcount
+            except sqlite3.DatabaseError as err:
+                raise self._broken(err) from err
+
+    def execute_many(self, statement: str, values: Iterable[Sequence[Any]]) -> None:
+        """Run a writing statement for each of `values`; best inside a transaction."""
+        with self._lock:
+            try:
+                self._open().executemany(statement, values)
             except sqlite3.DatabaseError as err:
                 raise self._broken(err) from err
 

@@ -23,13 +23,12 @@ from torana.core.cache.usage import UsageRecord
 from torana.core.content.images import ImageStore
 from torana.core.content.store import ContentStore
 from torana.core.database import Database
-from torana.core.errors import UnsupportedError
 from torana.core.llb import ops as o
 from torana.core.llb.definition import Definition
 from torana.core.llb.validate import validate
 from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform, host_platform
-from torana.core.ops.build import BuildVertexOp, Solve
+from torana.core.ops.build import BuildVertexOp
 from torana.core.ops.diff import DiffVertexOp
 from torana.core.ops.exec.caches import CacheMounts
 from torana.core.ops.exec.folder import ExecutorFolder
@@ -57,8 +56,8 @@ from torana.core.ops.source import (
 )
 from torana.core.snapshots import namespace
 from torana.core.snapshots.choose import choose
-from torana.core.solver.context import VertexContext
 from torana.core.solver.op import Op, Result
+from torana.core.solver.opcontext import OpContext
 from torana.core.solver.solver import Solver
 from torana.core.solver.vertex import Edge, ProgressGroup, Vertex, VertexOptions
 
@@ -146,7 +145,7 @@ class Worker:
         self.layers = LayerStore(self.refs, self.content)
         self.images = ImageStore(self.database)
         self.upkeep = Upkeep(self.refs, self.content, self.images)
-        self.refs.records.on_delete.append(self.keys.drop)
+        self.refs.records.on_delete.append(self.keys.release)
         self.dropped = self.upkeep.reconcile()
         self._executor: ExecutorFolder | None = None
         self._caches = CacheMounts(self.refs)
@@ -169,7 +168,7 @@ class Worker:
         find_source: FindSource,
         runtime: Runtime,
         secrets: SecretProvider | None = None,
-        solve: Solve | None = None,
+        max_parallelism: int = 0,
     ) -> Solver:
         """Make the solver of one build, with the client's folders and secrets."""
         local = LocalSource(folders, session_id=session_id, open_tree=self._local_tree)
@@ -179,10 +178,15 @@ class Worker:
 
         memo: dict[Any, Any] = {}
 
-        def resolve(vertex: Vertex, context: VertexContext) -> Op:
-            return self._op(vertex, context, find, memo, runtime, secrets, solve)
+        def resolve(vertex: Vertex, context: OpContext) -> Op:
+            return self._op(vertex, context, find, memo, runtime, secrets)
 
-        return Solver(resolve_op=resolve, keys=self.keys, results=self.results)
+        return Solver(
+            resolve_op=resolve,
+            keys=self.keys,
+            results=self.results,
+            max_parallelism=max_parallelism,
+        )
 
     def _local_tree(self, name: str, folder: Path, options: LocalOptions) -> LocalTree:
         return LocalTree(
@@ -195,12 +199,11 @@ class Worker:
     def _op(
         self,
         vertex: Vertex,
-        context: VertexContext,
+        context: OpContext,
         find: FindSource,
         memo: dict[Any, Any],
         runtime: Runtime,
         secrets: SecretProvider | None,
-        solve: Solve | None,
     ) -> Op:
         assert isinstance(vertex.sys, LLBVertex)
         op = vertex.sys.op
@@ -250,8 +253,10 @@ class Worker:
             case o.PassthroughOp():
                 return PassthroughVertexOp(kind, input_count=count)
             case o.BuildOp():
-                if solve is None:
-                    raise UnsupportedError("build ops are not supported here")
+
+                async def solve(definition: Definition) -> Result | None:
+                    return await context.build(load(definition))
+
                 return BuildVertexOp(kind, input_count=count, solve=solve)
             case None:
                 raise AssertionError("validated definitions have no op without a kind")

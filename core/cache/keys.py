@@ -1,12 +1,15 @@
-"""`SqliteKeyStore`: cache keys, links and records in the store's database."""
+"""`SqliteKeyStore`: cache keys, links and records in the store's database.
+
+Writes are kept back and go to the database together, in one transaction; reads look at both. Other
+processes see them after `flush`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 from torana.core.database import Database
-from torana.core.solver.stores import Record, root_key
+from torana.core.solver.stores import Link, Record
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS cache_links (
@@ -21,6 +24,14 @@ CREATE TABLE IF NOT EXISTS cache_records (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS cache_records_record ON cache_records (record);
 """
+_EXISTS: Final = (
+    "SELECT EXISTS (SELECT 1 FROM cache_records WHERE key = ?)"
+    " OR EXISTS (SELECT 1 FROM cache_links WHERE source = ?)"
+)
+_TARGETS: Final = (
+    "SELECT target FROM cache_links WHERE source = ? AND digest = ? AND position = ?"
+    " AND output = ? AND selector = ?"
+)
 
 
 class SqliteKeyStore:
@@ -28,49 +39,100 @@ class SqliteKeyStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._links: dict[str, dict[Link, set[str]]] = {}
+        self._records: dict[str, dict[str, float]] = {}
         database.execute_script(_TABLES)
 
-    def root_key(self, digest: str, output: int) -> str:
-        return root_key(digest, output)
+    # Reading
 
-    def query(
-        self, inputs: Iterable[str], position: int, digest: str, output: int, selector: str | None
-    ) -> set[str]:
-        found: set[str] = set()
-        for key_id in inputs:
-            rows = self._database.rows(
-                "SELECT target FROM cache_links WHERE source = ? AND digest = ? AND position = ?"
-                " AND output = ? AND selector = ?",
-                (key_id, digest, position, output, selector or ""),
-            )
-            found.update(target for (target,) in rows)
+    def exists(self, key_id: str) -> bool:
+        if key_id in self._links or key_id in self._records:
+            return True
+        row = self._database.row(_EXISTS, (key_id, key_id))
+        return bool(row is not None and row[0])
+
+    def targets(self, key_id: str, link: Link) -> set[str]:
+        position, output, digest, selector = link
+        values = (key_id, digest, position, output, selector or "")
+        found = {target for (target,) in self._database.rows(_TARGETS, values)}
+        if key_id in self._links:
+            found |= self._links[key_id].get(link, set())
         return found
 
     def records(self, key_id: str) -> list[Record]:
         rows = self._database.rows(
-            "SELECT record, created FROM cache_records WHERE key = ? ORDER BY created DESC, record",
+            "SELECT record, created FROM cache_records WHERE key = ?", (key_id,)
+        )
+        if key_id not in self._records and len(rows) < 2:
+            return [Record(*row) for row in rows]
+        found = dict(rows) | self._records.get(key_id, {})
+        return sorted(
+            (Record(*item) for item in found.items()),
+            key=lambda record: (-record.created, record.id),
+        )
+
+    def back_links(self, key_id: str) -> list[tuple[str, Link]]:
+        self.flush()
+        rows = self._database.rows(
+            "SELECT source, position, output, digest, selector FROM cache_links WHERE target = ?"
+            " ORDER BY source, position, output, digest, selector",
             (key_id,),
         )
-        return [Record(record, created) for record, created in rows]
+        return [(row[0], Link(row[1], row[2], row[3], row[4] or None)) for row in rows]
 
-    def save(self, key_id: str, record_id: str, created: float) -> None:
-        self._database.execute(
-            "INSERT OR REPLACE INTO cache_records VALUES (?, ?, ?)", (key_id, record_id, created)
+    def keys_of(self, record_id: str) -> list[str]:
+        self.flush()
+        rows = self._database.rows(
+            "SELECT key FROM cache_records WHERE record = ? ORDER BY key", (record_id,)
         )
+        return [key for (key,) in rows]
 
-    def link(
-        self,
-        from_id: str,
-        position: int,
-        output: int,
-        digest: str,
-        selector: str | None,
-        target_id: str,
-    ) -> None:
-        self._database.execute(
-            "INSERT OR IGNORE INTO cache_links VALUES (?, ?, ?, ?, ?, ?)",
-            (from_id, position, output, digest, selector or "", target_id),
-        )
+    def record_ids(self) -> list[str]:
+        self.flush()
+        rows = self._database.rows("SELECT DISTINCT record FROM cache_records ORDER BY record")
+        return [record for (record,) in rows]
 
-    def drop(self, record_id: str) -> None:
-        self._database.execute("DELETE FROM cache_records WHERE record = ?", (record_id,))
+    # Writing
+
+    def add_link(self, key_id: str, link: Link, target_id: str) -> None:
+        self._links.setdefault(key_id, {}).setdefault(link, set()).add(target_id)
+
+    def add_record(self, key_id: str, record: Record) -> None:
+        self._records.setdefault(key_id, {})[record.id] = record.created
+
+    def flush(self) -> None:
+        if not self._links and not self._records:
+            return
+        links = [
+            (source, link.position, link.output, link.digest, link.selector or "", target)
+            for source, by_link in self._links.items()
+            for link, targets in by_link.items()
+            for target in targets
+        ]
+        records = [
+            (key, record, created)
+            for key, by_record in self._records.items()
+            for record, created in by_record.items()
+        ]
+        with self._database.transaction():
+            execute = self._database.execute_many
+            execute("INSERT OR IGNORE INTO cache_links VALUES (?, ?, ?, ?, ?, ?)", links)
+            execute("INSERT OR REPLACE INTO cache_records VALUES (?, ?, ?)", records)
+        self._links.clear()
+        self._records.clear()
+
+    def release(self, record_id: str) -> None:
+        """Remove a record, and the keys and links that then lead to no record any more."""
+        self.flush()
+        with self._database.transaction():
+            keys = self._database.rows(
+                "DELETE FROM cache_records WHERE record = ? RETURNING key", (record_id,)
+            )
+            pending = [key for (key,) in keys]
+            while pending:
+                key = pending.pop()
+                if not self.exists(key):
+                    rows = self._database.rows(
+                        "DELETE FROM cache_links WHERE target = ? RETURNING source", (key,)
+                    )
+                    pending += {source for (source,) in rows}

@@ -24,7 +24,7 @@ from torana.core.solver.op import CacheMap, CacheMapInput, Result
 FILENAME: Final = "llbbuild.filename"
 MAX_SIZE: Final = 64 << 20
 
-Solve = Callable[[Definition], Awaitable[Result]]
+Solve = Callable[[Definition], Awaitable[Result | None]]
 """Solves a definition as a nested build of the vertex; the result is the caller's."""
 
 
@@ -80,7 +80,7 @@ class BuildVertexOp:
             raise InvalidBuildOpError("the llb definition input is empty")
         name = self._op.attrs.get(FILENAME, DEFINITION_INPUT)
         data = await run_blocking(_read, tree, name)
-        return [await self._solve(Definition.decode(data))]
+        return [cast("Result", await self._solve(Definition.decode(data)))]
 
 
 def _read(tree: Tree, name: str) -> bytes:

@@ -147,6 +147,8 @@ def source_digest(key: str) -> Digest:
 class SourceVertexOp:
     """Runs a source. `pin` is known after the last cache map."""
 
+    is_limited = True  # by the solver's `max_parallelism`
+
     def __init__(self, instance: SourceInstance) -> None:
         self._instance = instance
         self.pin = ""

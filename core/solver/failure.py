@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from torana.core.errors import ToranaError
+from torana.core.errors import NotFoundError, ToranaError
+from torana.core.solver.op import Result
 from torana.core.solver.vertex import Vertex
+
+
+@dataclass(slots=True, eq=False)
+class FailedInput:
+    """The input that an op could not digest. Valid until released, or until its builds end."""
+
+    position: int
+    result: Result | None
+
+    async def release(self) -> None:
+        """Give the handle back; doing it again does nothing."""
+        result, self.result = self.result, None
+        if result is not None:
+            await result.release()
 
 
 class SolveError(ToranaError):
     """An op failed: text and hint are the op's, sources are the vertex's; `__cause__` is the op's.
 
-    `log_tail` is the last output of the step when the op's error had one, else None.
+    `log_tail` is the last output of the step when the op's error had one, else None. `input` is
+    there when the content of an input could not be computed.
     """
 
     code = "SOLVE_FAILED"
@@ -20,5 +37,16 @@ class SolveError(ToranaError):
         hint = cause.hint if isinstance(cause, ToranaError) else None
         super().__init__(str(cause) or type(cause).__name__, hint=hint, sources=vertex.sources)
         self.vertex = vertex
+        self.input: FailedInput | None = None
         self.log_tail: Any = getattr(cause, "log_tail", None)
         self.__cause__ = cause
+
+
+class UnknownJobError(NotFoundError):
+    """No build with that id is running, nor has ended just now."""
+
+    code = "JOB_UNKNOWN"
+
+
+class SchedulerError(Exception):
+    """The scheduler broke a promise to itself; whoever waited gets this instead of waiting on."""

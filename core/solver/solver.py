@@ -1,45 +1,62 @@
-"""`Solver` and `Job`: the table of active vertices, and the builds that hold them.
-
-Spec: the solver reference, sections 3 (shared graph) and 9 (twins of ignored caches).
-"""
+"""`Solver`: solves edges for any number of jobs, doing equal work once."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
 
 from torana.core.errors import ConflictError
-from torana.core.oci.digest import Digest
-from torana.core.solver.context import VertexContext
+from torana.core.solver.cache import StoreCache
+from torana.core.solver.failure import UnknownJobError
+from torana.core.solver.graph import ActiveVertex, Graph
+from torana.core.solver.job import Job
 from torana.core.solver.op import Op, Result
-from torana.core.solver.progress import ProgressEvent, ProgressSink, VertexEvent
-from torana.core.solver.shared import run_all
-from torana.core.solver.state import State, cancelled_event
+from torana.core.solver.opcontext import OpContext
+from torana.core.solver.scheduler import Scheduler
+from torana.core.solver.slots import Slots
 from torana.core.solver.stores import KeyStore, ResultStore
 from torana.core.solver.vertex import Edge, Vertex
 
+if TYPE_CHECKING:
+    from torana.core.solver.inputs import CachedResult
+    from torana.core.solver.keys import ExportableKey
+    from torana.core.solver.pipe import Pipe
+
+LOOKUP_S: Final = 6.0
+"""How long a job that is asked for may take to appear."""
+KEPT_S: Final = 10.0
+"""How long a job can be looked up after its end."""
+
 
 class Solver:
-    """Solves edges for any number of jobs, doing equal work once. Lives on one event loop."""
+    """Lives on one event loop. `max_parallelism` limits executions of limited ops; 0: no limit."""
 
     def __init__(
         self,
         *,
-        resolve_op: Callable[[Vertex, VertexContext], Op],
+        resolve_op: Callable[[Vertex, OpContext], Op],
         keys: KeyStore,
         results: ResultStore,
         max_parallelism: int = 0,
     ) -> None:
-        self.resolve_op = resolve_op
-        self.keys = keys
-        self.results = results
-        self.slots = asyncio.Semaphore(max_parallelism) if max_parallelism > 0 else None
+        self.cache = StoreCache(keys, results)
+        self.graph = Graph(
+            resolve_op=resolve_op,
+            cache=self.cache,
+            slots=Slots(max_parallelism),
+            build_nested=self._build_nested,
+            forget_edge=lambda edge: self.scheduler.index.release(edge),
+        )
+        self.scheduler = Scheduler(self.graph, keys.flush)
+        self._keys = keys
         self._jobs: dict[str, Job] = {}
-        self._states: dict[str, State] = {}
-        self._locks: dict[object, tuple[asyncio.Lock, int]] = {}
+        self._ended: dict[str, tuple[Job, asyncio.TimerHandle]] = {}
+        self._appeared = asyncio.Event()
 
-    def new_job(self, job_id: str) -> Job:
+    # Jobs
+
+    def new_job(self, job_id: str, *, session_id: str = "") -> Job:
         """Start a build.
 
         Raises:
@@ -47,145 +64,70 @@ class Solver:
         """
         if job_id in self._jobs:
             raise ConflictError(f"job id is in use: `{job_id}`")
-        job = self._jobs[job_id] = Job(self, job_id)
+        self._forget(job_id)
+        job = self._jobs[job_id] = Job(self, job_id, session_id)
+        self._appeared.set()
+        self._appeared = asyncio.Event()
         return job
+
+    def jobs(self) -> Iterator[Job]:
+        """Give the jobs that run."""
+        return iter(list(self._jobs.values()))
+
+    async def find_job(self, job_id: str, *, timeout_s: float = LOOKUP_S) -> Job:
+        """Give a job that runs, has just ended, or appears in time.
+
+        Raises:
+            UnknownJobError: there is none.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    if job_id in self._jobs:
+                        return self._jobs[job_id]
+                    if job_id in self._ended:
+                        return self._ended[job_id][0]
+                    await self._appeared.wait()
+        except TimeoutError:
+            raise UnknownJobError(f"no such job {job_id}") from None
+
+    async def let_go(self, job: Job) -> None:
+        """End what a job holds, and the job; for `Job.discard`."""
+        for vertex in self.graph.let_go(job):
+            await vertex.release()
+        if self._jobs.get(job.id) is job:
+            del self._jobs[job.id]
+            timer = asyncio.get_running_loop().call_later(KEPT_S, self._forget, job.id)
+            self._ended[job.id] = (job, timer)
+
+    def _forget(self, job_id: str) -> None:
+        ended = self._ended.pop(job_id, None)
+        if ended is not None:
+            ended[1].cancel()
 
     async def close(self) -> None:
         """Discard all jobs."""
-        for job in list(self._jobs.values()):
+        for job in self.jobs():
             await job.discard()
+        for job_id in list(self._ended):
+            self._forget(job_id)
+        self._keys.flush()
 
-    @asynccontextmanager
-    async def lock(self, identity: object) -> AsyncIterator[None]:
-        """Let only one of the executions that would have the same key go on at a time."""
-        lock, users = self._locks.get(identity, (asyncio.Lock(), 0))
-        self._locks[identity] = (lock, users + 1)
-        try:
-            async with lock:
-                yield
-        finally:
-            users = self._locks[identity][1] - 1
-            if users:
-                self._locks[identity] = (lock, users)
-            else:
-                del self._locks[identity]
+    # Solving
 
-    def load(self, root: Vertex, job: Job) -> State:
-        """Give the state of `root`; it and everything below are held by `job` from now on."""
-        loaded: dict[Vertex, State] = {}
-        pending = [root]
-        while pending:
-            vertex = pending[-1]
-            missing = [each.vertex for each in vertex.inputs if each.vertex not in loaded]
-            if vertex not in loaded and missing:
-                pending.extend(missing)
-                continue
-            pending.pop()
-            if vertex not in loaded:
-                loaded[vertex] = self._state(vertex, loaded)
-        job.hold(loaded[root])
-        return loaded[root]
+    async def solve(
+        self, edge: Edge, job: Job, running: dict[Pipe, asyncio.Future[None]]
+    ) -> CachedResult:
+        """Solve an edge for a job; what was learnt is written when it is done."""
+        vertex = self.graph.load(edge.vertex, job)
+        found = await self.scheduler.build(vertex.edge(edge.index), running)
+        self._keys.flush()
+        return found
 
-    def _state(self, vertex: Vertex, loaded: dict[Vertex, State]) -> State:
-        key: str = vertex.digest
-        twin = f"{Digest.of_text(f'{key}-ignorecache')}"
-        active = self._states.get(key)
-        if vertex.options.ignore_cache and active is not None and not active.ignore_cache:
-            key = twin
-        elif not vertex.options.ignore_cache and twin in self._states:
-            key = twin
-        state = self._states.get(key)
-        if state is None:
-            inputs = tuple(loaded[each.vertex].output(each.index) for each in vertex.inputs)
-            state = self._states[key] = State(self, vertex, inputs)
-            state.table_key = key
-        return state
-
-    async def let_go(self, job: Job, states: set[State]) -> None:
-        """End the hold of `job`; what nobody holds any more is stopped and released."""
-        dead: list[State] = []
-        for state in states:
-            state.jobs.discard(job)
-            if not state.jobs:
-                dead.append(state)
-                if self._states.get(state.table_key) is state:
-                    del self._states[state.table_key]
-        await run_all([state.stop for state in dead])
-        for state in dead:
-            await state.release()
-
-    def forget(self, job: Job) -> None:
-        """Make the id of `job` free again."""
-        if self._jobs.get(job.id) is job:
-            del self._jobs[job.id]
-
-
-class Job:
-    """One build: holds vertices, and records their progress for its sinks."""
-
-    def __init__(self, solver: Solver, job_id: str) -> None:
-        self.id = job_id
-        self._solver = solver
-        self._states: set[State] = set()
-        self._events: list[ProgressEvent] = []
-        self._sinks: list[ProgressSink] = []
-        self._latest: dict[Digest, VertexEvent] = {}
-        self._is_discarded = False
-
-    async def build(self, edge: Edge) -> Result | None:
-        """Solve `edge`; give a handle that the caller releases, None for scratch.
-
-        Cancelling it stops all work that no other build waits for.
-
-        Raises:
-            SolveError: an op failed.
-        """
-        if self._is_discarded:
-            raise ConflictError(f"job has ended: `{self.id}`")
-        result = await self._solver.load(edge.vertex, self).output(edge.index).result.get()
-        if self._is_discarded:  # while this task was about to wake up: the result may be gone
-            raise asyncio.CancelledError
-        return None if result is None else result.clone()
-
-    def hold(self, root: State) -> None:
-        """Keep `root` and everything below alive until the job is discarded."""
-        found: list[State] = []
-        pending = [root]
-        while pending:
-            state = pending.pop()
-            if state not in self._states:
-                self._states.add(state)
-                found.append(state)
-                pending.extend(output.state for output in reversed(state.inputs))
-        for state in reversed(found):
-            state.jobs.add(self)
-            if state.announcement.digest not in self._latest:
-                self.emit(state.announcement)
-            if state.event is not state.announcement:
-                self.emit(state.event)
-
-    def subscribe(self, sink: ProgressSink) -> None:
-        """Send all events to `sink`, those of the past first."""
-        for event in self._events:
-            sink.emit(event)
-        self._sinks.append(sink)
-
-    def emit(self, event: ProgressEvent) -> None:
-        """Record an event and send it to all sinks."""
-        if isinstance(event, VertexEvent):
-            self._latest[event.digest] = event
-        self._events.append(event)
-        for sink in self._sinks:
-            sink.emit(event)
-
-    async def discard(self) -> None:
-        """End the job; results handed out stay valid. Doing it again does nothing."""
-        if self._is_discarded:
-            return
-        self._is_discarded = True
-        states, self._states = self._states, set()
-        await self._solver.let_go(self, states)
-        for event in list(self._latest.values()):
-            if event.started is not None and event.completed is None:
-                self.emit(cancelled_event(event))
-        self._solver.forget(self)
+    async def _build_nested(
+        self, parent: ActiveVertex, edge: Edge
+    ) -> tuple[Result | None, list[ExportableKey]]:
+        vertex = self.graph.load(edge.vertex, parent)
+        found = await self.scheduler.build(vertex.edge(edge.index), {})
+        result = None if found.result is None else found.result.clone()
+        return result, list(found.keys[:1])  # all keys have the whole chain

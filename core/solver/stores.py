@@ -1,14 +1,15 @@
 """What the solver needs of cache stores: `KeyStore` for keys and links, `ResultStore` for results.
 
 A key names a computation, a record a stored result of it. A link says: the op with `digest`, given
-the key `from_id` at input `position` through `selector`, has at `output` the key `target_id`.
+the source key at input `position` through `selector`, has at `output` the target key. Ids of keys
+are local to a store, except those of root keys.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from torana.core.oci.digest import Digest
 from torana.core.solver.op import Result
@@ -17,12 +18,21 @@ CONTENT_OUTPUT: Final = -1
 """Output index of keys made from the content of a result."""
 
 
+class Link(NamedTuple):
+    """How one key leads to another; an absent selector is None."""
+
+    position: int
+    output: int
+    digest: str
+    selector: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """A stored result of a key; `id` is what the result store knows it by."""
 
     id: str
-    created: float
+    created: float  # seconds since the epoch
 
 
 def is_random(digest: str) -> bool:
@@ -36,36 +46,49 @@ def root_key(digest: str, output: int) -> str:
 
 
 class KeyStore(Protocol):
-    """Keys, links and records. Calls are short and come from the event loop."""
+    """Keys, links and records. Calls are short and come from the event loop.
 
-    def root_key(self, digest: str, output: int) -> str: ...
+    What was written may be kept back until `flush`, but is seen by reads at once.
+    """
 
-    def query(
-        self, inputs: Iterable[str], position: int, digest: str, output: int, selector: str | None
-    ) -> set[str]:
-        """Give the targets of the links from any of the keys `inputs`."""
+    def exists(self, key_id: str) -> bool:
+        """Tell whether a key has records, or leads to others."""
         ...
+
+    def targets(self, key_id: str, link: Link) -> set[str]:
+        """Give the keys that `link` leads to from `key_id`."""
+        ...
+
+    def add_link(self, key_id: str, link: Link, target_id: str) -> None: ...
 
     def records(self, key_id: str) -> list[Record]:
         """Give the records of a key, newest first."""
         ...
 
-    def save(self, key_id: str, record_id: str, created: float) -> None:
+    def add_record(self, key_id: str, record: Record) -> None:
         """Add a record to a key; the same record again gets the new time."""
         ...
 
-    def link(
-        self,
-        from_id: str,
-        position: int,
-        output: int,
-        digest: str,
-        selector: str | None,
-        target_id: str,
-    ) -> None: ...
+    def release(self, record_id: str) -> None:
+        """Remove a record, and the keys and links that then lead to no record any more."""
+        ...
 
-    def drop(self, record_id: str) -> None:
-        """Remove a record from all keys: its result is gone."""
+    def back_links(self, key_id: str) -> Iterable[tuple[str, Link]]:
+        """Give the keys that lead to `key_id`, and how; sorted."""
+        ...
+
+    def keys_of(self, record_id: str) -> list[str]:
+        """Give the keys that have a record; sorted."""
+        ...
+
+    def record_ids(self) -> list[str]: ...
+
+    def flush(self) -> None:
+        """Bring what was kept back to the store.
+
+        Raises:
+            OSError: it cannot be written; it is kept for another try.
+        """
         ...
 
 
@@ -85,3 +108,20 @@ class ResultStore(Protocol):
         ...
 
     def exists(self, record_id: str) -> bool: ...
+
+
+class ChainedResultStore(ResultStore, Protocol):
+    """A result store that gives along with a result those of its ancestors that it consists of."""
+
+    async def load_chain(self, key_id: str, record_id: str) -> Mapping[str, Result | None]:
+        """Give handles by id of their key, `key_id`'s included; all are the caller's."""
+        ...
+
+
+def prune_missing(keys: KeyStore, results: ResultStore) -> list[str]:
+    """Release records whose results are gone; gives their ids. For start-up and after GC."""
+    missing = [record for record in keys.record_ids() if not results.exists(record)]
+    for record in missing:
+        keys.release(record)
+    keys.flush()
+    return missing

@@ -20,8 +20,8 @@ from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform, best_match
 from torana.core.oci.reference import parse_reference
 from torana.core.ops.exec.services import StepServices
+from torana.core.solver.job import Job
 from torana.core.solver.progress import VertexEvent, WarningEvent
-from torana.core.solver.solver import Job
 from torana.core.worker import Worker, load
 from torana.gateway.bridge.references import LazyReference
 from torana.gateway.client import client as c

@@ -14,8 +14,8 @@ from torana.core.llb import ops as o
 from torana.core.llb.definition import Definition
 from torana.core.patterns import PatternMatcher
 from torana.core.pool import run_blocking
+from torana.core.solver.job import Job
 from torana.core.solver.progress import ProgressSink
-from torana.core.solver.solver import Job
 from torana.core.worker import Worker
 from torana.gateway.bridge.inprocess import InProcessClient
 from torana.gateway.client.client import Result, SolveRequest

@@ -16,8 +16,8 @@ from torana.core.cache.ref import ImmutableRef
 from torana.core.errors import UserError
 from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform
+from torana.core.solver.job import Job
 from torana.core.solver.progress import StatusEvent, VertexEvent, WarningEvent
-from torana.core.solver.solver import Job
 from torana.core.worker import Worker
 from torana.gateway.client.client import Reference, Result
 from torana.plugins.exporter import ExportContext, Exporter, ExportResult, Output, PlatformResult

@@ -42,6 +42,8 @@ class ExecVertexOp:
     Without `on_failure` the snapshots of a failed step are thrown away.
     """
 
+    is_limited = True  # by the solver's `max_parallelism`
+
     def __init__(
         self,
         op: ExecOp,

@@ -34,6 +34,8 @@ class FileVertexOp:
     vertex's, as description. `make_local` goes into the cache map as every input's preprocess.
     """
 
+    is_limited = True  # by the solver's `max_parallelism`
+
     def __init__(
         self,
         op: FileOp,

@@ -20,12 +20,13 @@ from torana.core.errors import (
     UserError,
 )
 from torana.core.oci.digest import Digest
-from torana.core.solver.context import VertexContext
 from torana.core.solver.failure import SolveError
-from torana.core.solver.memorystores import MemoryKeyStore, MemoryResultStore
+from torana.core.solver.job import Job
+from torana.core.solver.memory import MemoryKeyStore, MemoryResultStore
 from torana.core.solver.op import CacheMap, CacheMapInput, Op, Result
+from torana.core.solver.opcontext import OpContext
 from torana.core.solver.progress import LogEvent, ProgressEvent, StatusEvent, VertexEvent
-from torana.core.solver.solver import Job, Solver
+from torana.core.solver.solver import Solver
 from torana.core.solver.vertex import Edge, Vertex, VertexOptions
 
 TIMEOUT = 20.0
@@ -84,7 +85,7 @@ class Fake:
 
 
 class FakeOp:
-    def __init__(self, world: World, vertex: Vertex, context: VertexContext) -> None:
+    def __init__(self, world: World, vertex: Vertex, context: OpContext) -> None:
         self.world, self.vertex, self.context = world, vertex, context
         self.fake: Fake = vertex.sys
         self.is_limited = self.fake.is_limited
@@ -162,7 +163,7 @@ class World:
         )
         self._jobs = 0
 
-    def resolve(self, vertex: Vertex, context: VertexContext) -> Op:
+    def resolve(self, vertex: Vertex, context: OpContext) -> Op:
         return FakeOp(self, vertex, context)
 
     def reset(self) -> None:
@@ -199,8 +200,7 @@ async def world() -> AsyncIterator[World]:
     await world.solver.close()
     await world.results.clear()
     assert world.live.handles == 0, "a result was not released"
-    assert not world.solver._states
-    assert not world.solver._locks
+    assert len(world.solver.graph) == len(world.solver.scheduler.index) == 0
 
 
 def vertex(
@@ -851,14 +851,15 @@ async def test_job_ids_are_unique_while_in_use(world: World) -> None:
 
 
 async def test_discard_at_the_moment_of_completion(world: World) -> None:
-    gate = Gate()
+    gate, sink = Gate(), Sink()
     job = world.job()
+    job.subscribe(sink)
     task = asyncio.create_task(job.build(Edge(vertex("a", before_exec=gate))))
     await gate.reached.wait()
     gate.opened.set()
     for _ in range(50):
         await asyncio.sleep(0)
-        if any(isinstance(e, VertexEvent) and e.completed for e in job._events[-1:]):
+        if any(isinstance(e, VertexEvent) and e.completed for e in sink.events[-1:]):
             break
     await job.discard()
     try:

@@ -1,0 +1,113 @@
+"""`Reporter`: tells the jobs that hold a vertex what becomes of it.
+
+Spec: the solver reference, section 12.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
+from typing import TypeVar
+
+from torana.core.errors import ToranaError, UserError
+from torana.core.solver.failure import SolveError
+from torana.core.solver.progress import ProgressEvent, VertexEvent
+from torana.core.solver.vertex import Vertex
+
+T = TypeVar("T")
+CANCELLED = "context canceled"
+"""Error text of a vertex whose work was cancelled, as BuildKit's clients know it."""
+
+
+def cancelled_event(event: VertexEvent) -> VertexEvent:
+    """Give the end of a vertex that was running when its job ended."""
+    return replace(event, completed=time.time(), error=CANCELLED)
+
+
+class Reporter:
+    """Events of one vertex. `emit` sends to whoever is interested; `inputs` are its inputs'."""
+
+    __slots__ = ("_emit", "_inputs", "announcement", "event", "vertex")
+
+    def __init__(
+        self,
+        vertex: Vertex,
+        emit: Callable[[ProgressEvent], None],
+        inputs: Callable[[], Iterable[Reporter]],
+    ) -> None:
+        self.vertex = vertex
+        self._emit = emit
+        self._inputs = inputs
+        self.announcement = VertexEvent(
+            digest=vertex.digest,
+            name=vertex.name,
+            inputs=tuple(edge.vertex.digest for edge in vertex.inputs),
+            progress_group=vertex.options.progress_group,
+        )
+        self.event = self.announcement
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing but the announcement was reported."""
+        return self.event is self.announcement
+
+    def _report(self, event: VertexEvent) -> None:
+        self.event = event
+        if not event.error and event.started is not None:
+            self._report_inputs()
+        self._emit(event)
+
+    def _report_inputs(self) -> None:
+        """Report inputs that never ran as cached, those below them first."""
+        now = time.time()
+        found: list[Reporter] = []
+        pending = list(self._inputs())
+        while pending:
+            each = pending.pop()
+            if each.is_silent:
+                each.event = replace(each.announcement, started=now, completed=now, cached=True)
+                found.append(each)
+                pending.extend(each._inputs())
+        for each in reversed(found):
+            each._emit(each.event)
+
+    def report_cached(self) -> None:
+        """Report that a stored result was taken."""
+        now = time.time()
+        self._report(replace(self.announcement, started=now, completed=now, cached=True))
+
+    async def run(self, call: Callable[[], Awaitable[T]], *, is_reported: bool = True) -> T:
+        """Do work of the op; its failures come out as `SolveError`.
+
+        Without `is_reported` only a failure is reported.
+        """
+        started = replace(self.announcement, started=time.time())
+        if is_reported:
+            self._report(started)
+        error = ""
+        try:
+            return await call()
+        except asyncio.CancelledError as err:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                error = CANCELLED
+                raise
+            error = "cancelled by the op"
+            raise SolveError(self.vertex, UserError(error)) from err
+        except SolveError as err:
+            error = str(err)
+            raise
+        except ToranaError as err:
+            error = str(err)
+            raise SolveError(self.vertex, err) from err
+        except BaseException as err:
+            error = str(err) or type(err).__name__
+            raise
+        finally:
+            if is_reported:
+                self._report(replace(started, completed=time.time(), error=error))
+            elif error and error != CANCELLED:
+                now = time.time()
+                self._report(replace(self.announcement, started=now, completed=now, error=error))
