@@ -1,11 +1,13 @@
 """`SqliteKeyStore`: cache keys, links and records in the store's database.
 
-Writes are kept back and go to the database together, in one transaction; reads look at both. Other
-processes see them after `flush`.
+Writes are kept back and go to the database together, in one transaction; reads look at what is kept
+back first. Other processes see writes after `flush`. The event loop's thread reads and writes; any
+thread may release.
 """
 
 from __future__ import annotations
 
+import threading
 from typing import Final
 
 from torana.core.database import Database
@@ -32,6 +34,10 @@ _TARGETS: Final = (
     "SELECT target FROM cache_links WHERE source = ? AND digest = ? AND position = ?"
     " AND output = ? AND selector = ?"
 )
+_ADD_LINK: Final = (
+    "INSERT OR IGNORE INTO cache_links (source, position, output, digest, selector, target)"
+    " VALUES (?, ?, ?, ?, ?, ?)"
+)
 
 
 class SqliteKeyStore:
@@ -39,6 +45,7 @@ class SqliteKeyStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._lock = threading.Lock()  # of the two below; taken after the database's, if both
         self._links: dict[str, dict[Link, set[str]]] = {}
         self._records: dict[str, dict[str, float]] = {}
         database.execute_script(_TABLES)
@@ -54,18 +61,19 @@ class SqliteKeyStore:
     def targets(self, key_id: str, link: Link) -> set[str]:
         position, output, digest, selector = link
         values = (key_id, digest, position, output, selector or "")
-        found = {target for (target,) in self._database.rows(_TARGETS, values)}
-        if key_id in self._links:
-            found |= self._links[key_id].get(link, set())
+        pending = self._links.get(key_id)
+        found = set(pending.get(link, ())) if pending else set()
+        found.update(target for (target,) in self._database.rows(_TARGETS, values))
         return found
 
     def records(self, key_id: str) -> list[Record]:
+        pending = dict(self._records.get(key_id, ()))
         rows = self._database.rows(
             "SELECT record, created FROM cache_records WHERE key = ?", (key_id,)
         )
-        if key_id not in self._records and len(rows) < 2:
+        if not pending and len(rows) < 2:
             return [Record(*row) for row in rows]
-        found = dict(rows) | self._records.get(key_id, {})
+        found = dict(rows) | pending
         return sorted(
             (Record(*item) for item in found.items()),
             key=lambda record: (-record.created, record.id),
@@ -95,31 +103,47 @@ class SqliteKeyStore:
     # Writing
 
     def add_link(self, key_id: str, link: Link, target_id: str) -> None:
-        self._links.setdefault(key_id, {}).setdefault(link, set()).add(target_id)
+        with self._lock:
+            self._links.setdefault(key_id, {}).setdefault(link, set()).add(target_id)
 
     def add_record(self, key_id: str, record: Record) -> None:
-        self._records.setdefault(key_id, {})[record.id] = record.created
+        with self._lock:
+            self._records.setdefault(key_id, {})[record.id] = record.created
 
     def flush(self) -> None:
         if not self._links and not self._records:
             return
-        links = [
-            (source, link.position, link.output, link.digest, link.selector or "", target)
-            for source, by_link in self._links.items()
-            for link, targets in by_link.items()
-            for target in targets
-        ]
-        records = [
-            (key, record, created)
-            for key, by_record in self._records.items()
-            for record, created in by_record.items()
-        ]
-        with self._database.transaction():
-            execute = self._database.execute_many
-            execute("INSERT OR IGNORE INTO cache_links VALUES (?, ?, ?, ?, ?, ?)", links)
-            execute("INSERT OR REPLACE INTO cache_records VALUES (?, ?, ?)", records)
-        self._links.clear()
-        self._records.clear()
+        links: list[tuple[str, Link, str]] = []
+        records: list[tuple[str, str, float]] = []
+        try:
+            with self._database.transaction():
+                self._take(links, records)
+                execute = self._database.execute_many
+                rows = [
+                    (key, *link[:3], link.selector or "", target) for key, link, target in links
+                ]
+                execute(_ADD_LINK, rows)
+                execute("INSERT OR REPLACE INTO cache_records VALUES (?, ?, ?)", records)
+        except BaseException:
+            for key, link, target in links:
+                self.add_link(key, link, target)
+            for key, record, created in records:
+                self.add_record(key, Record(record, created))
+            raise
+
+    def _take(
+        self, links: list[tuple[str, Link, str]], records: list[tuple[str, str, float]]
+    ) -> None:
+        """Move what is kept back into `links` and `records`."""
+        with self._lock:
+            for key, by_link in self._links.items():
+                links += [
+                    (key, link, target) for link, targets in by_link.items() for target in targets
+                ]
+            for key, by_record in self._records.items():
+                records += [(key, record, created) for record, created in by_record.items()]
+            self._links = {}
+            self._records = {}
 
     def release(self, record_id: str) -> None:
         """Remove a record, and the keys and links that then lead to no record any more."""
