@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from torana.core.errors import NotFoundError, ToranaError, UserError
 from torana.core.pool import run_blocking
-from torana.core.solver.solver import Job
+from torana.core.solver.job import Job
 from torana.core.worker import Worker
 from torana.gateway.bridge.inprocess import InProcessClient
 from torana.gateway.client.client import Result, SolveRequest
