@@ -33,7 +33,7 @@ from torana.core.ops.diff import DiffVertexOp
 from torana.core.ops.exec.caches import CacheMounts
 from torana.core.ops.exec.folder import ExecutorFolder
 from torana.core.ops.exec.op import ExecVertexOp
-from torana.core.ops.exec.services import SecretProvider, StepServices
+from torana.core.ops.exec.services import SecretProvider, SSHProvider, StepServices
 from torana.core.ops.file.op import FileVertexOp
 from torana.core.ops.local import LocalOptions, LocalSource
 from torana.core.ops.merge import MergeVertexOp
@@ -163,23 +163,17 @@ class Worker:
     def solver(
         self,
         *,
-        folders: Mapping[str, Path],
-        session_id: str,
         find_source: FindSource,
         runtime: Runtime,
         secrets: SecretProvider | None = None,
+        ssh: SSHProvider | None = None,
         max_parallelism: int = 0,
     ) -> Solver:
-        """Make the solver of one build, with the client's folders and secrets."""
-        local = LocalSource(folders, session_id=session_id, open_tree=self._local_tree)
-
-        def find(scheme: str) -> Source | None:
-            return local if scheme == "local" else find_source(scheme)
-
+        """Make the solver of one build, with sources and secrets of its client."""
         memo: dict[Any, Any] = {}
 
         def resolve(vertex: Vertex, context: OpContext) -> Op:
-            return self._op(vertex, context, find, memo, runtime, secrets)
+            return self._op(vertex, context, find_source, memo, runtime, secrets, ssh)
 
         return Solver(
             resolve_op=resolve,
@@ -187,6 +181,10 @@ class Worker:
             results=self.results,
             max_parallelism=max_parallelism,
         )
+
+    def local_source(self, folders: Mapping[str, Path], session_id: str) -> Source:
+        """Give the source that reads `local://` from folders of this machine, in place."""
+        return LocalSource(folders, session_id=session_id, open_tree=self._local_tree)
 
     def _local_tree(self, name: str, folder: Path, options: LocalOptions) -> LocalTree:
         return LocalTree(
@@ -204,6 +202,7 @@ class Worker:
         memo: dict[Any, Any],
         runtime: Runtime,
         secrets: SecretProvider | None,
+        ssh: SSHProvider | None,
     ) -> Op:
         assert isinstance(vertex.sys, LLBVertex)
         op = vertex.sys.op
@@ -221,6 +220,7 @@ class Worker:
                     memo=memo,
                     progress=context,
                     secrets=secrets,
+                    ssh=ssh,
                 )
                 return SourceVertexOp(open_source(kind, platform, find, services))
             case o.ExecOp():
@@ -228,7 +228,7 @@ class Worker:
                     kind,
                     platform=platform,
                     input_count=count,
-                    services=self.services(runtime, secrets),
+                    services=self.services(runtime, secrets, ssh),
                     step_log=context,
                     resources=vertex.sys.metadata.linux_resources,
                 )
@@ -263,7 +263,12 @@ class Worker:
             case _:
                 assert_never(kind)
 
-    def services(self, runtime: Runtime, secrets: SecretProvider | None) -> StepServices:
+    def services(
+        self,
+        runtime: Runtime,
+        secrets: SecretProvider | None = None,
+        ssh: SSHProvider | None = None,
+    ) -> StepServices:
         """Give what steps and containers of one build use of this worker."""
         if self._executor is None:
             self._executor = ExecutorFolder(self.root)
@@ -273,6 +278,7 @@ class Worker:
             folder=self._executor,
             caches=self._caches,
             secrets=secrets,
+            ssh=ssh,
         )
 
     # Upkeep

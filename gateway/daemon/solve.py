@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from torana.core.errors import NotFoundError, ToranaError, UserError
 from torana.core.pool import run_blocking
-from torana.core.solver.job import Job
 from torana.core.worker import Worker
 from torana.gateway.bridge.inprocess import InProcessClient
 from torana.gateway.client.client import Result, SolveRequest
@@ -26,6 +24,7 @@ from torana.gateway.daemon.solvemessages import WantedBuild
 from torana.gateway.daemon.statusmessages import frame, responses
 from torana.gateway.daemon.trace import Span, spans_of, to_json
 from torana.gateway.engines.exporting import Export, export_result
+from torana.gateway.engines.jobs import BuildParts, open_job
 from torana.gateway.engines.runtime import chosen_runtime
 from torana.gateway.protocol.errors import status_of
 from torana.gateway.protocol.status_pb2 import Status
@@ -87,7 +86,7 @@ class Solving:
             self._history.start(record)
         status: Status | None = None
         try:
-            async with self._job(wanted, build) as (job, client):
+            async with open_job(self._worker, self._parts(wanted), build.progress) as (job, client):
                 result = await self._result(wanted, build, client)
                 exports = [
                     Export(exporter=exporter, attrs=export.attrs)
@@ -106,32 +105,17 @@ class Solving:
         finally:
             self._end(build, record, status, wanted)
 
-    @asynccontextmanager
-    async def _job(
-        self, wanted: WantedBuild, build: Build
-    ) -> AsyncIterator[tuple[Job, InProcessClient]]:
-        solver = self._worker.solver(
-            folders={},
-            session_id=wanted.session_id,
+    def _parts(self, wanted: WantedBuild) -> BuildParts:
+        return BuildParts(
+            session_id=wanted.session_id or wanted.ref,
+            local=self._worker.local_source({}, wanted.session_id),
             find_source=self._plugins.source,
-            runtime=self._runtime,
-        )
-        job = solver.new_job(wanted.session_id or wanted.ref)
-        job.subscribe(build.progress)
-        client = InProcessClient(
-            self._worker,
-            job,
-            options=wanted.options,
-            session_id=wanted.session_id,
             find_frontend=self._find_frontend,
+            runtime=self._runtime,
+            options=wanted.options,
             inputs=wanted.inputs,
+            entitlements=wanted.entitlements,
         )
-        try:
-            yield job, client
-        finally:
-            build.bridge = None
-            await job.discard()
-            await solver.close()
 
     async def _result(self, wanted: WantedBuild, build: Build, client: InProcessClient) -> Result:
         if wanted.definition is not None:

@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 from torana.core.errors import UserError
@@ -27,6 +27,7 @@ from torana.gateway.engines.engine import (
     SecretSource,
 )
 from torana.gateway.engines.exporting import Export, export_result
+from torana.gateway.engines.jobs import BuildParts, open_job
 from torana.gateway.engines.output import ClientOutput
 from torana.gateway.engines.runtime import chosen_runtime
 from torana.plugins.manager import PluginManager
@@ -80,39 +81,22 @@ class EmbeddedEngine:
             ref = next(iter(result.refs.values()), result.ref)
             return None if ref is None else await ref.definition()
 
-    @asynccontextmanager
-    async def _job(
+    def _job(
         self, request: BuildRequest, progress: ProgressSink
-    ) -> AsyncIterator[tuple[Job, InProcessClient]]:
+    ) -> AbstractAsyncContextManager[tuple[Job, InProcessClient]]:
         session_id = secrets.token_hex(12)
-        runtime = chosen_runtime(self._worker.root, self._plugins)
-        known = _Secrets(request.secrets)
-        solver = self._worker.solver(
-            folders=request.local_dirs,
+        parts = BuildParts(
             session_id=session_id,
+            local=self._worker.local_source(request.local_dirs, session_id),
             find_source=self._plugins.source,
-            runtime=runtime,
-            secrets=known,
-        )
-        job = solver.new_job(session_id)
-        job.subscribe(progress)
-        client = InProcessClient(
-            self._worker,
-            job,
-            options=request.options,
-            session_id=session_id,
             find_frontend=self._plugins.frontend,
-            ignore_cache=request.no_cache,
-            services=lambda: self._worker.services(runtime, known),
+            runtime=chosen_runtime(self._worker.root, self._plugins),
+            secrets=_Secrets(request.secrets),
+            options=request.options,
             entitlements=request.allow,
+            ignore_cache=request.no_cache,
         )
-        with self._worker.refs.lease.build():
-            try:
-                yield job, client
-            finally:
-                await client.close()
-                await job.discard()
-                await solver.close()
+        return open_job(self._worker, parts, progress)
 
     def _export(self, wanted: ExportRequest) -> Export:
         return Export(

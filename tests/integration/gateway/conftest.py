@@ -14,6 +14,7 @@ from torana.core.solver.progress import ProgressEvent
 from torana.core.worker import Worker
 from torana.gateway.bridge.inprocess import InProcessClient
 from torana.gateway.client.client import Client, Reference, SolveRequest
+from torana.gateway.engines.jobs import BuildParts, open_job
 from torana.gateway.engines.runtime import chosen_runtime
 from torana.gateway.testing.clients import OPTIONS, given_input
 from torana.plugins.manager import PluginManager
@@ -68,29 +69,17 @@ async def inprocess(
     if shutil.which(runtime_name, path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
         pytest.skip(f"needs {runtime_name}")
     runtime = chosen_runtime(worker.root, plugins, wanted=runtime_name)
-    solver = worker.solver(
-        folders={"busybox": busybox_tree},
+    parts = BuildParts(
         session_id=SESSION,
+        local=worker.local_source({"busybox": busybox_tree}, SESSION),
         find_source=plugins.source,
-        runtime=runtime,
-    )
-    job = solver.new_job(SESSION)
-    job.subscribe(events)
-    client = InProcessClient(
-        worker,
-        job,
-        options=OPTIONS,
-        session_id=SESSION,
         find_frontend=plugins.frontend,
+        runtime=runtime,
+        options=OPTIONS,
         inputs={"given": given_input()},
-        services=lambda: worker.services(runtime, None),
     )
-    try:
+    async with open_job(worker, parts, events) as (_, client):
         yield client
-    finally:
-        await client.close()
-        await job.discard()
-        await solver.close()
 
 
 async def busybox_of(client: Client) -> Reference:

@@ -1,0 +1,71 @@
+"""`open_job`: a build on a worker: its solver, its job, and the client that frontends see.
+
+What all engines that run a worker of their own share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from torana.core.llb.definition import Definition
+from torana.core.ops.exec.services import SecretProvider, SSHProvider
+from torana.core.ops.runtime import Runtime
+from torana.core.ops.source import FindSource, Source
+from torana.core.solver.job import Job
+from torana.core.solver.progress import ProgressSink
+from torana.core.worker import Worker
+from torana.gateway.bridge.inprocess import InProcessClient
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildParts:
+    """What one build brings along; `session_id` also names its job."""
+
+    session_id: str
+    local: Source  # serves `local://`
+    find_source: FindSource
+    find_frontend: Callable[[str], Any]
+    runtime: Runtime
+    secrets: SecretProvider | None = None
+    ssh: SSHProvider | None = None
+    options: Mapping[str, str] = field(default_factory=dict)  # of its frontend
+    inputs: Mapping[str, Definition] = field(default_factory=dict)
+    entitlements: frozenset[str] = frozenset()
+    ignore_cache: bool = False
+
+
+@asynccontextmanager
+async def open_job(
+    worker: Worker, parts: BuildParts, progress: ProgressSink
+) -> AsyncIterator[tuple[Job, InProcessClient]]:
+    """Open a build; leaving it stops and releases all that it still holds."""
+
+    def find_source(scheme: str) -> Source | None:
+        return parts.local if scheme == "local" else parts.find_source(scheme)
+
+    solver = worker.solver(
+        find_source=find_source, runtime=parts.runtime, secrets=parts.secrets, ssh=parts.ssh
+    )
+    job = solver.new_job(parts.session_id)
+    job.subscribe(progress)
+    client = InProcessClient(
+        worker,
+        job,
+        options=parts.options,
+        session_id=parts.session_id,
+        find_frontend=parts.find_frontend,
+        inputs=parts.inputs,
+        ignore_cache=parts.ignore_cache,
+        services=lambda: worker.services(parts.runtime, parts.secrets, parts.ssh),
+        entitlements=parts.entitlements,
+    )
+    with worker.refs.lease.build():
+        try:
+            yield job, client
+        finally:
+            await client.close()
+            await job.discard()
+            await solver.close()
