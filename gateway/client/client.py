@@ -64,6 +64,14 @@ class Reference(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttestationSubject:
+    """What an attestation is about: these digests, or the exported artefact if there are none."""
+
+    name: str = ""
+    digests: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attestation:
     """Something said of a result: an in-toto statement or a bundle of them in `ref`."""
 
@@ -72,6 +80,7 @@ class Attestation:
     path: str = ""
     predicate_type: str = ""
     metadata: Mapping[str, bytes] = field(default_factory=dict)
+    subjects: Sequence[AttestationSubject] = ()  # none: the image itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +135,11 @@ class ResolvedSource:
     identifier: str
     attrs: Mapping[str, str] = field(default_factory=dict)
     image: ResolvedImage | None = None
+    git_checksum: str | None = None  # what the ref points to, a tag object for annotated tags
+    git_ref: str = ""  # full name
+    git_commit_checksum: str = ""  # behind an annotated tag
     git_commit_object: bytes | None = None
-    git_checksum: str | None = None
+    git_tag_object: bytes | None = None
     http_digest: Digest | None = None
     http_filename: str | None = None
     http_last_modified: int | None = None  # seconds since the epoch

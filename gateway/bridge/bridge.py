@@ -1,0 +1,322 @@
+"""`Bridge`: one frontend's conversation, in messages of LLBBridge.
+
+Names references and containers by ids, asks a `Client` for everything, and keeps what the frontend
+returns. Knows no gRPC; failures are raised.
+
+Spec: `moby.buildkit.v1.frontend.LLBBridge`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from torana.core.errors import ToranaError, UserError
+from torana.gateway.client import client as c
+from torana.gateway.client import messages as m
+from torana.gateway.client.containers import Container
+from torana.gateway.protocol import gateway_pb2 as pb
+from torana.gateway.protocol.errors import ALREADY_EXISTS, NOT_FOUND, RemoteError, error_of
+from torana.gateway.protocol.status_pb2 import Status
+
+_KEPT_CALLS: Final = 8
+_OCI_LAYOUT: Final = 1  # a `ResolverType`
+
+
+class Bridge:
+    """Answers one frontend. Lives on one event loop."""
+
+    def __init__(self, client: c.Client) -> None:
+        self.client = client
+        self._references: dict[str, c.Reference] = {}
+        self._names: dict[int, str] = {}  # of references, by identity; they are kept alive
+        self._containers: dict[str, Container] = {}
+        self._returned: asyncio.Future[c.Result] = asyncio.get_running_loop().create_future()
+        self._closed: ToranaError | None = None
+        self.calls: list[str] = []  # the last few, newest last
+
+    # What came of it
+
+    @property
+    def has_returned(self) -> bool:
+        return self._returned.done()
+
+    async def returned(self) -> c.Result:
+        """Wait for what the frontend returns.
+
+        Raises:
+            ToranaError: it returned an error, or the bridge was closed before it returned.
+        """
+        return await asyncio.shield(self._returned)
+
+    async def close(self, reason: ToranaError | None = None) -> None:
+        """End the conversation: later calls fail, containers are released."""
+        if self._closed is None:
+            self._closed = reason or ToranaError("build has ended")
+        if not self._returned.done():
+            self._returned.set_exception(self._closed)
+        self._returned.exception()  # seen, whether somebody waits or not
+        containers, self._containers = self._containers, {}
+        for container in containers.values():
+            await container.release()
+
+    def note(self, call: str) -> None:
+        """Remember a call, for the report of a frontend that fails.
+
+        Raises:
+            ToranaError: the build has ended.
+        """
+        self.calls = [*self.calls[-_KEPT_CALLS + 1 :], call]
+        if self._closed is not None:
+            raise self._closed
+
+    # Calls
+
+    async def ping(self, request: pb.PingRequest) -> pb.PongResponse:
+        self.note("Ping")
+        return pb.PongResponse(
+            FrontendAPICaps=m.caps_messages(self.client.gateway_caps),
+            LLBCaps=m.caps_messages(self.client.llb_caps),
+            Workers=[m.worker_message(worker) for worker in self.client.workers],
+        )
+
+    async def inputs(self, request: pb.InputsRequest) -> pb.InputsResponse:
+        self.note("Inputs")
+        response = pb.InputsResponse()
+        for name, definition in (await self.client.inputs()).items():
+            response.Definitions[name].CopyFrom(m.definition_message(definition))
+        return response
+
+    async def solve(self, request: pb.SolveRequest) -> pb.SolveResponse:
+        ops = len(getattr(request.Definition, "def"))
+        self.note(f"Solve({request.Frontend or f'{ops} ops'})")
+        result = await self.client.solve(m.solve_request_of(request))
+        if request.Final:
+            self._set(replace(result, metadata=_exporter_attr(request.ExporterAttr)))
+        if not request.allowResultReturn:
+            if result.refs:
+                raise UserError("several references need a newer client")
+            return pb.SolveResponse(ref=await self._id(result.ref))
+        message = await m.result_message(result, self._ref)
+        if not request.allowResultArrayRef:
+            _make_old(message)
+        return pb.SolveResponse(result=message)
+
+    async def read_file(self, request: pb.ReadFileRequest) -> pb.ReadFileResponse:
+        self.note(f"ReadFile({request.FilePath})")
+        reference = self._reference(request.Ref)
+        offset, length = _range(request)
+        data = await reference.read_file(request.FilePath, offset=offset, length=length)
+        return pb.ReadFileResponse(Data=data)
+
+    async def read_dir(self, request: pb.ReadDirRequest) -> pb.ReadDirResponse:
+        self.note(f"ReadDir({request.DirPath})")
+        reference = self._reference(request.Ref)
+        found = await reference.read_dir(request.DirPath, include=request.IncludePattern or None)
+        return pb.ReadDirResponse(entries=map(m.stat_message, found))
+
+    async def stat_file(self, request: pb.StatFileRequest) -> pb.StatFileResponse:
+        self.note(f"StatFile({request.Path})")
+        found = await self._reference(request.Ref).stat(request.Path)
+        return pb.StatFileResponse(stat=m.stat_message(found))
+
+    async def evaluate(self, request: pb.EvaluateRequest) -> pb.EvaluateResponse:
+        self.note("Evaluate")
+        if request.Ref:
+            await self._reference(request.Ref).evaluate()
+        return pb.EvaluateResponse()
+
+    async def resolve_image_config(
+        self, request: pb.ResolveImageConfigRequest
+    ) -> pb.ResolveImageConfigResponse:
+        self.note(f"ResolveImageConfig({request.Ref})")
+        m.refuse_policies(request.SourcePolicies)
+        platform = m.platform_of(request, "Platform")
+        if request.ResolverType == _OCI_LAYOUT:
+            attrs = {"oci.session": request.SessionID, "oci.store": request.StoreID}
+            source = await self.client.resolve_source(
+                f"oci-layout://{request.Ref}", attrs, platform=platform, log_name=request.LogName
+            )
+            image = source.image
+            if image is None:
+                raise UserError(f"no image: `{request.Ref}`")
+        else:
+            image = await self.client.resolve_image(
+                request.Ref,
+                platform=platform,
+                resolve_mode=request.ResolveMode or "default",
+                log_name=request.LogName,
+            )
+        return pb.ResolveImageConfigResponse(
+            Digest=image.digest, Config=image.config, Ref=image.ref
+        )
+
+    async def resolve_source_meta(
+        self, request: pb.ResolveSourceMetaRequest
+    ) -> pb.ResolveSourceMetaResponse:
+        self.note(f"ResolveSourceMeta({request.Source.identifier})")
+        m.refuse_policies(request.SourcePolicies)
+        if not request.HasField("Source"):
+            raise UserError("no source")
+        attrs = dict(request.Source.attrs)
+        found = await self.client.resolve_source(
+            request.Source.identifier,
+            attrs,
+            platform=m.platform_of(request, "Platform"),
+            log_name=request.LogName,
+            resolve_mode=request.ResolveMode or attrs.get("image.resolvemode", "default"),
+        )
+        return m.source_message(found, no_config=request.Image.NoConfig)
+
+    async def warn(self, request: pb.WarnRequest) -> pb.WarnResponse:
+        self.note("Warn")
+        await self.client.warn(m.warning_of(request))
+        return pb.WarnResponse()
+
+    async def return_(self, request: pb.ReturnRequest) -> pb.ReturnResponse:
+        """Take the final result or error; only once."""
+        self.note("Return")
+        if request.HasField("error"):
+            self._fail(error_of(request.error))
+        else:
+            self._set(m.result_of(request.result, self._returned_reference))
+        return pb.ReturnResponse()
+
+    # Containers
+
+    async def new_container(self, request: pb.NewContainerRequest) -> pb.NewContainerResponse:
+        self.note("NewContainer")
+        id = request.ContainerID
+        if id in self._containers:
+            raise status_error(ALREADY_EXISTS, f"container {id} already exists")
+        spec = m.container_spec_of(request, self._references)
+        container = await self.client.new_container(spec)
+        if id in self._containers or self._closed is not None:
+            await container.release()
+            raise status_error(ALREADY_EXISTS, f"container {id} already exists")
+        self._containers[id] = container
+        return pb.NewContainerResponse()
+
+    async def release_container(
+        self, request: pb.ReleaseContainerRequest
+    ) -> pb.ReleaseContainerResponse:
+        self.note("ReleaseContainer")
+        container = self.container(request.ContainerID)
+        del self._containers[request.ContainerID]
+        await container.release()
+        return pb.ReleaseContainerResponse()
+
+    async def read_file_container(self, request: pb.ReadFileRequest) -> pb.ReadFileResponse:
+        self.note(f"ReadFileContainer({request.FilePath})")
+        offset, length = _range(request)
+        data = await self.container(request.Ref).read_file(
+            request.FilePath, mount=request.MountIndex, offset=offset, length=length
+        )
+        return pb.ReadFileResponse(Data=data)
+
+    async def read_dir_container(self, request: pb.ReadDirRequest) -> pb.ReadDirResponse:
+        self.note(f"ReadDirContainer({request.DirPath})")
+        found: Sequence[c.Stat] = await self.container(request.Ref).read_dir(
+            request.DirPath, mount=request.MountIndex, include=request.IncludePattern or None
+        )
+        return pb.ReadDirResponse(entries=map(m.stat_message, found))
+
+    async def stat_file_container(self, request: pb.StatFileRequest) -> pb.StatFileResponse:
+        self.note(f"StatFileContainer({request.Path})")
+        container = self.container(request.Ref)
+        found = await container.stat(request.Path, mount=request.MountIndex)
+        return pb.StatFileResponse(stat=m.stat_message(found))
+
+    def container(self, id: str) -> Container:
+        """Find a container.
+
+        Raises:
+            RemoteError: there is none (`NOT_FOUND`).
+        """
+        container = self._containers.get(id)
+        if container is None:
+            raise status_error(NOT_FOUND, f"container {id} not found")
+        return container
+
+    # References
+
+    async def _ref(self, reference: c.Reference | None) -> pb.Ref:
+        ref = pb.Ref(id=await self._id(reference))
+        if reference is not None:
+            definition = await reference.definition()
+            if definition is not None:
+                getattr(ref, "def").CopyFrom(m.definition_message(definition))
+        return ref
+
+    async def _id(self, reference: c.Reference | None) -> str:
+        if reference is None:
+            return ""
+        name = self._names.get(id(reference))
+        if name is None:
+            name = self._names[id(reference)] = secrets.token_hex(13)[:25]
+            self._references[name] = reference
+        return name
+
+    def _reference(self, id: str) -> c.Reference:
+        reference = self._references.get(id)
+        if reference is None:
+            raise ToranaError(f"no such ref: {id}")
+        return reference
+
+    def _returned_reference(self, ref: pb.Ref) -> c.Reference | None:
+        if not ref.id:
+            return None
+        reference = self._references.get(ref.id)
+        if reference is None:
+            raise ToranaError(f"return reference {ref.id} not found")
+        return reference
+
+    def _set(self, result: c.Result) -> None:
+        if self._returned.done():
+            raise ToranaError("gateway result is already set")
+        self._returned.set_result(result)
+
+    def _fail(self, error: ToranaError) -> None:
+        if self._returned.done():
+            raise ToranaError("gateway result is already set")
+        self._returned.set_exception(error)
+        self._returned.exception()
+
+
+def status_error(code: int, message: str) -> RemoteError:
+    """Give an error that a client gets with just this code."""
+    return RemoteError(Status(code=code, message=message))
+
+
+def _range(request: pb.ReadFileRequest) -> tuple[int, int | None]:
+    if not request.HasField("Range"):
+        return 0, None
+    if request.Range.Offset < 0 or request.Range.Length < 0:
+        raise UserError("negative offset or length")
+    return request.Range.Offset, request.Range.Length
+
+
+def _make_old(message: pb.Result) -> None:
+    """Turn references into the form that clients without `allowResultArrayRef` read."""
+    if message.WhichOneof("result") == "refs":
+        refs = {key: ref.id for key, ref in message.refs.refs.items()}
+        message.refsDeprecated.refs.update(refs)
+    else:
+        message.refDeprecated = message.ref.id
+
+
+def _exporter_attr(data: bytes) -> dict[str, bytes]:
+    """Read the metadata of a final solve: a JSON object with values in base64, as Go writes it."""
+    import base64
+    import binascii
+
+    if not data:
+        return {}
+    try:
+        return {key: base64.b64decode(value) for key, value in json.loads(data).items()}
+    except (ValueError, TypeError, AttributeError, binascii.Error) as err:
+        raise UserError("invalid exporter attributes") from err

@@ -1,0 +1,146 @@
+"""LLBBridge as a gRPC service, and `hosted`: a server for one frontend on one connection.
+
+Spec: docs/adr/0008-grpc-aio-for-the-bridge.md.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from torana.core.errors import UnsupportedError
+from torana.core.pool import run_blocking
+from torana.gateway.bridge.bridge import Bridge
+from torana.gateway.bridge.execs import ExecStream
+from torana.gateway.protocol import gateway_pb2 as pb
+from torana.gateway.protocol import gateway_pb2_grpc, health_pb2, health_pb2_grpc, limits
+from torana.gateway.protocol.calls import ErrorInterceptor
+
+FindBridge = Callable[[grpc.aio.ServicerContext[Any, Any]], Awaitable[Bridge]]
+
+
+class BridgeService(gateway_pb2_grpc.LLBBridgeServicer):
+    """Hands each call to the bridge that `find` gives for it, by its metadata.
+
+    The server needs `ErrorInterceptor`, which makes statuses of what is raised.
+    """
+
+    def __init__(self, find: FindBridge) -> None:
+        self._find = find
+
+    async def ResolveImageConfig(self, request: Any, context: Any) -> Any:
+        return await (await self._find(context)).resolve_image_config(request)
+
+    async def ResolveSourceMeta(self, request: Any, context: Any) -> Any:
+        return await (await self._find(context)).resolve_source_meta(request)
+
+    async def Solve(self, request: Any, context: Any) -> Any:
+        return await (await self._find(context)).solve(request)
+
+    async def ReadFile(self, request: Any, context: Any) -> Any:
+        return await (await self._find(context)).read_file(request)
+
+    async def ReadDir(self, request: Any, context: Any) -> Any:
+        return await (await self._find(context)).read_dir(request)
+
+    async def StatFile(self, request: Any, context: Any) -> Any:
+        return await (await self._find(context)).stat_file(request)
+
+    async def Evaluate(self, request: Any, context: Any) -> Any:
+        return await (await self._find(context)).evaluate(request)
+
+    async def Ping(self, request: Any, context: Any) -> Any:
+        return await (await self._find(context)).ping(request)
+
+    async def Return(self, request: Any, context: Any) -> Any:
+        return await (await self._find(context)).return_(request)
+
+    async def Inputs(self, request: Any, context: Any) -> Any:
+        return await (await self._find(context)).inputs(request)
+
+    async def NewContainer(self, request: Any, context: Any) -> Any:
+        return await (await self._find(context)).new_container(request)
+
+    async def ReleaseContainer(self, request: Any, context: Any) -> Any:
+        return await (await self._find(context)).release_container(request)
+
+    async def ExecProcess(
+        self, requests: AsyncIterator[pb.ExecMessage], context: Any
+    ) -> AsyncIterator[pb.ExecMessage]:
+        stream = ExecStream(await self._find(context))
+        async for answer in stream.answers(requests):
+            yield answer
+
+    async def ReadFileContainer(self, request: Any, context: Any) -> Any:
+        return await (await self._find(context)).read_file_container(request)
+
+    async def ReadDirContainer(self, request: Any, context: Any) -> Any:
+        return await (await self._find(context)).read_dir_container(request)
+
+    async def StatFileContainer(self, request: Any, context: Any) -> Any:
+        return await (await self._find(context)).stat_file_container(request)
+
+    async def Warn(self, request: Any, context: Any) -> Any:
+        return await (await self._find(context)).warn(request)
+
+
+class _Health(health_pb2_grpc.HealthServicer):
+    async def Check(self, request: Any, context: Any) -> health_pb2.HealthCheckResponse:
+        serving = health_pb2.HealthCheckResponse.ServingStatus.SERVING
+        return health_pb2.HealthCheckResponse(status=serving)
+
+    async def List(self, request: Any, context: Any) -> Any:
+        raise UnsupportedError("health of several services is not told")
+
+    def Watch(self, request: Any, context: Any) -> Any:
+        raise UnsupportedError("health is not watched")
+
+
+@asynccontextmanager
+async def served(bridge: Bridge, path: Path) -> AsyncIterator[None]:
+    """Serve a bridge on the new unix socket `path` while entered."""
+
+    async def find(context: object) -> Bridge:
+        return bridge
+
+    server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=list(limits.SERVER))
+    gateway_pb2_grpc.add_LLBBridgeServicer_to_server(BridgeService(find), server)
+    health_pb2_grpc.add_HealthServicer_to_server(_Health(), server)
+    server.add_insecure_port(f"unix:{path}")
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop(None)
+
+
+@asynccontextmanager
+async def hosted(bridge: Bridge) -> AsyncIterator[socket.socket]:
+    """Serve a bridge to whoever gets the socket, which is the other end of its only connection.
+
+    grpcio serves listening sockets only. So it listens in a folder that nobody else may enter, we
+    connect, and the name is gone before anything else could.
+    """
+    folder = tempfile.mkdtemp(prefix="torana-")  # mode 0700
+    # Addresses of sockets are at most 107 bytes long, a temporary folder's path may be longer.
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        short = Path(f"/proc/self/fd/{descriptor}/bridge")
+        async with served(bridge, short):
+            connection = socket.socket(socket.AF_UNIX)
+            with connection:
+                connection.connect(str(short))
+                (Path(folder) / "bridge").unlink()
+                yield connection
+    finally:
+        os.close(descriptor)
+        await run_blocking(shutil.rmtree, folder, True)
