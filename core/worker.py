@@ -235,21 +235,9 @@ class Worker:
             case o.FileOp():
                 return FileVertexOp(kind, name=vertex.name, input_count=count, refs=self.refs)
             case o.MergeOp():
-                return MergeVertexOp(
-                    kind,
-                    name=vertex.name,
-                    input_count=count,
-                    refs=self.refs,
-                    snapshots=self.refs.snapshots,
-                )
+                return MergeVertexOp(kind, name=vertex.name, input_count=count, refs=self.refs)
             case o.DiffOp():
-                return DiffVertexOp(
-                    kind,
-                    name=vertex.name,
-                    input_count=count,
-                    refs=self.refs,
-                    snapshots=self.refs.snapshots,
-                )
+                return DiffVertexOp(kind, name=vertex.name, input_count=count, refs=self.refs)
             case o.PassthroughOp():
                 return PassthroughVertexOp(kind, input_count=count)
             case o.BuildOp():

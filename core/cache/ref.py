@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from torana.core.oci.digest import Digest
+from torana.core.snapshots.snapshotter import LayerOf
 
 
 class RecordType(Enum):
@@ -74,7 +75,7 @@ class Tree(Protocol):
 
 
 class ImmutableRef(Tree, Protocol):
-    """A committed snapshot with its chain of parents."""
+    """A committed snapshot with its chain of parents; its `id` is also the snapshot's name."""
 
     @property
     def snapshot_name(self) -> str: ...
@@ -82,6 +83,11 @@ class ImmutableRef(Tree, Protocol):
     @property
     def parent(self) -> ImmutableRef | None:
         """The ref below, borrowed; None for a base layer."""
+        ...
+
+    @property
+    def layers(self) -> tuple[LayerOf, ...]:
+        """Its layers, base first: those of the parent and its own, or what was stacked."""
         ...
 
     @property
@@ -130,6 +136,13 @@ class RefStore(Protocol):
         description: str = "",
         record_type: RecordType = RecordType.REGULAR,
     ) -> MutableRef: ...
+
+    async def stack(self, layers: Sequence[LayerOf], *, description: str = "") -> ImmutableRef:
+        """Make a ref of layers put on each other, base first, which are kept as long as it is.
+
+        Nothing is computed before it is mounted, and no data is copied then.
+        """
+        ...
 
     async def get(self, ref_id: str) -> ImmutableRef:
         """Find a stored ref and give a handle on it.

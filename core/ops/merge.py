@@ -6,16 +6,14 @@ Spec: reference of the solver, sections 6.4 and 6.6.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
-from torana.core.cache.ref import ImmutableRef, RefStore, Tree
+from torana.core.cache.ref import ImmutableRef, RefStore
 from torana.core.errors import UserError
 from torana.core.llb.ops import MergeOp
 from torana.core.oci.digest import Digest
 from torana.core.ops.keyjson import key_json
-from torana.core.ops.layers import apply_layers, chain
-from torana.core.snapshots.snapshotter import Snapshotter
-from torana.core.solver.op import CacheMap, CacheMapInput, Result
+from torana.core.ops.stacked import StackedVertexOp
+from torana.core.snapshots.snapshotter import LayerOf
 
 
 class InvalidMergeOpError(UserError):
@@ -31,49 +29,21 @@ def merge_key(op: MergeOp) -> Digest:
     return Digest.of(key_json({"Type": "buildkit.merge.v0", "Merge": merge}))
 
 
-class MergeVertexOp:
-    """Merges by applying every layer of the later inputs to the first one."""
+class MergeVertexOp(StackedVertexOp):
+    """Merges: the layers of all inputs in order, so that merges of merges are flat."""
 
-    def __init__(
-        self,
-        op: MergeOp,
-        *,
-        name: str,
-        input_count: int,
-        refs: RefStore,
-        snapshots: Snapshotter,
-    ) -> None:
+    def __init__(self, op: MergeOp, *, name: str, input_count: int, refs: RefStore) -> None:
+        super().__init__(name=name, input_count=input_count, refs=refs)
         self._op = op
-        self._name = name
-        self._input_count = input_count
-        self._refs = refs
-        self._snapshots = snapshots
 
-    async def cache_map(self, index: int) -> tuple[CacheMap, bool]:
-        inputs = (CacheMapInput(),) * self._input_count
-        return CacheMap(digest=merge_key(self._op), inputs=inputs), True
+    def key(self) -> Digest:
+        return merge_key(self._op)
 
-    async def exec(self, inputs: Sequence[Result]) -> Sequence[Result]:
-        """Merge; scratch inputs do not count, and a single one that is left is the result."""
-        parts: list[ImmutableRef] = []
-        try:
-            for entry in self._op.inputs:
-                if not 0 <= entry.input < len(inputs):
-                    raise InvalidMergeOpError(f"invalid merge input index {entry.input}")
-                tree = cast("Tree | None", inputs[entry.input])
-                if tree is not None:
-                    parts.append(await tree.snapshot())
-            if len(parts) == 1:
-                return [parts[0].clone()]
-            layers = [layer for part in parts[1:] for layer in chain(part)]
-            made = await apply_layers(
-                layers,
-                parts[0] if parts else None,
-                refs=self._refs,
-                snapshots=self._snapshots,
-                description=self._name,
-            )
-            return [made]
-        finally:
-            for part in parts:
-                await part.release()
+    def indexes(self) -> Sequence[int]:
+        for entry in self._op.inputs:
+            if not 0 <= entry.input < self._input_count:
+                raise InvalidMergeOpError(f"invalid merge input index {entry.input}")
+        return [entry.input for entry in self._op.inputs]
+
+    def layers(self, parts: Sequence[ImmutableRef | None]) -> Sequence[LayerOf]:
+        return [layer for part in parts if part is not None for layer in part.layers]

@@ -12,6 +12,7 @@ import pytest
 from torana.core.cache.ref import ImmutableRef, MutableRef, RecordType, Selector
 from torana.core.oci.digest import Digest
 from torana.core.snapshots.native import NativeSnapshotter
+from torana.core.snapshots.snapshotter import LayerOf
 
 
 class Refs:
@@ -36,6 +37,13 @@ class Refs:
         self.descriptions[name] = description
         self.snapshots.prepare("m" + name, self.parents[name])
         return Writable(self, name)
+
+    async def stack(self, layers: Sequence[LayerOf], *, description: str = "") -> ImmutableRef:
+        name = f"snap{next(self.numbers)}"
+        self.parents[name] = None
+        self.descriptions[name] = description
+        self.snapshots.stack(name, layers)
+        return Committed(self, name)
 
     async def get(self, ref_id: str) -> ImmutableRef:
         return Committed(self, ref_id)
@@ -81,6 +89,10 @@ class Committed:
         self.refs = refs
         self.id = self.snapshot_name = name
         refs.held.add(self)
+
+    @property
+    def layers(self) -> tuple[LayerOf, ...]:
+        return self.refs.snapshots.layers(self.id)
 
     @property
     def description(self) -> str:

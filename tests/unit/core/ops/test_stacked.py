@@ -26,6 +26,7 @@ from torana.core.ops.build import BuildVertexOp, InvalidBuildOpError
 from torana.core.ops.diff import DiffVertexOp, InvalidDiffOpError
 from torana.core.ops.merge import InvalidMergeOpError, MergeVertexOp
 from torana.core.ops.passthrough import InvalidPassthroughOpError, PassthroughVertexOp
+from torana.core.snapshots.snapshotter import LayerOf
 
 
 def write(*names: str) -> Callable[[Path], None]:
@@ -66,9 +67,7 @@ def state(ref: Any) -> dict[str, Any]:
 
 async def merge(refs: Any, *inputs: Any) -> Any:
     op = MergeOp(tuple(MergeInput(i) for i in range(len(inputs))))
-    vertex = MergeVertexOp(
-        op, name="merge", input_count=len(inputs), refs=refs, snapshots=refs.snapshots
-    )
+    vertex = MergeVertexOp(op, name="merge", input_count=len(inputs), refs=refs)
     (made,) = await vertex.exec(inputs)
     return made
 
@@ -82,7 +81,6 @@ async def diff(refs: Any, lower: Any, upper: Any) -> Any:
         name="diff",
         input_count=len(inputs),
         refs=refs,
-        snapshots=refs.snapshots,
     )
     (made,) = await vertex.exec(inputs)
     return made
@@ -118,14 +116,14 @@ async def test_a_link_in_the_way_is_replaced_and_not_followed(refs: Any, tmp_pat
 async def test_merges_of_little(refs: Any) -> None:
     a = await refs.tree(write("a"))
     assert (await merge(refs, None, a)).id == a.id
-    assert state(await merge(refs, None, None)) == {}
+    assert await merge(refs, None, None) is None
     with pytest.raises(InvalidMergeOpError, match="invalid merge input index 0"):
         await merge_with_bad_index(refs)
 
 
 async def merge_with_bad_index(refs: Any) -> None:
     op = MergeOp((MergeInput(0),))
-    vertex = MergeVertexOp(op, name="", input_count=0, refs=refs, snapshots=refs.snapshots)
+    vertex = MergeVertexOp(op, name="", input_count=0, refs=refs)
     await vertex.exec([])
 
 
@@ -199,8 +197,8 @@ async def test_a_diff_over_several_layers_takes_them_one_by_one(refs: Any) -> No
 async def test_diffs_of_little(refs: Any) -> None:
     a = await refs.tree(write("a", "d/b"))
     assert (await diff(refs, None, a)).id == a.id
-    assert state(await diff(refs, a, a)) == {}
-    assert state(await diff(refs, None, None)) == {}
+    assert await diff(refs, a, a) is None
+    assert await diff(refs, None, None) is None
     nothing = await diff(refs, a, None)
     assert state(nothing) == {}
     assert state(await merge(refs, a, nothing)) == {}
@@ -209,10 +207,33 @@ async def test_diffs_of_little(refs: Any) -> None:
         name="",
         input_count=1,
         refs=refs,
-        snapshots=refs.snapshots,
     )
     with pytest.raises(InvalidDiffOpError, match="invalid diff input index 3"):
         await vertex.exec([a])
+
+
+async def test_layers_are_taken_not_made(refs: Any) -> None:
+    a = await refs.tree(write("a"))
+    b = await refs.tree(write("b"), on=await refs.tree(write("base")))
+    c = await refs.tree(write("c"))
+    merged = await merge(refs, a, await merge(refs, b, None, c))
+    assert merged.layers == (*a.layers, *b.layers, *c.layers)
+    assert (await diff(refs, a, merged)).layers == (*b.layers, *c.layers)
+    assert (await diff(refs, await merge(refs, a, b), merged)).id != c.id
+    assert (await diff(refs, await merge(refs, a, b), merged)).layers == c.layers
+    assert (await diff(refs, merged, a)).layers == (LayerOf(a.id, merged.id),)
+    on_top = await refs.tree(write("d"), on=merged)
+    assert on_top.layers == (*merged.layers, LayerOf(on_top.id, merged.id))
+    assert (await diff(refs, b, on_top)).layers == (LayerOf(on_top.id, b.id),)
+
+
+async def test_a_merge_in_a_merge_keeps_its_deletions(refs: Any) -> None:
+    x = await refs.tree(write("gone", "x"))
+    lower = await refs.tree(write("gone", "kept"))
+    upper = await refs.tree(write("-gone", "new"), on=lower)
+    changes = await diff(refs, lower, upper)
+    inner = await merge(refs, changes, await refs.tree(write("b")))
+    assert sorted(state(await merge(refs, x, inner))) == ["b", "new", "x"]
 
 
 async def test_no_handle_is_lost(refs: Any) -> None:
