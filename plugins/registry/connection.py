@@ -1,0 +1,212 @@
+"""`Connection`: requests to one server, tried again where that can help.
+
+What helps to try again is a broken or refused connection and the answers 408, 429, 500, 502, 503
+and 504; with pauses that grow, or as long as `Retry-After` says. Everything else is an answer.
+"""
+
+from __future__ import annotations
+
+import random
+import ssl
+import threading
+import urllib.request
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urljoin, urlsplit
+
+import urllib3
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    LocationParseError,
+    MaxRetryError,
+    NewConnectionError,
+    ProtocolError,
+    ProxyError,
+    ReadTimeoutError,
+    SSLError,
+)
+
+from torana import __version__
+from torana.plugins.registry.errors import RegistryError, StoppedError
+from torana.plugins.registry.settings import HostSettings
+
+ATTEMPTS: Final = 5
+BROKEN: Final = (ProtocolError, ReadTimeoutError, ConnectTimeoutError, NewConnectionError)
+_AGAIN: Final = (408, 429, 500, 502, 503, 504)
+_REDIRECTS: Final = (301, 302, 303, 307, 308)
+_MAX_REDIRECTS: Final = 10
+_FIRST_PAUSE_S: Final = 0.25
+_LONGEST_PAUSE_S: Final = 30.0
+_TIMEOUT: Final = urllib3.Timeout(connect=15.0, read=30.0)
+_CONNECTIONS: Final = 8  # per host, kept open
+
+
+class Pools:
+    """Open connections of a process, by the settings they were made with."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pools: dict[tuple[HostSettings, str, str], urllib3.PoolManager] = {}
+
+    def get(self, settings: HostSettings, url: str) -> urllib3.PoolManager:
+        parts = urlsplit(url)
+        proxy = urllib.request.getproxies().get(parts.scheme) or ""
+        if proxy and urllib.request.proxy_bypass(parts.hostname or ""):
+            proxy = ""
+        with self._lock:
+            key = settings, parts.scheme, proxy
+            if key not in self._pools:
+                # Reading the authorities of the system takes some time: only where they matter.
+                context = _tls(settings) if "https" in (parts.scheme, proxy[:5]) else None
+                self._pools[key] = _pool(proxy, context)
+            return self._pools[key]
+
+
+def _pool(proxy: str, context: ssl.SSLContext | None) -> urllib3.PoolManager:
+    if proxy:
+        return urllib3.ProxyManager(
+            proxy if "://" in proxy else f"http://{proxy}", ssl_context=context
+        )
+    return urllib3.PoolManager(maxsize=_CONNECTIONS, ssl_context=context)
+
+
+def _tls(settings: HostSettings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context()
+        for file in settings.ca_files:
+            context.load_verify_locations(file)
+        for key, certificate in settings.client_pairs:
+            context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as err:
+        files = ", ".join(str(f) for f in (*settings.ca_files, *sum(settings.client_pairs, ())))
+        raise RegistryError(f"certificates cannot be read: {files}: {err}") from err
+    if settings.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+class Pause:
+    """The pauses between attempts of one request."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self.attempts = 0
+
+    def wait(self, retry_after: str = "") -> bool:
+        """Sleep before the next attempt; False if there is to be none.
+
+        Raises:
+            StoppedError: the caller asked to stop.
+        """
+        self.attempts += 1
+        if self.attempts >= ATTEMPTS:
+            return False
+        pause_s = _FIRST_PAUSE_S * 2 ** (self.attempts - 1) * random.uniform(0.8, 1.2)
+        if retry_after.isdigit():
+            pause_s = min(max(pause_s, float(retry_after)), _LONGEST_PAUSE_S)
+        if self._stop.wait(pause_s):
+            raise StoppedError
+        return True
+
+
+class Connection:
+    """Sends requests on behalf of one caller, until `stop` is set."""
+
+    def __init__(self, pools: Pools, settings: HostSettings, stop: threading.Event) -> None:
+        self._pools = pools
+        self._settings = settings
+        self.stop = stop
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+    ) -> urllib3.BaseHTTPResponse:
+        """Give the answer, its body still to be read; who gets it closes it.
+
+        Credentials in `headers` go to the host of `url` only, not where it redirects to.
+
+        Raises:
+            RegistryError: no answer.
+            StoppedError: `stop` was set.
+        """
+        pause = Pause(self.stop)
+        while True:
+            if self.stop.is_set():
+                raise StoppedError
+            try:
+                response = self._follow(method, url, headers, body)
+            except HTTPError as err:
+                if isinstance(err, BROKEN) and pause.wait():
+                    continue
+                raise unreachable(url, err) from err
+            if response.status not in _AGAIN:
+                return response
+            retry_after = response.headers.get("Retry-After", "")
+            if not pause.wait(retry_after):
+                return response
+            response.close()
+
+    def _follow(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> urllib3.BaseHTTPResponse:
+        sent = {"User-Agent": f"torana/{__version__}", **headers}
+        for _ in range(_MAX_REDIRECTS):
+            response = self._pools.get(self._settings, url).request(
+                method,
+                url,
+                headers=sent,
+                body=body,
+                retries=False,
+                redirect=False,
+                timeout=_TIMEOUT,
+                preload_content=False,
+                decode_content=False,
+            )
+            target = response.headers.get("Location", "")
+            if response.status not in _REDIRECTS or not target or method not in ("GET", "HEAD"):
+                return response
+            response.close()
+            after = urljoin(url, target)
+            if urlsplit(after).netloc != urlsplit(url).netloc:
+                sent.pop("Authorization", None)
+            url = after
+        raise RegistryError(f"{urlsplit(url).netloc}: too many redirects")
+
+
+def unreachable(url: str, err: BaseException) -> RegistryError:
+    """Give the error for a request without an answer."""
+    host = urlsplit(url).netloc
+    reason: BaseException = err
+    while isinstance(reason, MaxRetryError | ProxyError) and _inner(reason) is not None:
+        reason = _inner(reason) or reason
+    hint = None
+    if isinstance(reason, SSLError):
+        hint = (
+            "its certificate is not trusted: name the authority in `ca`, or set `insecure` or "
+            f'`http` under [registry."{host}"] in registries.toml'
+        )
+    elif isinstance(reason, NewConnectionError):
+        hint = "is the name right, and is the network there?"
+    elif isinstance(reason, LocationParseError):
+        hint = "the address cannot be understood"
+    return RegistryError(f"{host}: {describe(reason)}", hint=hint)
+
+
+def _inner(err: MaxRetryError | ProxyError) -> BaseException | None:
+    return err.reason if isinstance(err, MaxRetryError) else err.original_error
+
+
+def describe(err: BaseException) -> str:
+    """Say in few words what broke a connection."""
+    cause = err.__cause__ or (err.args[-1] if err.args else None)
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror.lower()
+    if isinstance(err, ReadTimeoutError | ConnectTimeoutError):
+        return "no answer in time"
+    text = str(err)
+    return text.rpartition(": ")[2].lower() if isinstance(err, NewConnectionError) else text

@@ -1,0 +1,48 @@
+"""`run_network`: calls that wait for servers, in threads of their own.
+
+The pool for other blocking work is small and busy; who waits for a network would only sit in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+from torana.plugins.registry.errors import StoppedError
+
+T = TypeVar("T")
+
+DOWNLOADS: Final = 4  # at once, as BuildKit allows per registry
+_pool: ThreadPoolExecutor | None = None
+_lock = threading.Lock()
+
+
+def network_pool() -> ThreadPoolExecutor:
+    """Give the pool, for callers that are in a thread already."""
+    global _pool
+    with _lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="registry")
+        return _pool
+
+
+async def run_network(stop: threading.Event, function: Callable[[], T]) -> T:
+    """Run `function`, which ends soon after `stop` is set, and give its result.
+
+    Cancelling sets `stop` and waits.
+    """
+    future = asyncio.wrap_future(network_pool().submit(function))
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        stop.set()
+        if not future.done():
+            await asyncio.wait([future])
+        if not future.cancelled():
+            future.exception()
+        raise
+    except StoppedError:
+        raise asyncio.CancelledError from None
