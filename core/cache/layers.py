@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from torana.core.oci.digest import Digest
 from torana.core.oci.image import OCI_LAYER
 from torana.core.pool import run_blocking
 from torana.core.snapshots.layertar import write_layer
+from torana.core.snapshots.snapshotter import LayerOf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,29 +45,35 @@ class LayerStore:
     async def layers(
         self, ref: ImmutableRef | None, compression: Compression, *, latest: int | None = None
     ) -> list[Layer]:
-        """Give the layers of `ref`, base first; `latest` (seconds) clamps the times in them."""
-        chain: list[ImmutableRef] = []
-        while ref is not None:
-            chain.append(ref)
-            ref = ref.parent
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(run_blocking(self._layer, link, compression, latest))
-                for link in reversed(chain)
-            ]
-        return [task.result() for task in tasks]
+        """Give the layers of `ref`, base first; `latest` (seconds) clamps the times in them.
 
-    def _layer(self, ref: ImmutableRef, compression: Compression, latest: int | None) -> Layer:
+        A merge has the layers of what was merged, a diff those above its lower side: same blobs.
+        """
+        layers = () if ref is None else ref.layers
+        async with asyncio.TaskGroup() as group:
+            made = {
+                layer: group.create_task(run_blocking(self._layer, layer, compression, latest))
+                for layer in dict.fromkeys(layers)
+            }
+        return [made[layer].result() for layer in layers]
+
+    def _layer(self, layer: LayerOf, compression: Compression, latest: int | None) -> Layer:
+        holder = layer.upper or layer.lower
+        assert holder is not None
+        record = self._refs.borrow(holder)
+        is_own = layer.upper is not None and self._refs.snapshots.parent(holder) == layer.lower
         key = compression.key if latest is None else f"{compression.key}@{latest}"
+        if not is_own:
+            key = f"{key} {'from' if layer.upper else 'gone'} {layer.lower or ''}"
         database = self._refs.database
         row = database.row(
-            "SELECT value FROM layers WHERE ref = ? AND compression = ?", (ref.id, key)
+            "SELECT value FROM layers WHERE ref = ? AND compression = ?", (holder, key)
         )
         raw = None if row is None else unpack(row[0])
         if raw is None or not self._content.use(Digest(raw["digest"])):
-            raw = self._write(ref, compression, latest)
+            raw = self._write(layer, compression, latest)
             database.execute(
-                "INSERT OR REPLACE INTO layers VALUES (?, ?, ?)", (ref.id, key, pack(raw))
+                "INSERT OR REPLACE INTO layers VALUES (?, ?, ?)", (holder, key, pack(raw))
             )
         descriptor = Descriptor(
             media_type=OCI_LAYER + compression.suffix,
@@ -75,22 +83,23 @@ class LayerStore:
         return Layer(
             descriptor=descriptor,
             diff_id=Digest(raw["diff_id"]),
-            created=ref.created,
-            description=ref.description,
+            created=record.created,
+            description=record.description if is_own else layer.description,
         )
 
     def _write(
-        self, ref: ImmutableRef, compression: Compression, latest: int | None
+        self, layer: LayerOf, compression: Compression, latest: int | None
     ) -> dict[str, Any]:
         snapshots = self._refs.snapshots
-        below = None if ref.parent is None else ref.parent.snapshot_name
-        with (
-            self._content.writer() as writer,
-            snapshots.mount(ref.snapshot_name, readonly=True) as root,
-        ):
+        with ExitStack() as stack:
+            writer = stack.enter_context(self._content.writer())
+            root = b""
+            if layer.upper is not None:
+                mounted = stack.enter_context(snapshots.mount(layer.upper, readonly=True))
+                root = os.fsencode(mounted)
             tee = _Tee(writer, compression)
-            changes = snapshots.changes(ref.snapshot_name, below)
-            write_layer(changes, os.fsencode(root), tee, latest=latest)
+            changes = snapshots.changes(layer.upper, layer.lower)
+            write_layer(changes, root, tee, latest=latest)
             diff_id = tee.finish()
             digest = writer.commit()
             return {"digest": digest, "size": writer.size, "diff_id": diff_id}

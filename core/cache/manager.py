@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -24,7 +25,7 @@ from torana.core.faults import fault_point
 from torana.core.oci.digest import Digest
 from torana.core.pool import run_blocking
 from torana.core.snapshots import mounts
-from torana.core.snapshots.snapshotter import Snapshotter
+from torana.core.snapshots.snapshotter import LayerOf, Snapshotter
 
 
 class CacheManager:
@@ -65,6 +66,36 @@ class CacheManager:
             await ref.release()
             raise
         return ref
+
+    async def stack(self, layers: Sequence[LayerOf], *, description: str = "") -> ImmutableRef:
+        return await run_blocking(self._stack, layers, description)
+
+    def _stack(self, layers: Sequence[LayerOf], description: str) -> SnapshotRef:
+        id = secrets.token_hex(12)
+        self.lease.hold(HoldKind.REF, id)
+        try:
+            self.snapshots.stack(id, layers)
+            record = self.records.add(
+                id,
+                parents=self._needed(layers),
+                description=description,
+                record_type=RecordType.REGULAR,
+            )
+        except BaseException:
+            self.snapshots.remove(id)
+            self.lease.release(HoldKind.REF, id)
+            raise
+        return SnapshotRef(self, record, Scans())
+
+    def _needed(self, layers: Sequence[LayerOf]) -> list[str]:
+        """Give the refs that layers are of, each once, without those that others keep anyway."""
+        named = [name for layer in layers for name in (layer.lower, layer.upper)]
+        kept = {
+            layer.lower
+            for layer in layers
+            if layer.upper is not None and self.snapshots.parent(layer.upper) == layer.lower
+        }
+        return [name for name in dict.fromkeys(named) if name is not None and name not in kept]
 
     async def get(self, ref_id: str) -> ImmutableRef:
         return self.find(ref_id)

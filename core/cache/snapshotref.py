@@ -16,6 +16,7 @@ from torana.core.cache.ref import ImmutableRef, RecordType, Selector
 from torana.core.faults import fault_point
 from torana.core.oci.digest import Digest
 from torana.core.pool import run_blocking
+from torana.core.snapshots.snapshotter import LayerOf
 
 if TYPE_CHECKING:
     from torana.core.cache.manager import CacheManager
@@ -53,7 +54,12 @@ class SnapshotRef:
 
     @property
     def parent(self) -> SnapshotRef | None:
-        return self._manager.borrow(self.record.parents[-1]) if self.record.parents else None
+        below = self._manager.snapshots.parent(self.id)
+        return None if below is None else self._manager.borrow(below)
+
+    @property
+    def layers(self) -> tuple[LayerOf, ...]:
+        return self._manager.snapshots.layers(self.id)
 
     def clone(self) -> SnapshotRef:
         self._manager.lease.hold(HoldKind.REF, self.id)

@@ -104,6 +104,14 @@ class Snapshotter(Protocol):
         """
         ...
 
+    def layers(self, name: str) -> tuple[LayerOf, ...]:
+        """Give the layers of a committed snapshot, base first.
+
+        Raises:
+            NotFoundError: there is no such snapshot.
+        """
+        ...
+
     def changes(self, name: str | None, parent: str | None) -> Iterator[Change]:
         """Give what `name` differs in from `parent`, which need not be its direct parent.
 

@@ -57,11 +57,6 @@ class StackingSnapshotter(ABC):
             raise
 
     def layers(self, name: str) -> tuple[LayerOf, ...]:
-        """Give the layers of a committed snapshot, base first.
-
-        Raises:
-            NotFoundError: there is no such snapshot.
-        """
         known = self._layers.get(name)
         if known is None:
             try:

@@ -45,6 +45,7 @@ class FaultyRegistry:
         self.faults: dict[str, list[Fault]] = {}
         self.requests: Counter[str] = Counter()
         self.ranges: list[str] = []
+        self.authorizations: list[str] = []  # as they were sent
         self.has_ranges = True
         self.users: dict[str, str] = {}  # basic credentials; empty: anyone
         self.token_service: str = ""  # "": basic authentication
@@ -117,6 +118,7 @@ class FaultyRegistry:
         path = request.path.partition("?")[0]
         with self.lock:
             self.requests[f"{request.command} {path}"] += 1
+            self.authorizations.append(request.headers.get("Authorization", ""))
             if "Range" in request.headers:
                 self.ranges.append(request.headers["Range"])
             pending = self.faults.get(path, [])
