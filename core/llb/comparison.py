@@ -77,20 +77,34 @@ def compare(old: Definition, new: Definition) -> Comparison:
         InvalidLLBError: an op cannot be read.
     """
     before, after = _Side(old, old.decoded()), _Side(new, new.decoded())
-    partners = _pair(before, after)  # digest in new → digest in old
-    matched = set(partners.values())
+    paired = _pair(before, after)  # digest in new → digest in old
+    matched = set(paired.values())
     changed = []
     for digest in after.ops:
-        if digest in partners:
-            details = tuple(_differences(before, after, partners[digest], digest, partners))
+        if digest in paired:
+            details = tuple(_differences(before, after, paired[digest], digest, paired))
             if details:
                 label = after.label(digest)
-                changed.append(OpChange(partners[digest], digest, label, details))
+                changed.append(OpChange(paired[digest], digest, label, details))
     return Comparison(
-        added=tuple((d, after.label(d)) for d in after.ops if d not in partners),
+        added=tuple((d, after.label(d)) for d in after.ops if d not in paired),
         removed=tuple((d, before.label(d)) for d in before.ops if d not in matched),
         changed=tuple(changed),
     )
+
+
+def partners(old: Definition, new: Definition) -> dict[Digest, Digest]:
+    """Pair ops: digest in `new` -> digest in `old`, for those that were there before.
+
+    Raises:
+        InvalidLLBError: an op cannot be read.
+    """
+    return _pair(_Side(old, old.decoded()), _Side(new, new.decoded()))
+
+
+def field_changes(old: o.Op, new: o.Op) -> list[str]:
+    """Say which fields differ, one line each, inputs aside."""
+    return list(_fields(_flat(_without_inputs(old)), _flat(_without_inputs(new))))
 
 
 def _pair(before: _Side, after: _Side) -> dict[Digest, Digest]:
