@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from torana.cli import memo, progress
+from torana.cli.contexts import Inputs, read_inputs, read_locals
 from torana.cli.exports import parse_output, with_names
 from torana.cli.recording import Recording
 from torana.cli.report import summarize, write_files
@@ -57,6 +58,9 @@ from torana.gateway.engines.engine import BuildRequest, BuildResult, ExportReque
 def build(path: str | None, **options: Any) -> int:
     """Build PATH (default: the folder you are in) and give the result to -o or -t.
 
+    PATH is a folder, `-` for a build file or archive on standard input, or an address of a git
+    repository (`https://host/x.git#ref:subfolder`), an archive or a build file.
+
     The long form names everything itself: --frontend, --local and --opt.
     """
     begun = memo.Beginning()
@@ -72,7 +76,8 @@ def build(path: str | None, **options: Any) -> int:
     stdout, stderr = summarize(request, result, is_quiet=options["quiet"])
     sys.stderr.write(stderr)
     sys.stdout.write(stdout)
-    _remember(request, result, recording, mode, options, begun, stdout, stderr)
+    if "-" not in (path, options["file"]):
+        _remember(request, result, recording, mode, options, begun, stdout, stderr)
     return 0
 
 
@@ -91,74 +96,28 @@ def make_request(
     Raises:
         UsageError: options are wrong or contradict each other.
     """
-    dirs = _folders(path, options, scratch)
+    inputs = _inputs(path, options, scratch)
     outputs = [parse_output(text) for text in options.get("outputs", ())]
     return BuildRequest(
         frontend=options["frontend"] or "dockerfile.v0",
-        options=_frontend_options(options, dirs.pop("", None)),
-        local_dirs=dirs,
+        options={**inputs.options, **_frontend_options(options)},
+        local_dirs=inputs.folders,
         exports=_checked(with_names(outputs, options.get("tags", ()))),
         secrets=[_secret(text) for text in options.get("secrets", ())],
         allow=frozenset(options.get("allow", ())),
     )
 
 
-def _folders(path: str | None, options: Mapping[str, Any], scratch: Path | None) -> dict[str, Path]:
-    """Give local folders by name; the build file's own name is under the empty key."""
-    named = {}
-    for text in options["locals_"]:
-        name, equals, folder = text.partition("=")
-        if not equals or not name:
-            raise UsageError(f"invalid --local: must be NAME=FOLDER: `{text}`")
-        named[name] = _folder(folder, "--local")
-    if options["frontend"] and named:
+def _inputs(path: str | None, options: Mapping[str, Any], scratch: Path | None) -> Inputs:
+    if options["frontend"] and options["locals_"]:
         if path is not None or options["file"] is not None:
             raise UsageError("PATH and -f do not go with --frontend and --local")
-        return named
-    context = _context(path or ".")
-    file = options["file"]
-    if file == "-" and scratch is not None:
-        (scratch / "Dockerfile").write_bytes(sys.stdin.buffer.read())
-        build_file = scratch / "Dockerfile"
-    elif file is not None:
-        build_file = Path(file).absolute()
-        if not build_file.is_file():
-            raise UsageError(
-                f"build file not found: `{file}`",
-                hint="-f is relative to the folder you are in, not to PATH",
-            )
-    else:
-        build_file = context / "Dockerfile"
-    folders = {"context": context, "dockerfile": build_file.parent, **named}
-    if build_file.name != "Dockerfile":
-        folders[""] = Path(build_file.name)
-    return folders
+        return Inputs(read_locals(options["locals_"]))
+    return read_inputs(path or ".", options["file"], options["locals_"], scratch)
 
 
-def _context(path: str) -> Path:
-    if path == "-" or "://" in path or path.startswith("git@"):
-        raise UsageError(
-            f"this version builds from folders only: `{path}`",
-            hint="unpack or clone it, and give the folder",
-        )
-    return _folder(path, "PATH")
-
-
-def _folder(path: str, what: str) -> Path:
-    folder = Path(path).absolute()
-    if not folder.exists():
-        raise UsageError(f"{what}: no such folder: `{path}`")
-    if not folder.is_dir():
-        raise UsageError(
-            f"{what}: not a folder: `{path}`", hint="the build file itself is named by -f"
-        )
-    return folder.resolve()
-
-
-def _frontend_options(options: Mapping[str, Any], filename: Path | None) -> dict[str, str]:
+def _frontend_options(options: Mapping[str, Any]) -> dict[str, str]:
     out: dict[str, str] = {}
-    if filename is not None:
-        out["filename"] = str(filename)
     for key in ("target", "platform"):
         if options.get(key):
             out[key] = options[key]
@@ -242,7 +201,7 @@ def _remember(
     """Leave a memo, where the same command would do nothing but look."""
     trees = result.reproducible_from
     is_plain = not (request.secrets or options["no_cache"] or options["no_cache_filter"])
-    if trees is None or not is_plain or mode == "rawjson" or options["file"] == "-":
+    if trees is None or not is_plain or mode == "rawjson":
         return
     watches = [memo.Watch(str(tree.root), tree.paths, tree.pruned) for tree in trees]
     for export in request.exports:

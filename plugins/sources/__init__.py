@@ -1,4 +1,4 @@
-"""Built-in sources: http and https."""
+"""Built-in sources: git, http and https."""
 
 from __future__ import annotations
 
@@ -17,4 +17,8 @@ def torana_find_source(scheme: str) -> Source | None:
         from torana.plugins.sources.http import HttpSource
 
         return HttpSource()
+    if scheme == "git":
+        from torana.plugins.sources.git import GitSource
+
+        return GitSource()
     return None

@@ -21,9 +21,10 @@ class Progress:
 
     def __init__(self) -> None:
         self.statuses: list[tuple[str, int, int, bool]] = []
+        self.printed = b""
 
     def log(self, stream: int, data: bytes) -> None:
-        raise AssertionError("these sources print nothing")
+        self.printed += data
 
     def status(
         self, id: str, *, name: str = "", current: int = 0, total: int = 0, done: bool = False

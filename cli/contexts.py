@@ -1,0 +1,162 @@
+"""`Inputs`: the folders and frontend options that PATH, `-f` and `--local` stand for.
+
+PATH is a folder, `-` (a build file or an archive on standard input), or an address: a git
+repository, an archive or a single build file on the web, which the build itself fetches.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from torana.core.errors import UsageError
+
+_BUILD_FILE: Final = "Dockerfile"
+_ADDRESS: Final = re.compile(r"(https?|git|ssh)://|git@|github\.com/")
+_MAGIC: Final = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
+_BLOCK: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Folders of this machine by the name frontends use, and options that go with them."""
+
+    folders: Mapping[str, Path]
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_inputs(
+    path: str, file: str | None, locals_: Sequence[str], scratch: Path | None
+) -> Inputs:
+    """Read PATH and `-f`; `scratch` is an empty folder for what comes from standard input.
+
+    Raises:
+        UsageError: something does not exist, or standard input is asked for twice.
+    """
+    named = read_locals(locals_)
+    if path == "-" and file == "-":
+        raise UsageError("PATH and -f cannot both be standard input")
+    if path == "-":
+        context, is_build_file = _unpack_stdin(_needed(scratch), sys.stdin.buffer)
+        if is_build_file and file is not None:
+            raise UsageError(
+                "-f is given, but standard input is no archive",
+                hint="give PATH as a folder, or an archive of one",
+            )
+        return _in_folder(context, None if file is None else context / file, named)
+    if _ADDRESS.match(path):
+        return _at_address(path, file, named, scratch)
+    return _in_folder(folder_of(path, "PATH"), _build_file(file, scratch), named)
+
+
+def read_locals(locals_: Sequence[str]) -> dict[str, Path]:
+    """Read `--local NAME=FOLDER`.
+
+    Raises:
+        UsageError: malformed, or no such folder.
+    """
+    named = {}
+    for text in locals_:
+        name, equals, folder = text.partition("=")
+        if not equals or not name:
+            raise UsageError(f"invalid --local: must be NAME=FOLDER: `{text}`")
+        named[name] = folder_of(folder, "--local")
+    return named
+
+
+def folder_of(path: str, what: str) -> Path:
+    """Give an existing folder, links resolved.
+
+    Raises:
+        UsageError: there is none; `what` is where it was asked for.
+    """
+    folder = Path(path).absolute()
+    if not folder.exists():
+        raise UsageError(f"{what}: no such folder: `{path}`")
+    if not folder.is_dir():
+        raise UsageError(
+            f"{what}: not a folder: `{path}`", hint="the build file itself is named by -f"
+        )
+    return folder.resolve()
+
+
+def _in_folder(context: Path, build_file: Path | None, named: Mapping[str, Path]) -> Inputs:
+    found = build_file or context / _BUILD_FILE
+    folders = {"context": context, "dockerfile": found.parent, **named}
+    options = {} if found.name == _BUILD_FILE else {"filename": found.name}
+    return Inputs(folders, options)
+
+
+def _at_address(
+    address: str, file: str | None, named: Mapping[str, Path], scratch: Path | None
+) -> Inputs:
+    """A build file of our own goes along; else `-f` is a path inside of what is fetched."""
+    options = {"context": address}
+    if file is not None and (file == "-" or Path(file).is_absolute()):
+        found = _build_file(file, scratch)
+        assert found is not None
+        options |= {"dockerfilekey": "dockerfile", "filename": found.name}
+        return Inputs({"dockerfile": found.parent, **named}, options)
+    if file is not None:
+        options["filename"] = file
+    return Inputs(dict(named), options)
+
+
+def _build_file(file: str | None, scratch: Path | None) -> Path | None:
+    if file is None:
+        return None
+    if file == "-":
+        target = _needed(scratch) / _BUILD_FILE
+        target.write_bytes(sys.stdin.buffer.read())
+        return target
+    found = Path(file).absolute()
+    if not found.is_file():
+        raise UsageError(
+            f"build file not found: `{file}`",
+            hint="-f is relative to the folder you are in, not to PATH",
+        )
+    return found
+
+
+def _needed(scratch: Path | None) -> Path:
+    if scratch is None:
+        raise UsageError("this command does not read standard input")
+    return scratch
+
+
+def _unpack_stdin(scratch: Path, stream: BinaryIO) -> tuple[Path, bool]:
+    """Give the folder of an archive's files, or one with just a build file, and which it is."""
+    context = scratch / "context"
+    context.mkdir()
+    head = stream.read(_BLOCK)
+    if not head.startswith(_MAGIC) and head[257:262] != b"ustar":
+        (context / _BUILD_FILE).write_bytes(head + stream.read())
+        return context, True
+    archive = scratch / "archive"
+    with open(archive, "wb") as file:
+        file.write(head)
+        while chunk := stream.read(1 << 20):
+            file.write(chunk)
+    try:
+        _extract(archive, context)
+    except (tarfile.TarError, EOFError, OSError) as err:
+        raise UsageError(f"standard input is no readable archive: {err}") from err
+    archive.unlink()
+    return context, False
+
+
+def _extract(archive: Path, folder: Path) -> None:
+    """Unpack inside `folder` whatever the archive's names and links say."""
+    from torana.core.content.compression import open_compressed
+
+    with (
+        open(archive, "rb") as file,
+        open_compressed(file) as plain,
+        tarfile.open(fileobj=plain, mode="r|") as tar,
+    ):
+        tar.extractall(folder, filter="tar")
