@@ -15,23 +15,39 @@ from torana.core.llb.schema import SCHEMA, Field
 
 def to_json(message: Any) -> dict[str, Any]:
     """Give the JSON value of any message of the schema, keys sorted."""
+    found: dict[str, Any] = _sorted(in_order(message))
+    return found
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
+
+
+def in_order(message: Any) -> dict[str, Any]:
+    """Give the JSON value of any message of the schema, fields by number as protojson has them."""
     out: dict[str, Any] = {}
-    for field in SCHEMA[type(message)]:
+    for field in sorted(SCHEMA[type(message)], key=_number):
         value = getattr(message, field.attr)
         if value is None or (field.kind == "oneof" and type(value) is not field.type):
             continue
         if not value and field.kind not in ("message", "oneof", "oneof_uint32", "optional_bytes"):
             continue
         out[field.name] = _value(field, value)
-    return dict(sorted(out.items()))
+    return out
+
+
+def _number(field: Field) -> int:
+    return field.number
 
 
 def _value(field: Field, value: Any) -> Any:
     match field.kind:
         case "message" | "oneof":
-            return to_json(value)
+            return in_order(value)
         case "messages":
-            return [to_json(item) for item in value]
+            return [in_order(item) for item in value]
         case "map":
             return _map(value)
         case "bytes" | "optional_bytes":
@@ -58,7 +74,7 @@ def _map(value: Mapping[str, Any]) -> dict[str, Any]:
         item = value[key]
         plain = isinstance(item, (str, bool))
         out[_text(key)] = (
-            (_text(item) if isinstance(item, str) else item) if plain else to_json(item)
+            (_text(item) if isinstance(item, str) else item) if plain else in_order(item)
         )
     return out
 

@@ -228,20 +228,23 @@ class ExecVertex:
         from dataclasses import replace
 
         env = self.meta.env
+        if self.ssh and not any(entry.startswith("SSH_AUTH_SOCK=") for entry in env):
+            env = (*env, f"SSH_AUTH_SOCK={_ssh_target(self.ssh[0], 0)}")
         if self.sets_path and SETS_DEFAULT_PATH not in target.caps and platform.os != "windows":
             if not any(entry.startswith("PATH=") for entry in env):
                 env = (*env, f"PATH={DEFAULT_PATH}")
-        if self.ssh and not any(entry.startswith("SSH_AUTH_SOCK=") for entry in env):
-            env = (*env, f"SSH_AUTH_SOCK={_ssh_target(self.ssh[0], 0)}")
         return self.meta if env is self.meta.env else replace(self.meta, env=env)
 
     def caps(self, target: Target) -> list[str]:
-        needs = ["exec.meta.base", "exec.mount.bind"]
+        needs = ["exec.meta.base"]
         if self.sets_path and SETS_DEFAULT_PATH in target.caps:
             needs.append(SETS_DEFAULT_PATH)
         wanted = {
+            "exec.mount.bind": any(
+                mount.type == o.MountType.BIND and mount.source is not None for mount in self.mounts
+            ),
             "exec.mount.selector": any(mount.selector for mount in self.mounts),
-            "exec.mount.secret": any(secret.target for secret in self.secrets),
+            "exec.mount.secret": bool(self.secrets),
             "exec.secretenv": any(secret.env for secret in self.secrets),
             "exec.mount.ssh": bool(self.ssh),
             "exec.meta.network": self.network != o.NetMode.UNSET,
@@ -338,7 +341,7 @@ class FileVertex:
         actions = []
         for position, spec in enumerate(self.actions):
             base = first if position == 0 else count + position - 1
-            lookup = base if spec.chown_from is None else lookups[position]
+            lookup = first if spec.chown_from is None else lookups[position]
             actions.append(
                 o.FileAction(
                     input=base,

@@ -8,7 +8,7 @@ Spec: conversion reference, section 1.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from torana.core.errors import UserError
@@ -29,11 +29,10 @@ from torana.frontends.dockerfile.globals import (
     evaluate_globals,
     lint_defaults,
 )
-from torana.frontends.dockerfile.graph import check_cycles, link
-from torana.frontends.dockerfile.image import ImageConfig
+from torana.frontends.dockerfile.graph import check_cycles, depth_first, link
 from torana.frontends.dockerfile.instructions import Add, Copy, Run, StageText, Workdir
 from torana.frontends.dockerfile.lint import Linter
-from torana.frontends.dockerfile.outline import Outline
+from torana.frontends.dockerfile.outline import Outline, OutlineArg, collect
 from torana.frontends.dockerfile.paths import stored_work_dir, work_dir
 from torana.frontends.dockerfile.planning import Plan, lint_together, read_file
 from torana.frontends.dockerfile.resolve import Resolver
@@ -68,8 +67,8 @@ class Conversion:
     platform: Platform | None  # None: not asked for, the build platform
     linter: Linter
     all_stages: bool = False
-    outline: Outline | None = None
     settings: Settings | None = None
+    global_outline: Mapping[str, OutlineArg] = field(default_factory=dict)
     target: Stage | None = None
     epoch: int | None = None
 
@@ -87,12 +86,13 @@ class Conversion:
         plan = read_file(file, self.linter)
         lint_together(plan, self.linter)
         expander = Expander(plan.tree.escape)
-        outline = self.outline if self.outline is not None else Outline()
         last = plan.stages[-1].head.name
-        known = predefined(context.build_platform, self.target_platform, options.target or last)
-        lint_defaults(plan, known, expander, file, self.linter)
         build_args = dict(options.build_args)
-        args = evaluate_globals(plan.global_args, known, build_args, expander, file, outline)
+        known = predefined(context.build_platform, self.target_platform, options.target or last)
+        known |= {name: build_args[name] for name in known if name in build_args}
+        lint_defaults(plan, known, expander, file, self.linter)
+        args = evaluate_globals(plan.global_args, known, build_args, expander, file)
+        self.global_outline = args.outline
         await self._set_epoch(plan, args, build_args, expander)
         self.settings = Settings(
             options=options,
@@ -106,9 +106,8 @@ class Conversion:
             epoch=self.epoch,
             created="" if self.epoch is None else rfc3339(self.epoch),
             shows_platform=options.multi_platform or len(options.platforms) > 1,
-            outline=outline,
         )
-        await self._make_stages(plan, args)
+        self._make_stages(plan, args)
         target = self.target = self._find_target()
         self._link_stages(plan)
         check_cycles(self.settings.stages, file)
@@ -118,7 +117,7 @@ class Conversion:
         needed = await resolver.run(target)
         await self._load_ignore_file()
         for stage in list(self.settings.stages.all):
-            if stage in needed and not stage.is_evaluated:
+            if self.all_stages or (stage in needed and not stage.is_evaluated):
                 evaluate_stage(self.settings, stage)
         self._finish(target)
         self.linter.check()
@@ -139,7 +138,7 @@ class Conversion:
                 else:
                     del values[EPOCH]
 
-    async def _make_stages(self, plan: Plan, args: GlobalArgs) -> None:
+    def _make_stages(self, plan: Plan, args: GlobalArgs) -> None:
         settings = self._settings
         for text in plan.stages:
             head = text.head
@@ -154,31 +153,15 @@ class Conversion:
                     base=settings.stages.find(found.name),
                     platform=found.platform,
                     has_platform_flag=found.platform is not None,
-                    from_reads=found.reads,
                 )
-                if head.name and head.name not in _RESERVED:
-                    await self._replace(stage)
+            if head.name and head.name not in _RESERVED:
+                platform = stage.platform or self.platform
+                stage.replacement = self.context.find_named(stage.name, platform)
             settings.stages.add(stage)
-
-    async def _replace(self, stage: Stage) -> None:
-        """Let a named context stand for the whole stage."""
-        platform = stage.platform or self.platform
-        named = await self.context.named(stage.name, platform)
-        if named is None:
-            return
-        stage.named = named
-        stage.base = None
-        stage.is_replaced = stage.is_evaluated = True
-        stage.platform = platform or self.target_platform
-        stage.image = (
-            ImageConfig.empty(stage.platform)
-            if named.config is None
-            else ImageConfig.parse(named.config)
-        )
-        stage.image.created = ""
-        stage.image.config.pop("OnBuild", None)
-        stage.image.ensure_path()
-        begin(stage)
+            if stage.replacement is not None:
+                stage.base = None
+            else:
+                stage.outline.reads.update(found.reads)
 
     def _find_target(self) -> Stage:
         settings = self._settings
@@ -207,7 +190,8 @@ class Conversion:
                 )
                 for instruction in text.body
             ]
-            stage.count_steps()
+            if stage.replacement is None:
+                stage.count_steps()
 
     async def _load_ignore_file(self) -> None:
         patterns = await self.context.ignore_patterns()
@@ -225,9 +209,11 @@ class Conversion:
         if self.platform is not None:
             image.set_platform(self.platform)
         image.platform = image.platform.normalized()
-        for stage in self._settings.stages.all:
-            if stage.is_evaluated:
-                self._settings.outline.use_globals(stage.from_reads)
+
+    def outline(self) -> Outline:
+        """Give what the target can be given; only after `evaluate`."""
+        stages = (stage.outline for stage in depth_first(self.found_target))
+        return collect(stages, self.global_outline)
 
     @property
     def found_target(self) -> Stage:
@@ -270,9 +256,10 @@ def begin(stage: Stage) -> None:
         stage.is_work_dir_set = base.is_work_dir_set
         stage.used = base.used
     image = stage.current_image
+    image.ensure_path(stage.system)
     stage.environment.set_all(image.env)
     if path := image.config.get("WorkingDir"):
-        stage.work_dir = work_dir(stage.work_dir, path, stage.system)
+        stage.work_dir = work_dir(path, path, stage.system)
         image.config["WorkingDir"] = stored_work_dir(stage.work_dir, stage.system)
     stage.user = image.config.get("User") or ""
 

@@ -27,7 +27,7 @@ from torana.frontends.dockerfile.quoting import go_quote
 from torana.frontends.dockerfile.stage import Stage
 from torana.frontends.kit.gitref import GitRef, parse_git_ref
 
-_WILDCARDS: Final = frozenset("*?[")
+_WILDCARD: Final = re.compile(r"(?:[^\\]|\\.)*?[*?\[]", re.S)
 _CHECKSUM: Final = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[A-Za-z0-9=_-]+")
 _DIGEST_LENGTHS: Final = {"sha256": 64, "sha384": 96, "sha512": 128}
 _HEX: Final = re.compile(r"[0-9a-f]*")
@@ -82,7 +82,6 @@ def _transfer(
     texts = [ev.expand(text) for text in instruction.sources]
     given = ev.expand(instruction.destination)
     documents = [_document(ev, heredoc) for heredoc in instruction.heredocs]
-    _report_ignored(ev, instruction, texts, origin)
     destination = paths.destination(ev.stage.work_dir, given, ev.stage.system)
     mode = parse_mode(mode_text) if mode_text else None
     is_add = isinstance(instruction, Add)
@@ -131,14 +130,17 @@ def _source(
             raise BuildFileError("source can't be a git ref for COPY")
         if _is_url(text):
             raise BuildFileError("source can't be a URL for COPY")
+        if origin is None:
+            _report_ignored(ev, "Copy", text)
         if instruction.parents:
             return _with_parents(text, origin, system)
         return LocalSource(stage=origin, path=paths.source(text, system))
     if ref is not None:
         return _git(instruction, ref, text, checksum)
     if _is_url(text):
-        _check_digest(checksum)
-        return HttpSource(text, _filename(text), checksum, bool(instruction.unpack))
+        check_digest(checksum)
+        return HttpSource(text, download_name(text), checksum, bool(instruction.unpack))
+    _report_ignored(ev, "Add", text)
     unpacks = instruction.unpack is not False
     return LocalSource(stage=None, path=paths.source(text, system), unpacks=unpacks)
 
@@ -165,7 +167,7 @@ def _with_parents(text: str, origin: Stage | None, system: str) -> LocalSource:
     path = paths.source(root, system)
     pattern = paths.source(rest, system).lstrip("/")
     full = posixpath.join(path, pattern)
-    required = () if _WILDCARDS & set(full) else (full,)
+    required = () if _WILDCARD.match(full) else (full,)
     return LocalSource(stage=origin, path=path, include=(pattern,), required=required)
 
 
@@ -173,7 +175,8 @@ def _is_url(text: str) -> bool:
     return text.startswith(("http://", "https://"))
 
 
-def _filename(url: str) -> str:
+def download_name(url: str) -> str:
+    """Give the name of the file that an address is saved as."""
     path = re.split(r"[?#]", url.partition("://")[2], maxsplit=1)[0].partition("/")[2]
     name = path.rpartition("/")[2]
     if "%" in name:
@@ -186,11 +189,16 @@ def _filename(url: str) -> str:
 def _check_checksum_use(texts: Sequence[str]) -> None:
     if len(texts) != 1:
         raise BuildFileError("checksum can't be specified for multiple sources")
-    if not _is_url(texts[0]) and _git_ref(texts[0]) is None:
+    if not _is_url(texts[0]) and parse_git_ref(texts[0]) is None:
         raise BuildFileError("checksum requires HTTP(S) or Git sources")
 
 
-def _check_digest(text: str) -> None:
+def check_digest(text: str) -> None:
+    """Refuse a checksum that is none; the empty one is.
+
+    Raises:
+        BuildFileError: unknown algorithm, or wrong form.
+    """
     if not text:
         return
     if not _CHECKSUM.fullmatch(text):
@@ -211,25 +219,15 @@ def _mark_used(ev: Evaluation, texts: Iterable[str], origin: Stage | None, *, is
             used.add(paths.rooted(text))
 
 
-def _report_ignored(
-    ev: Evaluation,
-    instruction: CopyInstruction | Add,
-    texts: Iterable[str],
-    origin: Stage | None,
-) -> None:
+def _report_ignored(ev: Evaluation, word: str, text: str) -> None:
     ignored = ev.settings.ignored
-    if ignored is None or origin is not None:
+    if ignored is None:
         return
-    for text in texts:
-        if _is_url(text) or _git_ref(text) is not None:
-            continue
-        path = paths.rooted(text).lstrip("/")
-        excluded = (
-            ignored.matches(path) if path else bool(_EVERYTHING & set(ev.settings.ignore_patterns))
+    path = paths.clean(text)
+    if path in (".", "/") and not _EVERYTHING & set(ev.settings.ignore_patterns):
+        return
+    if ignored.matches(path):
+        ev.report(
+            lint.COPY_IGNORED_FILE,
+            f"Attempting to {word} file {go_quote(path)} that is excluded by .dockerignore",
         )
-        if excluded:
-            word = "Add" if isinstance(instruction, Add) else "Copy"
-            ev.report(
-                lint.COPY_IGNORED_FILE,
-                f"Attempting to {word} file {go_quote(text)} that is excluded by .dockerignore",
-            )

@@ -23,6 +23,8 @@ def parse_device(text: str) -> Device:
     Raises:
         BuildFileError: an unknown key, a second name, a bad boolean.
     """
+    if not text:
+        raise BuildFileError("failed to parse csv devices: EOF")
     name, is_required = "", False
     for index, part in enumerate(csv_fields(text)):
         key, equals, value = part.partition("=")

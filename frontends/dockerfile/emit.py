@@ -185,7 +185,7 @@ class Emitter:
 
     def _run(self, state: State, action: RunProcess, platform: Platform | None) -> State:
         if not action.args:
-            raise BuildFileError("failed to marshal LLB definition: arguments are required")
+            raise BuildFileError("arguments are required")
         options, caps = self.options, self.caps
         mounts = [spec for mount in action.mounts if (spec := self._mount(mount)) is not None]
         if options.shm_size_bytes and "exec.mount.tmpfs.size" in caps:

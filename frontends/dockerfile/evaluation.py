@@ -6,7 +6,7 @@ list of actions. Nothing is read or sent.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,11 +15,11 @@ from torana.core.patterns import PatternMatcher
 from torana.frontends.dockerfile import lint
 from torana.frontends.dockerfile.actions import Action, Step, UsedPaths
 from torana.frontends.dockerfile.arguments import SBOM_ARGS
-from torana.frontends.dockerfile.expansion import Expander
+from torana.frontends.dockerfile.expansion import Expander, Expansion, ExpansionError
 from torana.frontends.dockerfile.image import ImageConfig
 from torana.frontends.dockerfile.instructions import KeyValue
 from torana.frontends.dockerfile.lint import Linter, Rule
-from torana.frontends.dockerfile.outline import Outline, OutlineArg, description
+from torana.frontends.dockerfile.outline import OutlineArg, description
 from torana.frontends.dockerfile.stage import PlannedStep, Stage, Stages, prefix
 from torana.frontends.kit.diagnostics import SourceFile
 from torana.frontends.kit.options import BuildOptions
@@ -48,7 +48,6 @@ class Settings:
     used: UsedPaths = field(default_factory=UsedPaths)  # of the main context
     ignore_patterns: tuple[str, ...] = ()  # of a local main context
     ignored: PatternMatcher | None = None  # None where nothing can be said: `!` patterns
-    outline: Outline = field(default_factory=Outline)
 
 
 @dataclass(slots=True)
@@ -68,7 +67,7 @@ class Evaluation:
     @property
     def shell(self) -> Sequence[str]:
         """The command that runs shell forms."""
-        default = _WINDOWS_SHELL if self.stage.system == "windows" else _SHELL
+        default = _WINDOWS_SHELL if self.image.platform.os == "windows" else _SHELL
         shell: Sequence[str] | None = self.image.config.get("Shell")
         return shell or default
 
@@ -76,19 +75,22 @@ class Evaluation:
         """Expand one word in the stage's environment; unknown names are reported."""
         if not self.settings.expander.is_active_in(text):
             return text
-        found = self.settings.expander.expand(text, self.stage.environment)
-        self._report_unmatched(found.unmatched)
-        return found.text
+        return self._reported(self.settings.expander.expand, text)
 
     def expand_words(self, text: str) -> Sequence[str]:
-        """Expand and split."""
-        found = self.settings.expander.expand(text, self.stage.environment)
-        self._report_unmatched(found.unmatched)
-        return found.words
+        """Expand and split; unknown names are not reported."""
+        return self.settings.expander.expand(text, self.stage.environment).words
 
     def expand_body(self, text: str) -> str:
         """Expand the body of a heredoc: quotes are ordinary there."""
-        found = self.settings.expander.expand_body(text, self.stage.environment)
+        return self._reported(self.settings.expander.expand_body, text)
+
+    def _reported(self, expand: Callable[[str, Mapping[str, str]], Expansion], text: str) -> str:
+        try:
+            found = expand(text, self.stage.environment)
+        except ExpansionError as err:
+            self._report_unmatched(err.unmatched)
+            raise
         self._report_unmatched(found.unmatched)
         return found.text
 
@@ -107,19 +109,20 @@ class Evaluation:
     def argument(self, name: str, default: str | None) -> str | None:
         """Give the value that `ARG name[=default]` gets here; None for none."""
         settings = self.settings
-        is_inherited = default is None and name not in settings.build_args
+        is_inherited = False
         if name in settings.build_args:
             value: str | None = settings.build_args[name]
         elif default is not None:
             value = self.expand(default)
         else:
             value = settings.global_args.get(name)
-        if is_inherited:
-            settings.outline.use_globals((name,))
-        else:
+            is_inherited = value is not None
+        outline = self.stage.outline
+        outline.reads.add(name)
+        if not is_inherited:
             about = description(name, self.step.instruction.comments)
-            settings.outline.stage_args.append(
-                OutlineArg(name=name, ranges=self.step.ranges, description=about, value=value)
+            outline.args[name] = OutlineArg(
+                name=name, ranges=self.step.ranges, description=about, value=value
             )
         return value
 

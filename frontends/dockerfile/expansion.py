@@ -27,9 +27,10 @@ _END: Final = ""
 
 
 class ExpansionError(BuildFileError):
-    """A word cannot be expanded."""
+    """A word cannot be expanded; `unmatched` are the names without a value up to there."""
 
     code = "EXPANSION"
+    unmatched: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,9 @@ class Expander:
             words = _Words()
             result = scan.until(_END, raw_escapes, words)
         except (ExpansionError, InvalidPatternError) as err:
-            raise ExpansionError(f"failed to process {go_quote(text)}: {err.message}") from err
+            failure = ExpansionError(f"failed to process {go_quote(text)}: {err.message}")
+            failure.unmatched = tuple(scan.unmatched)
+            raise failure from err
         except RecursionError:
             raise ExpansionError(
                 f"failed to process {go_quote(text)}: substitutions are nested too deeply"

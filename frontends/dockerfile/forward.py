@@ -32,7 +32,7 @@ class LateCaps:
 
     def check(self) -> None:
         """Refuse the build if one is missing."""
-        for name in self.missing:
+        for name in reversed(self.missing):
             raise UnsupportedFrontendCapError(name)
 
 
@@ -43,12 +43,13 @@ def required_caps(options: Mapping[str, str]) -> LateCaps:
         UnsupportedFrontendCapError: something unknown, and not only for later.
     """
     late = []
-    for name in filter(None, options.get("frontend.caps", "").split(",")):
-        base = name.removesuffix(_FORWARD)
+    text = options.get("frontend.caps", "")
+    for name in text.split(",") if text else ():
+        base = name.partition("+")[0]
         if base in _CAPS:
             continue
-        if base == name:
-            raise UnsupportedFrontendCapError(name)
+        if _FORWARD not in name:
+            raise UnsupportedFrontendCapError(base)
         late.append(base)
     return LateCaps(tuple(late))
 
@@ -58,19 +59,24 @@ async def forward(context: BuildContext) -> Result | None:
     client = context.client
     if "cmdline" in client.options:
         return None
-    argument = context.options.build_args.get(_ARGUMENT, "").strip()
-    found = None if argument else find_syntax(context.file.data)
+    argument = context.options.build_args.get(_ARGUMENT)
+    found = find_syntax(context.file.data) if argument is None else None
     if found is not None:
         image, command_line = found.image, found.command_line
-    elif argument:
-        image, command_line = argument.split()[0], argument
+    elif argument is not None:
+        image, command_line = argument.strip().split(" ", 1)[0], argument
     else:
         return None
     try:
         return await client.solve(
             SolveRequest(
                 frontend="gateway.v0",
-                frontend_opt={**client.options, "source": image, "cmdline": command_line},
+                frontend_opt={
+                    **client.options,
+                    **_doubled(context),
+                    "source": image,
+                    "cmdline": command_line,
+                },
                 frontend_inputs=await context.inputs(),
             )
         )
@@ -83,3 +89,13 @@ async def forward(context: BuildContext) -> Result | None:
             err.message = f"failed with build-arg:{_ARGUMENT} = {argument}: {err.message}"
             err.args = (err.message,)
         raise
+
+
+def _doubled(context: BuildContext) -> dict[str, str]:
+    """Give the options that build arguments stand for under their own names."""
+    build_args = context.options.build_args
+    found = {
+        "multi-platform": build_args.get("BUILDKIT_MULTI_PLATFORM"),
+        "hostname": build_args.get("BUILDKIT_SANDBOX_HOSTNAME"),
+    }
+    return {name: value for name, value in found.items() if value}

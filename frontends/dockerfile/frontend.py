@@ -7,20 +7,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torana.core.errors import ToranaError
-from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform, host_platform
 from torana.frontends.dockerfile.convert import Conversion
+from torana.frontends.dockerfile.findings import given_lint_config, lint_config, send_findings
 from torana.frontends.dockerfile.forward import forward, required_caps
-from torana.frontends.dockerfile.lint import (
-    InvalidCheckError,
-    LintConfig,
-    Linter,
-    parse_check,
-)
-from torana.frontends.dockerfile.syntax import find_check
+from torana.frontends.dockerfile.lint import Linter
 from torana.frontends.kit.context import BuildContext
+from torana.frontends.kit.options import parse_options
 from torana.frontends.kit.results import PlatformResult, assemble
-from torana.gateway.client.client import Attestation, Client, Result, Warning
+from torana.gateway.client.client import Attestation, Client, Result
 
 if TYPE_CHECKING:
     from torana.frontends.dockerfile.scan import Scanner
@@ -37,17 +32,19 @@ class DockerfileFrontend:
 
     async def build(self, client: Client) -> Result:
         """Build the file that the options name, or answer a subrequest about it."""
+        options = parse_options(client.options)
+        given_lint_config(options.build_args)
         late_caps = required_caps(client.options)
         context = await BuildContext.open(
-            client, filename="Dockerfile", language="Dockerfile", kind="dockerfile"
+            client, filename="Dockerfile", language="Dockerfile", kind="dockerfile", options=options
         )
         if (forwarded := await forward(context)) is not None:
             return forwarded
         late_caps.check()
-        if request := client.options.get("requestid"):
+        if (request := client.options.get("requestid")) is not None:
             from torana.frontends.dockerfile.requests import answer_request
 
-            return await answer_request(request, context, lint_config(context))
+            return await answer_request(request, context)
         scanner = None
         if context.options.sbom is not None:
             from torana.frontends.dockerfile.scan import Scanner
@@ -73,7 +70,12 @@ async def _build(context: BuildContext, scanner: Scanner | None) -> Result:
     # Sorted by id, as results of several platforms are reported; scans come last.
     for conversion in sorted(conversions, key=_id):
         emitter = emitters[_id(conversion)] = conversion.emitter()
-        definition = conversion.marshal(emitter.stage(conversion.found_target))
+        try:
+            definition = conversion.marshal(emitter.stage(conversion.found_target))
+        except ToranaError as err:
+            err.message = f"failed to marshal LLB definition: {err.message}"
+            err.args = (err.message,)
+            raise
         refs[_id(conversion)] = await context.solve_result(definition)
     attestations: dict[str, Sequence[Attestation]] = {}
     if scanner is not None:
@@ -104,35 +106,3 @@ def _result_platform(conversion: Conversion) -> Platform:
     if platform.os == "windows" and image.os_version and not platform.os_version:
         return replace(platform, os_version=image.os_version)
     return platform
-
-
-def lint_config(context: BuildContext) -> LintConfig:
-    """Read which rules are on, from the build argument or else from the file."""
-    given = context.options.build_args.get("BUILDKIT_DOCKERFILE_CHECK")
-    where = "check options" if given is None else "build-arg:BUILDKIT_DOCKERFILE_CHECK"
-    try:
-        return parse_check(find_check(context.file.data) if given is None else given)
-    except InvalidCheckError as err:
-        raise InvalidCheckError(f"failed to parse {where}: {err.message}") from err
-
-
-async def send_findings(context: BuildContext, linter: Linter) -> None:
-    """Send what was found as warnings on the step that loads the file."""
-    definition = context.file.definition
-    if not linter.findings or definition is None or len(definition.ops) < 2:
-        return
-    vertex = Digest.of(definition.ops[-2])
-    for finding in linter.findings:
-        try:
-            await context.client.warn(
-                Warning(
-                    vertex=vertex,
-                    short=finding.short,
-                    detail=(finding.rule.description,),
-                    url=finding.rule.url,
-                    ranges=finding.ranges,
-                    data=context.file.data,
-                )
-            )
-        except ToranaError:
-            return  # an engine without warnings builds all the same

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torana.core.errors import BuildFileError, SourceRange
 from torana.frontends.dockerfile.expansion import Expander, ExpansionError
@@ -71,59 +72,50 @@ def _mounted(name: str, stages: Stages) -> Stage:
 
 def reachable(target: Stage) -> set[Stage]:
     """Give the stages that the target needs, itself included."""
-    found = {target}
+    return set(depth_first(target))
+
+
+def depth_first(target: Stage) -> list[Stage]:
+    """Give the stages that the target needs: itself, then its base with all below, then others."""
+    found: dict[Stage, None] = {}
     waiting = [target]
     while waiting:
         stage = waiting.pop()
-        needed = [*stage.reads]
-        if stage.base is not None:
-            needed.append(stage.base)
-        for other in needed:
-            if other not in found:
-                found.add(other)
-                waiting.append(other)
-    return found
+        if stage not in found:
+            found[stage] = None
+            waiting += reversed(_needs(stage))
+    return list(found)
 
 
 def check_cycles(stages: Stages, file: SourceFile) -> None:
-    """Refuse stages that need themselves.
+    """Refuse stages that read from themselves, directly or through others.
 
     Raises:
-        BuildFileError: located at the instructions of the cycle, one after the other.
+        BuildFileError: located at the instructions that lead there, one after the other.
     """
     done: set[Stage] = set()
     for start in stages.all:
         if start in done:
             continue
-        path: list[Stage] = []
-        on_path: set[Stage] = set()
-        stack: list[tuple[Stage, list[Stage]]] = [(start, _needs(start))]
-        path.append(start)
-        on_path.add(start)
-        while stack:
-            stage, waiting = stack[-1]
-            if not waiting:
-                stack.pop()
+        done.add(start)
+        path = [(start, iter(start.reads))]
+        while path:
+            following = next(path[-1][1], None)
+            if following is None:
                 path.pop()
-                on_path.discard(stage)
-                done.add(stage)
-                continue
-            following = waiting.pop(0)
-            if following in on_path:
-                raise _cycle(path[path.index(following) :], file)
-            if following not in done:
-                stack.append((following, _needs(following)))
-                path.append(following)
-                on_path.add(following)
+            elif any(following is stage for stage, _ in path):
+                raise _cycle([*(stage for stage, _ in path), following], file)
+            elif following not in done:
+                done.add(following)
+                path.append((following, iter(following.reads)))
 
 
 def _needs(stage: Stage) -> list[Stage]:
     return [*([stage.base] if stage.base is not None else []), *stage.reads]
 
 
-def _cycle(stages: list[Stage], file: SourceFile) -> BuildFileError:
-    error = BuildFileError(f"circular dependency detected on stage: {stages[0].label}")
-    for stage, following in zip(stages, [*stages[1:], stages[0]], strict=True):
-        if following in stage.reads:
-            attach(error, file, stage.reads[following].ranges)
+def _cycle(path: list[Stage], file: SourceFile) -> BuildFileError:
+    error = BuildFileError(f"circular dependency detected on stage: {path[0].label}")
+    for stage, following in pairwise(path):
+        attach(error, file, stage.reads[following].ranges)
     return error

@@ -61,6 +61,11 @@ class ImageConfig:
         return cls(platform, config)
 
     @classmethod
+    def unknown(cls) -> ImageConfig:
+        """Give the config of a tree that is no image."""
+        return cls(Platform(os="", architecture=""), rootfs_type="")
+
+    @classmethod
     def parse(cls, data: bytes) -> ImageConfig:
         """Read a config as a registry gives it.
 
@@ -112,9 +117,9 @@ class ImageConfig:
                 return
         entries.append(f"{name}={value}")
 
-    def ensure_path(self) -> None:
-        """Add the default PATH where there is none."""
-        if self.platform.os != "windows" and not any(name == "PATH" for name, _ in self.env):
+    def ensure_path(self, system: str) -> None:
+        """Add the default PATH where there is none, for an image that runs on `system`."""
+        if system != "windows" and not any(name == "PATH" for name, _ in self.env):
             self.set_env("PATH", DEFAULT_PATH)
 
     def add_history(self, text: str, *, layer: bool, created: str = "") -> None:

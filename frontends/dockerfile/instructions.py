@@ -284,7 +284,10 @@ def _read_run(node: Node, common: Common) -> Instruction:
         security=FlagKind.TEXT,
         device=FlagKind.TEXTS,
     )
+    devices = tuple(parse_device(value) for value in flags.list("device"))
     for mount in flags.list("mount"):
+        if not mount:
+            raise BuildFileError("failed to parse csv mounts: EOF")
         check_mount_from(mount)
     network, security = flags.text("network"), flags.text("security")
     if "network" in flags.texts and network not in ("default", "none", "host"):
@@ -299,7 +302,7 @@ def _read_run(node: Node, common: Common) -> Instruction:
         mounts=flags.list("mount"),
         network=network,
         security=security,
-        devices=tuple(parse_device(value) for value in flags.list("device")),
+        devices=devices,
     )
 
 
@@ -352,13 +355,13 @@ def _transfer(node: Node, flags: Flags) -> dict[str, Any]:
     by_name = {heredoc.name: heredoc for heredoc in node.heredocs}
     sources, heredocs = [], []
     for text in node.args[:-1]:
-        found = None if node.is_array else _heredoc_word(text)
-        if found is not None and found.name in by_name:
-            heredocs.append(by_name[found.name])
-        else:
+        found = _heredoc_word(text)
+        if found is None:
             sources.append(text)
+        else:  # an array has no bodies: its heredocs are empty
+            heredocs.append(by_name.get(found.name, found))
     last = node.args[-1]
-    if not node.is_array and _heredoc_word(last) is not None:
+    if _heredoc_word(last) is not None:
         raise BuildFileError(f"{node.word.upper()} cannot accept a heredoc as a destination")
     return {
         "sources": tuple(sources),

@@ -52,7 +52,7 @@ def label(ev: Evaluation, instruction: Label) -> None:
 def arg(ev: Evaluation, instruction: Arg) -> None:
     shown = []
     for declared in instruction.args:
-        name = ev.expand(declared.name)
+        name = declared.name
         if looks_secret(name):
             _report_secret(ev, "ARG", name)
         value = ev.argument(name, declared.value)
@@ -116,21 +116,21 @@ def healthcheck(ev: Evaluation, instruction: Healthcheck) -> None:
 def expose(ev: Evaluation, instruction: Expose) -> None:
     ports: list[str] = []
     exposed = dict(ev.image.config.get("ExposedPorts") or {})
-    for text in sorted(instruction.ports):
-        for word in ev.expand_words(text):
-            found = parse_ports(word)
-            if found.has_host_part:
-                ev.report(
-                    lint.EXPOSE_INVALID_FORMAT,
-                    "EXPOSE instruction should not define an IP address or host-port mapping, "
-                    f"found '{word}'",
-                )
-            if found.has_odd_case:
-                ev.report(
-                    lint.EXPOSE_PROTO_CASING,
-                    f"Defined protocol '{word}' in EXPOSE instruction should be lowercase",
-                )
-            ports += found.ports
+    words = [word for text in sorted(instruction.ports) for word in ev.expand_words(text)]
+    for word in words:
+        found = parse_ports(word)
+        if found.has_odd_case:
+            ev.report(
+                lint.EXPOSE_PROTO_CASING,
+                f"Defined protocol '{word}' in EXPOSE instruction should be lowercase",
+            )
+        if found.has_host_part:
+            ev.report(
+                lint.EXPOSE_INVALID_FORMAT,
+                "EXPOSE instruction should not define an IP address or host-port mapping, "
+                f"found '{word}'",
+            )
+        ports += found.ports
     ev.image.config["ExposedPorts"] = exposed | {port: {} for port in ports}
     ev.history(f"EXPOSE [{' '.join(ports)}]")
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final, TypeVar
 
-from torana.core.errors import SourceRange
+from torana.core.errors import Position, SourceRange
+
+_NOWHERE: Final = Position(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,29 +32,58 @@ class OutlineMount:
 
 
 @dataclass(slots=True)
-class Outline:
-    """Collects what evaluated stages use."""
+class StageOutline:
+    """What one stage uses, by name; `reads` are the names of its arguments, global ones too."""
 
-    global_args: dict[str, OutlineArg] = field(default_factory=dict)
-    used_globals: set[str] = field(default_factory=set)
-    stage_args: list[OutlineArg] = field(default_factory=list)
+    args: dict[str, OutlineArg] = field(default_factory=dict)
+    reads: set[str] = field(default_factory=set)
     secrets: dict[str, OutlineMount] = field(default_factory=dict)
     ssh: dict[str, OutlineMount] = field(default_factory=dict)
 
-    def use_globals(self, names: Iterable[str]) -> None:
-        """Mark global arguments as used, with those that their defaults use."""
-        waiting = list(names)
-        while waiting:
-            name = waiting.pop()
-            if name in self.global_args and name not in self.used_globals:
-                self.used_globals.add(name)
-                waiting += self.global_args[name].reads
 
-    @property
-    def args(self) -> list[OutlineArg]:
-        """All used arguments in the order of the file."""
-        used = [arg for name, arg in self.global_args.items() if name in self.used_globals]
-        return sorted((*used, *self.stage_args), key=lambda arg: arg.ranges[0].start)
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a target uses, in the order of the file."""
+
+    args: Sequence[OutlineArg]
+    secrets: Sequence[OutlineMount]
+    ssh: Sequence[OutlineMount]
+
+
+Item = TypeVar("Item", OutlineArg, OutlineMount)
+
+
+def collect(stages: Iterable[StageOutline], global_args: Mapping[str, OutlineArg]) -> Outline:
+    """Put together what stages use; a name counts where it comes up first, so the target leads."""
+    args: dict[str, OutlineArg] = {}
+    secrets: dict[str, OutlineMount] = {}
+    ssh: dict[str, OutlineMount] = {}
+    for stage in stages:
+        known = {**global_args, **stage.args}
+        for name in _closure(stage.reads, known):
+            if name in known:
+                args.setdefault(name, known[name])
+        for found, into in ((stage.secrets, secrets), (stage.ssh, ssh)):
+            for name, mount in found.items():
+                into.setdefault(name, mount)
+    return Outline(_by_place(args.values()), _by_place(secrets.values()), _by_place(ssh.values()))
+
+
+def _closure(names: Iterable[str], known: Mapping[str, OutlineArg]) -> list[str]:
+    """Add the arguments that defaults of arguments use."""
+    found: dict[str, None] = {}
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found[name] = None
+            if name in known:
+                waiting += known[name].reads
+    return list(found)
+
+
+def _by_place(items: Iterable[Item]) -> list[Item]:
+    return sorted(items, key=lambda item: item.ranges[0].start if item.ranges else _NOWHERE)
 
 
 def description(name: str, comments: Iterable[str]) -> str:

@@ -57,9 +57,11 @@ def stored_work_dir(path: str, system: str) -> str:
 
 def destination(current: str, path: str, system: str) -> str:
     """Give where `COPY ... path` writes; a final `/` or `/.` stays, since it means a directory."""
-    if not path:
-        return current
-    return _normalize(current, "./" if path == "." else path, system, keeps_slash=True)
+    found = _normalize(current, "./" if path in (".", "") else path, system, keeps_slash=True)
+    cleaned = clean(found)
+    if found.endswith("/") and not cleaned.endswith("/"):
+        return cleaned + "/"
+    return cleaned.rstrip("/") + "/." if found.endswith("/.") else cleaned
 
 
 def source(path: str, system: str) -> str:

@@ -6,18 +6,17 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from torana.core.errors import BuildFileError
+from torana.core.errors import BuildFileError, SourceRange
 from torana.frontends.dockerfile import lint
 from torana.frontends.dockerfile.instructions import (
     Arg,
     From,
     Instruction,
-    Maintainer,
     StageText,
     read_instruction,
 )
 from torana.frontends.dockerfile.lint import Linter
-from torana.frontends.dockerfile.parser import LocatedError, Tree, parse
+from torana.frontends.dockerfile.parser import LocatedError, Node, Tree, parse
 from torana.frontends.kit.diagnostics import SourceFile, attach
 
 _RESERVED = frozenset(("context", "scratch"))
@@ -48,6 +47,7 @@ def read_file(file: SourceFile, linter: Linter) -> Plan:
     plan = Plan(tree)
     for node in tree.nodes:
         ranges = node.ranges(file.filename)
+        _lint_unread(node, ranges, linter)
         try:
             instruction = read_instruction(node, file.filename)
         except BuildFileError as err:
@@ -115,39 +115,41 @@ def _case(word: str) -> str:
     return "uppercase" if word == word.upper() else ""
 
 
-def _lint_alone(instruction: Instruction, linter: Linter) -> None:
-    ranges, comments = instruction.ranges, instruction.comments
-    if isinstance(instruction, Maintainer):
+def _lint_unread(node: Node, ranges: tuple[SourceRange, ...], linter: Linter) -> None:
+    """Report what shows before an instruction is checked, so also of one that is wrong."""
+    if node.name == "maintainer":
         linter.report(
             lint.MAINTAINER_DEPRECATED,
             "Maintainer instruction is deprecated in favor of using label",
             ranges,
-            comments,
+            node.comments,
         )
-    elif isinstance(instruction, Arg):
-        names = [arg.name for arg in instruction.args]
-        shown = names[0] if len(names) == 1 else "<arg_key>"
-        _lint_description("ARG", names, shown, instruction, linter)
-    elif isinstance(instruction, From):
-        written = instruction.written_name
-        if written != written.lower():
+    elif node.name == "from" and len(node.args) > 2:
+        _, word, written = node.args[:3]
+        if len(node.args) == 3 and written != written.lower():
             linter.report(
                 lint.STAGE_NAME_CASING,
                 f"Stage name '{written}' should be lowercase",
                 ranges,
-                comments,
+                node.comments,
             )
-        case = _case(instruction.word)
-        if instruction.as_word and case and _case(instruction.as_word) != case:
+        if (case := _case(node.word)) and _case(word) != case:
             linter.report(
                 lint.FROM_AS_CASING,
-                f"'{instruction.as_word}' and '{instruction.word}' keywords' casing do not match",
+                f"'{word}' and '{node.word}' keywords' casing do not match",
                 ranges,
-                comments,
+                node.comments,
             )
-        if instruction.name:
-            name = instruction.name
-            _lint_description("FROM", [name], name, instruction, linter)
+
+
+def _lint_alone(instruction: Instruction, linter: Linter) -> None:
+    if isinstance(instruction, Arg):
+        names = [arg.name for arg in instruction.args]
+        shown = names[0] if len(names) == 1 else "<arg_key>"
+        _lint_description("ARG", names, shown, instruction, linter)
+    elif isinstance(instruction, From) and instruction.name:
+        name = instruction.name
+        _lint_description("FROM", [name], name, instruction, linter)
 
 
 def _lint_description(

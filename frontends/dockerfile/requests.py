@@ -11,11 +11,13 @@ from typing import Any, Final
 
 from torana.core.errors import SourceRange, ToranaError
 from torana.core.llb.definition import Definition
-from torana.core.llb.jsonform import to_json
+from torana.core.llb.jsonform import in_order, to_json
 from torana.frontends.dockerfile.convert import Conversion
+from torana.frontends.dockerfile.findings import lint_config, send_findings
 from torana.frontends.dockerfile.lint import Finding, LintConfig, Linter
 from torana.frontends.dockerfile.outline import Outline, OutlineArg, OutlineMount, description
 from torana.frontends.dockerfile.planning import read_file
+from torana.frontends.dockerfile.stage import Stage
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.diagnostics import render_excerpt
 from torana.frontends.kit.subrequests import (
@@ -66,7 +68,7 @@ _PUBLIC: Final = (
 )
 
 
-async def answer_request(name: str, context: BuildContext, config: LintConfig) -> Result:
+async def answer_request(name: str, context: BuildContext) -> Result:
     """Answer the subrequest `name`.
 
     Raises:
@@ -78,11 +80,11 @@ async def answer_request(name: str, context: BuildContext, config: LintConfig) -
         case "frontend.targets":
             return _targets(context)
         case "frontend.outline":
-            return await _outline(context)
+            return await _outline(context, lint_config(context))
         case "frontend.lint":
-            return await _lint(context, config)
+            return await _lint(context)
         case "frontend.convertllb":
-            return await _convert(context)
+            return await _convert(context, lint_config(context))
     raise UnsupportedRequestError(name)
 
 
@@ -104,7 +106,11 @@ def _present(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _targets(context: BuildContext) -> Result:
-    plan = read_file(context.file, Linter(is_active=False))
+    try:
+        plan = read_file(context.file, Linter(is_active=False))
+    except ToranaError as err:
+        err.sources = ()
+        raise
     entries = []
     rows = [("TARGET", "DESCRIPTION")]
     for stage in plan.stages:
@@ -126,33 +132,38 @@ def _targets(context: BuildContext) -> Result:
     return answer(document, table(rows), _VERSION)
 
 
-async def _outline(context: BuildContext) -> Result:
-    outline = Outline()
-    platforms = context.options.platforms
-    conversion = Conversion(
-        context=context,
-        platform=platforms[0] if platforms else None,
-        linter=Linter(is_active=False),
-        outline=outline,
-    )
-    target = await conversion.evaluate()
+async def _outline(context: BuildContext, config: LintConfig) -> Result:
+    conversion = _implicit(context, config)
+    target = await _evaluated(conversion)
+    outline = conversion.outline()
     about = description(target.name, target.comments)
-    args = outline.args
     document = _present(
         {
             "name": target.name,
             "description": about,
-            "args": [_arg(arg) for arg in args],
-            "secrets": [_mount(mount) for mount in _by_line(outline.secrets)],
-            "ssh": [_mount(mount) for mount in _by_line(outline.ssh)],
+            "args": [_arg(arg) for arg in outline.args],
+            "secrets": [_mount(mount) for mount in outline.secrets],
+            "ssh": [_mount(mount) for mount in outline.ssh],
             "sources": [_source(context)],
         }
     )
     return answer(document, _outline_text(target.name, about, outline), _VERSION)
 
 
-def _by_line(mounts: Mapping[str, OutlineMount]) -> list[OutlineMount]:
-    return sorted(mounts.values(), key=lambda mount: mount.ranges[0].start)
+def _implicit(context: BuildContext, config: LintConfig, *, all_stages: bool = False) -> Conversion:
+    """Give the conversion that answers requests; the platforms asked for don't matter to it."""
+    return Conversion(context=context, platform=None, linter=Linter(config), all_stages=all_stages)
+
+
+async def _evaluated(conversion: Conversion) -> Stage:
+    """Evaluate, and send what was found; failures of subrequests carry no sources."""
+    try:
+        return await conversion.evaluate()
+    except ToranaError as err:
+        err.sources = ()
+        raise
+    finally:
+        await send_findings(conversion.context, conversion.linter)
 
 
 def _arg(arg: OutlineArg) -> dict[str, Any]:
@@ -178,27 +189,22 @@ def _outline_text(name: str, about: str, outline: Outline) -> str:
         parts.append(table(rows, gap=3))
     for title, mounts in (("SECRET", outline.secrets), ("SSH", outline.ssh)):
         if mounts:
-            uses = [(m.name, "true" if m.is_required else "") for m in _by_line(mounts)]
+            uses = [(m.name, "true" if m.is_required else "") for m in mounts]
             parts.append(table([(title, "REQUIRED"), *uses], gap=3))
     return "".join(f"{part}\n" for part in parts)
 
 
-async def _lint(context: BuildContext, config: LintConfig) -> Result:
-    linter = Linter(config)
-    platforms = context.options.platforms
-    conversion = Conversion(
-        context=context,
-        platform=platforms[0] if platforms else None,
-        linter=linter,
-        all_stages=not context.options.target,
-    )
+async def _lint(context: BuildContext) -> Result:
+    findings: Sequence[Finding] = ()
     failure: ToranaError | None = None
     try:
+        conversion = _implicit(context, lint_config(context), all_stages=not context.options.target)
+        findings = conversion.linter.findings
         await conversion.evaluate()
     except ToranaError as err:
         failure = err
     document: dict[str, Any] = {
-        "warnings": [_finding(finding) for finding in linter.findings] or None,
+        "warnings": [_finding(finding) for finding in findings] or None,
         "sources": [_lint_source(context)],
     }
     if failure is not None:
@@ -207,8 +213,8 @@ async def _lint(context: BuildContext, config: LintConfig) -> Result:
             "message": failure.message,
             "location": _location(_joined(ranges)),
         }
-    code = b"1" if linter.findings or failure is not None else b"0"
-    text = "".join(_finding_text(finding, context) for finding in _by_first(linter.findings))
+    code = b"1" if findings or failure is not None else b"0"
+    text = "".join(_finding_text(finding, context) for finding in _by_first(findings))
     return answer(document, text, _VERSION, {"result.statuscode": code})
 
 
@@ -223,10 +229,6 @@ def _lint_source(context: BuildContext) -> dict[str, Any]:
 
 def _definition(definition: Definition) -> dict[str, Any]:
     """Give a definition in the form of Go's own JSON, members in the order of the schema."""
-    metadata = {}
-    for digest in sorted(definition.metadata):
-        entry = to_json(definition.metadata[digest])
-        metadata[digest] = {name: entry[name] for name in _METADATA if name in entry}
     found = {} if definition.source is None else definition.source.locations
     places = {
         digest: to_json(found[digest]) if digest in found else {}
@@ -234,9 +236,17 @@ def _definition(definition: Definition) -> dict[str, Any]:
     }
     return {
         "def": [base64.b64encode(raw).decode() for raw in definition.ops],
-        "metadata": metadata,
+        "metadata": _op_metadata(definition),
         "Source": {"locations": places},
     }
+
+
+def _op_metadata(definition: Definition) -> dict[str, Any]:
+    metadata = {}
+    for digest in sorted(definition.metadata):
+        entry = to_json(definition.metadata[digest])
+        metadata[str(digest)] = {name: entry[name] for name in _METADATA if name in entry}
+    return metadata
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
@@ -250,20 +260,16 @@ def _finding(finding: Finding) -> dict[str, Any]:
     return _present(entry)
 
 
-async def _convert(context: BuildContext) -> Result:
+async def _convert(context: BuildContext, config: LintConfig) -> Result:
     """Give the LLB of the target as JSON, ops by digest."""
-    platforms = context.options.platforms
-    conversion = Conversion(
-        context=context,
-        platform=platforms[0] if platforms else None,
-        linter=Linter(is_active=False),
-    )
-    target = await conversion.evaluate()
+    conversion = _implicit(context, config)
+    target = await _evaluated(conversion)
     definition = conversion.marshal(conversion.emitter().stage(target))
+    ops = definition.decoded()
     document = {
-        "def": {digest: to_json(op) for digest, op in definition.decoded().items()},
-        "metadata": {digest: to_json(entry) for digest, entry in definition.metadata.items()},
-        "source": {} if definition.source is None else to_json(definition.source),
+        "def": {digest: in_order(ops[digest]) for digest in sorted(ops)},
+        "metadata": _op_metadata(definition),
+        "source": {} if definition.source is None else in_order(definition.source),
     }
     return answer(document, None, _CONVERT_VERSION)
 

@@ -21,9 +21,16 @@ from torana.frontends.dockerfile.parser import Node, parse
 from torana.frontends.dockerfile.stage import SCRATCH, Stage, prefix
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.diagnostics import located
+from torana.frontends.kit.named import ContextSpecifier
 from torana.frontends.kit.suggest import did_you_mean
 
-_COMMON_IMAGES: Final = ("alpine", "busybox", "centos", "debian", "golang", "ubuntu", "fedora")
+# The names without a slash are those that the original compares with, too.
+_COMMON_IMAGES: Final = tuple(
+    f"{prefix}{name}{tag}"
+    for name in ("alpine", "busybox", "centos", "debian", "golang", "ubuntu", "fedora")
+    for tag in ("", ":latest")
+    for prefix in ("", "docker.io/library")
+)
 _TRIGGERS: Final = "OnBuild"
 
 
@@ -51,7 +58,7 @@ class Resolver:
         pending = [
             stage
             for stage in self.settings.stages.all
-            if stage.base is None and not stage.is_replaced and not stage.is_resolved
+            if stage.base is None and not stage.is_evaluated and not stage.is_resolved
         ]
         outcomes = await asyncio.gather(
             *(self._resolve_one(stage, stage in needed) for stage in pending),
@@ -74,7 +81,7 @@ class Resolver:
         stage.from_name = f"{start}FROM {stage.reference}"
 
     async def _resolve_one(self, stage: Stage, is_needed: bool) -> None:
-        if stage.base_name == SCRATCH:
+        if stage.base_name == SCRATCH and stage.replacement is None:
             stage.platform = self.target_platform
             stage.image = ImageConfig.empty(self.target_platform)
             stage.is_evaluated = stage.is_image
@@ -89,22 +96,36 @@ class Resolver:
                 ) from err
             if not is_needed:
                 return
-            platform = stage.platform or self.target_platform
-            named = await self.context.named(str(reference), platform)
-            if named is not None:
-                stage.named = named
-                stage.image = (
-                    ImageConfig.empty(platform)
-                    if named.config is None
-                    else ImageConfig.parse(named.config)
-                )
-                stage.image.created = ""
-                stage.base_config = stage.image.to_json()
-                stage.platform = platform
-                stage.image.ensure_path()
-                stage.is_evaluated = stage.is_image
+            if stage.replacement is not None:
+                await self._replace(stage, stage.replacement)
                 return
-            await self._pull(stage, str(reference), written, platform)
+            platform = stage.platform or self.target_platform
+            found = self.context.find_named(str(reference), platform)
+            if found is None:
+                await self._pull(stage, str(reference), written, platform)
+                return
+            stage.named = await self.context.load_named(found)
+            stage.image = (
+                ImageConfig.empty(platform)
+                if stage.named.config is None
+                else ImageConfig.parse(stage.named.config)
+            )
+            stage.base_config = stage.image.to_json()
+            stage.image.created = ""
+            stage.platform = platform
+            stage.is_evaluated = stage.is_image
+
+    async def _replace(self, stage: Stage, replacement: ContextSpecifier) -> None:
+        """Let a named context stand for the whole stage; its instructions are not run."""
+        stage.named = await self.context.load_named(replacement)
+        stage.is_evaluated = True
+        if stage.named.config is None:
+            stage.image = ImageConfig.unknown()
+            return
+        stage.image = ImageConfig.parse(stage.named.config)
+        stage.image.created = ""
+        if stage.image.platform.os and stage.image.platform.architecture:
+            stage.platform = stage.image.platform
 
     async def _pull(self, stage: Stage, reference: str, written: str, platform: Platform) -> None:
         shown = f"{platform.format()} internal" if self.settings.shows_platform else "internal"
@@ -113,9 +134,9 @@ class Resolver:
                 reference, platform, log_name=f"[{shown}] load metadata for {reference}"
             )
         except ToranaError as err:
-            names = [other.name for other in self.settings.stages.all if other.name]
-            common = (*_COMMON_IMAGES, *(f"{name}:latest" for name in _COMMON_IMAGES))
-            hint = did_you_mean(written, (*names, *common))
+            stages = self.settings.stages
+            names = stages.names if len(stages.all) > 1 else ()
+            hint = did_you_mean(written, (*names, *_COMMON_IMAGES))
             err.message = f"{written}: {err.message}{hint}"
             err.args = (err.message,)
             raise
@@ -124,12 +145,10 @@ class Resolver:
         image.created = ""
         if not image.is_hollow:
             pinned = parse_reference(reference)
-            digest = pinned.digest or found.digest
-            stage.reference = str(pinned.with_digest(digest))
+            stage.reference = str(pinned.with_digest(found.digest) if found.digest else pinned)
         stage.image = image
         stage.platform = self._actual_platform(stage, image.platform, platform)
         self._lint_platform(stage, image.platform, stage.platform, written)
-        image.ensure_path()
         stage.is_evaluated = stage.is_image
 
     def _actual_platform(self, stage: Stage, found: Platform, asked: Platform) -> Platform:
@@ -143,20 +162,22 @@ class Resolver:
     def _lint_platform(
         self, stage: Stage, found: Platform, expected: Platform, written: str
     ) -> None:
-        if found.os and found.architecture and not _same(found, expected):
-            self.settings.linter.report(
-                lint.INVALID_BASE_IMAGE_PLATFORM,
-                f'Base image {written} was pulled with platform "{found.normalized().format()}", '
-                f'expected "{expected.format()}" for current build',
-                stage.ranges,
-            )
+        if _same(found, expected):
+            return
+        pulled, wanted = (p.normalized().format_all() for p in (found, expected))
+        self.settings.linter.report(
+            lint.INVALID_BASE_IMAGE_PLATFORM,
+            f'Base image {written} was pulled with platform "{pulled}", expected "{wanted}" for '
+            "current build",
+            stage.ranges,
+        )
 
     def _take_triggers(self, needed: Iterable[Stage]) -> bool:
         """Put the triggers of bases in front of stages; says whether stages came in."""
         has_new = False
         wanted = set(needed)
         for stage in list(self.settings.stages.all):
-            if stage not in wanted or stage.is_replaced or stage.has_triggers:
+            if stage not in wanted or stage.has_triggers:
                 continue
             stage.has_triggers = True
             triggers = _triggers(stage)

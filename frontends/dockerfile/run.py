@@ -32,9 +32,10 @@ _HIDDEN: Final = "****"
 def run(ev: Evaluation, instruction: Run) -> None:
     mounts: list[Mount] = []
     args = _args(ev, instruction, mounts)
-    for number, text in enumerate(instruction.mounts):
+    fields = [parse_mount(text, ev.expand) for text in instruction.mounts]
+    for number, mount in enumerate(fields):
         origin = ev.step.sources[number] if number < len(ev.step.sources) else None
-        mounts.append(_mount(ev, parse_mount(text, ev.expand), origin))
+        mounts.append(_mount(ev, mount, origin))
     ev.stage.used.add("/")
     shown = _name(ev, instruction, mounts)
     environment = ev.stage.environment
@@ -79,7 +80,7 @@ def _args(ev: Evaluation, instruction: Run, mounts: list[Mount]) -> tuple[str, .
     if script is None:
         bodies = (f"\n{heredoc.content}{heredoc.name}" for heredoc in instruction.heredocs)
         text = "".join((text, *bodies))
-    elif script.content.startswith("#!") and ev.stage.system != "windows":
+    elif script.chomped.startswith("#!") and ev.image.platform.os != "windows":
         data = script.chomped.encode("utf-8", "surrogateescape")
         mounts.append(InlineMount(target=_PIPES, name=script.name, data=data))
         text = posixpath.join(_PIPES, script.name)
@@ -153,7 +154,7 @@ def _secret(ev: Evaluation, mount: MountFields) -> SecretMount:
     target = mount.target
     if not target and mount.env is None:
         target = f"/run/secrets/{posixpath.basename(name)}"
-    _note(ev.settings.outline.secrets, ev, name, mount)
+    _note(ev.stage.outline.secrets, ev, name, mount)
     return SecretMount(
         id=name,
         target=target,
@@ -166,7 +167,7 @@ def _secret(ev: Evaluation, mount: MountFields) -> SecretMount:
 
 
 def _agent(ev: Evaluation, mount: MountFields) -> SshMount:
-    _note(ev.settings.outline.ssh, ev, mount.id or "default", mount)
+    _note(ev.stage.outline.ssh, ev, mount.id or "default", mount)
     return SshMount(
         id=mount.id,
         target=mount.target,

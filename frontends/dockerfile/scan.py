@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from torana.core.errors import UserError
+from torana.core.errors import ToranaError, UserError
 from torana.core.llb import ops as o
 from torana.core.llb.state import State, image
 from torana.core.llb.vertices import MountSpec
 from torana.core.oci.image import parse_config
 from torana.core.oci.platform import Platform
-from torana.core.oci.reference import InvalidReferenceError, parse_reference
 from torana.frontends.dockerfile.convert import Conversion
 from torana.frontends.dockerfile.emit import Emitter
 from torana.frontends.dockerfile.stage import Stage
@@ -45,15 +44,16 @@ class Scan:
     @classmethod
     def of(cls, conversion: Conversion, emitter: Emitter, target: Stage) -> Scan:
         """Collect the trees of an emitted conversion."""
-        extras = {
-            stage.label: emitter.states[stage]
-            for stage in emitter.states
-            if stage.scans and stage is not target
-        }
+        scanned = [stage for stage in emitter.states if stage.scans and stage is not target]
+        extras = {stage.label: emitter.states[stage] for stage in scanned}
         if target.scans_context:
             extras["context"] = emitter.context()
-        no_cache = conversion.context.options.no_cache is not None
-        return cls(emitter.stage(target), dict(sorted(extras.items())), no_cache)
+        options = conversion.context.options
+        ignore_cache = any(
+            stage.replacement is None and options.ignores_cache(stage.name)
+            for stage in (target, *scanned)
+        )
+        return cls(emitter.stage(target), dict(sorted(extras.items())), ignore_cache)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,24 +71,23 @@ class Scanner:
         """Look the scanner's image up.
 
         Raises:
-            ScannerError: its name is wrong, or it says no command.
+            ScannerError: it says no command.
         """
-        name = attributes.get("generator", "")
-        if not name:
-            raise ScannerError("sbom scanner cannot be empty")
+        reference = attributes["generator"]
         try:
-            reference = str(parse_reference(name).with_default_tag())
-        except InvalidReferenceError as err:
-            raise ScannerError(f"failed to parse sbom scanner {name}: {err.message}") from err
-        found = await context.client.resolve_source(
-            f"docker-image://{reference}", {}, platform=context.build_platform
-        )
+            found = await context.client.resolve_source(
+                f"docker-image://{reference}", {}, platform=context.build_platform
+            )
+        except ToranaError as err:
+            err.message = f"failed to resolve source metadata for {reference}: {err.message}"
+            err.args = (err.message,)
+            raise
         config = {} if found.image is None else parse_config(found.image.config).get("config", {})
         args = [*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())]
         if not args:
             raise ScannerError(f"scanner {reference} does not have cmd")
         extra = [
-            f"BUILDKIT_SCAN_{key.upper()}={value}"
+            f"BUILDKIT_SCAN_{key}={value}"
             for key, value in sorted(attributes.items())
             if key != "generator"
         ]

@@ -6,20 +6,26 @@ Spec: conversion reference, section 10.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from torana.core.errors import BuildFileError, UserError
+from torana.core.llb.state import State, http
 from torana.frontends.dockerfile.arguments import Environment
+from torana.frontends.dockerfile.copy import check_digest, download_name
 from torana.frontends.dockerfile.expansion import Expander
-from torana.frontends.dockerfile.globals import GlobalArgs
+from torana.frontends.dockerfile.globals import EPOCH, GlobalArgs
 from torana.frontends.dockerfile.instructions import Add, Arg, StageText
 from torana.frontends.dockerfile.planning import Plan
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.diagnostics import located
-from torana.frontends.kit.epoch import main_epoch, url_epoch
+from torana.frontends.kit.epoch import main_epoch, source_epoch
 from torana.frontends.kit.gitref import parse_git_ref
+from torana.frontends.kit.sources import git_state
 
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,18}")
+_RESOLVE: Final = "[internal] resolve SOURCE_DATE_EPOCH"
 _STAGE: Final = "SOURCE_DATE_EPOCH stage "
 
 
@@ -44,63 +50,72 @@ async def resolve_epoch(
 
     Raises:
         InvalidEpochError: it stands for nothing.
+        NamedContextError: it cannot be the name of a context.
         BuildFileError: a stage of that name does more than fetch one thing.
     """
     if _NUMBER.fullmatch(text):
         return int(text)
     if text == "context":
         return await main_epoch(context)
-    stage = next((s for s in reversed(plan.stages) if s.head.name == text.lower()), None)
-    if stage is not None:
-        with located(context.file, stage.head.ranges):
-            url = _only_source(stage, context, args, expander)
-        return await url_epoch(context, url)
     named = await context.named(text, None)
     if named is not None:
-        return await url_epoch(context, named.source_url) if named.source_url else None
-    raise InvalidEpochError(f"invalid SOURCE_DATE_EPOCH: {text}")
+        name = f"{_RESOLVE} named context {text}"
+        return await source_epoch(context, named.state(), name)
+    stage = next((s for s in plan.stages if s.head.name and s.head.name == text.lower()), None)
+    if stage is None:
+        raise InvalidEpochError(f"invalid SOURCE_DATE_EPOCH: {text}")
+    with located(context.file, stage.head.ranges):
+        state = _only_source(stage, context, args, expander)
+    return await source_epoch(context, state, f"{_RESOLVE} source stage {stage.head.name}")
 
 
 def _only_source(
     stage: StageText, context: BuildContext, args: GlobalArgs, expander: Expander
-) -> str:
+) -> State:
     """Give the one remote source of a stage that is never built."""
-    if expander.expand(stage.head.base, args.values).text != "scratch":
+    environment = Environment(args.values)
+    environment.pop(EPOCH, None)
+    if expander.expand(stage.head.base, environment).text != "scratch":
         raise BuildFileError(f"{_STAGE}must use FROM scratch")
-    environment = Environment()
-    adds: list[Add] = []
+    found: State | None = None
     for instruction in stage.body:
         if isinstance(instruction, Arg):
-            _declare(instruction, environment, context, args, expander)
-        elif isinstance(instruction, Add):
-            adds.append(instruction)
-        else:
+            _declare(instruction, environment, context.options.build_args, expander)
+        elif not isinstance(instruction, Add):
             raise BuildFileError(
                 f"{_STAGE}does not meet source-only requirements: unsupported "
-                f"{instruction.word.upper()} instruction"
+                f"{instruction.word} instruction"
             )
-    if len(adds) != 1:
+        elif found is not None:
+            raise BuildFileError(f"{_STAGE}must contain exactly one remote ADD")
+        else:
+            found = _source(instruction, environment, expander)
+    if found is None:
         raise BuildFileError(f"{_STAGE}must contain exactly one remote ADD")
-    if len(adds[0].sources) + len(adds[0].heredocs) != 1:
+    return found
+
+
+def _source(instruction: Add, environment: Environment, expander: Expander) -> State:
+    if len(instruction.sources) != 1 or instruction.heredocs:
         raise BuildFileError(f"{_STAGE}must contain exactly one remote ADD source")
-    url = expander.expand(adds[0].sources[0], environment).text if adds[0].sources else ""
-    if not url.startswith(("http://", "https://")) and parse_git_ref(url) is None:
-        raise BuildFileError(f"{_STAGE}source must be a single HTTP(S) or Git ADD")
-    return url
+    text = expander.expand(instruction.sources[0], environment).text
+    checksum = expander.expand(instruction.checksum, environment).text
+    ref = parse_git_ref(text)
+    if ref is not None and not ref.is_like_local:
+        keeps = bool(instruction.keep_git_dir) or bool(ref.keep_git_dir)
+        ref = replace(ref, keep_git_dir=keeps, checksum=checksum or ref.checksum)
+        return git_state(replace(ref, fetch_by_commit=None, mtime=""), name="")
+    if text.startswith(("http://", "https://")):
+        check_digest(checksum)
+        return http(text, filename=download_name(text), checksum=checksum)
+    raise BuildFileError(f"{_STAGE}source must be a single HTTP(S) or Git ADD")
 
 
 def _declare(
-    instruction: Arg,
-    environment: Environment,
-    context: BuildContext,
-    args: GlobalArgs,
-    expander: Expander,
+    instruction: Arg, environment: Environment, build_args: Mapping[str, str], expander: Expander
 ) -> None:
     for arg in instruction.args:
-        value = context.options.build_args.get(arg.name)
-        if value is None and arg.value is not None:
-            value = expander.expand(arg.value, environment).text
-        if value is None:
-            value = args.values.get(arg.name)
-        if value is not None:
-            environment.set(arg.name, value)
+        if arg.name in build_args:
+            environment.set(arg.name, build_args[arg.name])
+        elif arg.value is not None:
+            environment.set(arg.name, expander.expand(arg.value, environment).text)

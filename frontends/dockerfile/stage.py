@@ -18,7 +18,8 @@ from torana.frontends.dockerfile.instructions import (
     Run,
     Workdir,
 )
-from torana.frontends.kit.named import NamedContext
+from torana.frontends.dockerfile.outline import StageOutline
+from torana.frontends.kit.named import ContextSpecifier, NamedContext
 
 SCRATCH: Final = "scratch"
 _NUMBERED: Final = (Run, Copy, Add, Workdir)
@@ -50,7 +51,7 @@ class Stage:
     has_platform_flag: bool = False
     steps: list[PlannedStep] = field(default_factory=list)
     is_image: bool = False  # has no FROM line
-    from_reads: tuple[str, ...] = ()  # arguments that the FROM line uses
+    outline: StageOutline = field(default_factory=StageOutline)
 
     # From the graph and the images.
     reads: dict[Stage, PlannedStep] = field(default_factory=dict)
@@ -59,7 +60,7 @@ class Stage:
     reference: str = ""  # of the image, with its digest; empty: none (scratch, stage, context)
     from_name: str = ""  # progress name of the FROM step
     named: NamedContext | None = None  # what stands for the image or the stage
-    is_replaced: bool = False  # a named context stands for the whole stage
+    replacement: ContextSpecifier | None = None  # stands for the whole stage
     is_resolved: bool = False
     has_triggers: bool = False  # ONBUILD instructions of the base stage were taken over
     step_total: int = 0

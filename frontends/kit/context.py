@@ -17,10 +17,15 @@ from torana.core.errors import NotFoundError, ToranaError, UserError
 from torana.core.llb.definition import Definition, SourceInfo
 from torana.core.llb.state import State, copy, from_definition, local, scratch
 from torana.core.oci.platform import Platform, host_platform
-from torana.frontends.kit.diagnostics import SourceFile
+from torana.frontends.kit.diagnostics import SourceFile, copied
 from torana.frontends.kit.gitref import GitRef, parse_git_ref
 from torana.frontends.kit.ignorefile import InvalidIgnoreFileError, parse_ignore_file
-from torana.frontends.kit.named import NamedContext, find_named
+from torana.frontends.kit.named import (
+    ContextSpecifier,
+    NamedContext,
+    find_specifier,
+    load_named,
+)
 from torana.frontends.kit.options import BuildOptions, parse_options
 from torana.frontends.kit.sources import git_state, http_context, is_archive
 from torana.frontends.kit.values import parse_bool
@@ -47,8 +52,6 @@ class MainContext:
     file_state: State | None = None  # where the build file lies, None: a folder of the client
     filename: str = ""  # forced name of the build file
     git: GitRef | None = None
-    url: str = ""  # of a download
-    download: Reference | None = None
 
 
 @dataclass(slots=True)
@@ -65,7 +68,15 @@ class BuildContext:
     _ignore: tuple[str, ...] | None = None
 
     @classmethod
-    async def open(cls, client: Client, *, filename: str, language: str, kind: str) -> BuildContext:
+    async def open(
+        cls,
+        client: Client,
+        *,
+        filename: str,
+        language: str,
+        kind: str,
+        options: BuildOptions | None = None,
+    ) -> BuildContext:
         """Load what a build needs to begin.
 
         Args:
@@ -73,12 +84,13 @@ class BuildContext:
             filename: name of the build file unless the options give one.
             language: its language, for messages.
             kind: name of the folder and the input that hold it, such as `dockerfile`.
+            options: those of the client, where they were read already.
 
         Raises:
             InvalidOptionError: an option is malformed.
             MissingBuildFileError: no build file.
         """
-        options = parse_options(client.options)
+        options = parse_options(client.options) if options is None else options
         main = await _find_main(client, options)
         name = main.filename or client.options.get("filename") or filename
         state = await _file_state(client, main, name, kind)
@@ -150,11 +162,31 @@ class BuildContext:
                     log_name=log_name,
                 )
             )
-        return await asyncio.shield(self._images[key])
+        try:
+            return await asyncio.shield(self._images[key])
+        except ToranaError as err:
+            raise copied(err) from err.__cause__
+
+    def find_named(self, name: str, platform: Platform | None) -> ContextSpecifier | None:
+        """Give the option that stands for a stage or image; `load_named` loads it.
+
+        Raises:
+            NamedContextError: `name` cannot be the name of a context.
+        """
+        return find_specifier(self.client.options, name, platform)
+
+    async def load_named(self, specifier: ContextSpecifier) -> NamedContext:
+        """Load a named context.
+
+        Raises:
+            NamedContextError: its option cannot be understood.
+        """
+        return await load_named(self, specifier)
 
     async def named(self, name: str, platform: Platform | None) -> NamedContext | None:
-        """Give the named context that stands for a stage or image."""
-        return await find_named(self, name, platform)
+        """Find and load the named context that stands for a stage or image, if one does."""
+        found = self.find_named(name, platform)
+        return None if found is None else await self.load_named(found)
 
     async def ignore_patterns(self) -> tuple[str, ...]:
         """Give what the ignore file of a local main context excludes; loaded once.
@@ -221,7 +253,7 @@ async def _find_main(client: Client, options: BuildOptions) -> MainContext:
         mtime = "commit" if options.build_args.get("SOURCE_DATE_EPOCH") else ""
         name = f"[internal] load git source {text}"
         state = git_state(ref, name=name, keep_git_dir=keep, mtime=mtime)
-        return _scoped(client, MainContext(state=state, file_state=state, git=ref, url=text))
+        return _scoped(client, MainContext(state=state, file_state=state, git=ref))
     if text.startswith(("http://", "https://")):
         return _scoped(client, await _download(client, text))
     definition = (await client.inputs()).get(_CONTEXT)
@@ -236,9 +268,9 @@ async def _download(client: Client, url: str) -> MainContext:
     assert reference is not None
     head = await reference.read_file(_CONTEXT, length=_ARCHIVE_HEAD)
     if not is_archive(head):
-        return MainContext(state=state, file_state=state, filename=_CONTEXT, url=url)
+        return MainContext(state=state, file_state=state, filename=_CONTEXT)
     tree = scratch().file(copy(state, f"/{_CONTEXT}", "/", attempt_unpack=True))
-    return MainContext(state=tree, file_state=tree, url=url, download=reference)
+    return MainContext(state=tree, file_state=tree)
 
 
 def _scoped(client: Client, main: MainContext) -> MainContext:

@@ -50,6 +50,13 @@ def attach(err: ToranaError, file: SourceFile, ranges: Sequence[SourceRange]) ->
     err.sources = (*err.sources, file.excerpt(ranges))
 
 
+def copied(err: ToranaError) -> ToranaError:
+    """Give an equal error for another place: places are attached to the error itself."""
+    copy = type(err).__new__(type(err), *err.args)
+    copy.__dict__.update(err.__dict__)
+    return copy
+
+
 def render_excerpt(excerpt: SourceExcerpt) -> str:
     """Give the lines around the marked ones, as clients print them; empty without a usable range.
 

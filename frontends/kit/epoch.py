@@ -5,53 +5,45 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from torana.core.llb.state import State
-from torana.core.llb.vertices import SourceVertex
-from torana.frontends.kit.gitref import parse_git_ref
-from torana.frontends.kit.sources import git_state, http_context, is_archive
+from torana.core.llb.ops import SourceOp
+from torana.core.llb.state import State, source
 
 if TYPE_CHECKING:
     from torana.frontends.kit.context import BuildContext
 
 _COMMITTER: Final = re.compile(rb"^committer .* (-?[0-9]+) [+-][0-9]{4}$", re.M)
 _MAIN: Final = "[internal] resolve main build context metadata"
+_FILENAME: Final = "http.filename"
 
 
 async def main_epoch(context: BuildContext) -> int | None:
-    """Give the time of the main context: of its commit, or of its download; seconds."""
-    main = context.main
-    if main.git is not None and main.file_state is not None:
-        return await _source_epoch(context, main.file_state, _MAIN)
-    if not main.url:
+    """Give the time of the main context in seconds, None if it has none."""
+    patterns = await context.ignore_patterns()
+    return await source_epoch(context, context.main_state((), patterns), _MAIN)
+
+
+async def source_epoch(context: BuildContext, state: State, log_name: str) -> int | None:
+    """Give the time of a tree that comes from exactly one source, in seconds.
+
+    A repository has the time of its commit; a download the one that its server says, else that of
+    the newest file in it, if it is an archive. None: nothing has a time.
+    """
+    ops = context.marshal(state).decoded().values()
+    sources = [op.kind for op in ops if isinstance(op.kind, SourceOp)]
+    if len(sources) != 1:
         return None
-    found = await _source_epoch(context, http_context(main.url), _MAIN)
-    if found is None and main.download is not None:
-        return _newest(await main.download.read_file("context"))
-    return found
-
-
-async def url_epoch(context: BuildContext, url: str) -> int | None:
-    """Give the time of a repository or a download."""
-    ref = parse_git_ref(url)
-    if ref is not None:
-        return await _source_epoch(context, git_state(ref, name="", mtime="commit"), "")
-    state = http_context(url)
-    found = await _source_epoch(context, state, "")
-    if found is not None:
-        return found
-    data = await context.read_optional(await context.solve(state), "context")
-    return _newest(data) if data is not None and is_archive(data) else None
-
-
-async def _source_epoch(context: BuildContext, state: State, log_name: str) -> int | None:
-    assert state.output is not None
-    vertex = state.output.vertex
-    assert isinstance(vertex, SourceVertex)
-    found = await context.client.resolve_source(vertex.identifier, vertex.attrs, log_name=log_name)
+    identifier, attrs = sources[0].identifier, sources[0].attrs
+    found = await context.client.resolve_source(identifier, attrs, log_name=log_name)
     if found.git_commit_object is not None:
         match = _COMMITTER.search(found.git_commit_object)
         return int(match[1]) if match else None
-    return found.http_last_modified
+    if found.http_last_modified is not None:
+        return found.http_last_modified
+    if not identifier.startswith(("http://", "https://")) or _FILENAME not in attrs:
+        return None
+    reference = await context.solve(source(identifier, attrs))
+    assert reference is not None
+    return _newest(await reference.read_file(attrs[_FILENAME]))
 
 
 def _newest(data: bytes) -> int | None:

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torana.core.errors import BuildFileError
 from torana.core.llb.state import State, from_definition, image, local, oci_layout, scratch
+from torana.core.oci.digest import Digest, InvalidDigestError
+from torana.core.oci.image import compact_json, parse_config
 from torana.core.oci.platform import Platform, host_platform
 from torana.core.oci.reference import InvalidReferenceError, parse_reference
 from torana.frontends.kit.gitref import parse_git_ref
-from torana.frontends.kit.ignorefile import parse_ignore_file
+from torana.frontends.kit.ignorefile import InvalidIgnoreFileError, parse_ignore_file
 from torana.frontends.kit.results import CONFIG_KEY
 from torana.frontends.kit.sources import git_state, http_context
 
@@ -41,7 +44,6 @@ class NamedContext:
     session_id: str = ""
     exclude: tuple[str, ...] = ()
     shared_key: str = ""
-    source_url: str = ""  # of git or a download
 
     def state(self, follow_paths: Sequence[str] = ()) -> State:
         """Give the tree, for a folder of the client limited to `follow_paths` (empty: all)."""
@@ -57,52 +59,64 @@ class NamedContext:
         )
 
 
-def lookup_name(text: str) -> str:
-    """Give the name under which options are looked up; empty for what is no reference."""
-    try:
-        return parse_reference(text).familiar().removesuffix(":latest")
-    except InvalidReferenceError:
-        return ""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextSpecifier:
+    """An option `context:NAME=...` that stands for a stage or an image; nothing is loaded yet."""
+
+    name: str  # familiar form, without `:latest`
+    full: str  # the same with `::PLATFORM` if that form matched
+    value: str
+    platform: Platform | None = None
 
 
-async def find_named(
-    context: BuildContext, text: str, platform: Platform | None
-) -> NamedContext | None:
+def find_specifier(
+    options: Mapping[str, str], text: str, platform: Platform | None
+) -> ContextSpecifier | None:
     """Give what the options say for a stage or image name, None if nothing.
 
     Raises:
-        NamedContextError: an option of that name cannot be understood.
+        NamedContextError: `text` cannot be the name of a context.
     """
-    options = context.client.options
-    name = lookup_name(text)
-    shown = (platform or host_platform()).normalized().format()
-    for full in (f"{name}::{shown}", name) if name else ():
-        if value := options.get(f"context:{full}"):
-            return await _load(context, name, full, value, platform)
+    try:
+        name = parse_reference(text).familiar().removesuffix(":latest")
+    except InvalidReferenceError as err:
+        raise NamedContextError(f"invalid context name {text}: {err.message}") from err
+    shown = (platform or host_platform()).normalized().format_all()
+    for full in (f"{name}::{shown}", name):
+        value = options.get(f"context:{full}")
+        if value is not None:
+            return ContextSpecifier(name=name, full=full, value=value, platform=platform)
     return None
 
 
-async def _load(
-    context: BuildContext, name: str, full: str, value: str, platform: Platform | None
-) -> NamedContext:
+async def load_named(context: BuildContext, specifier: ContextSpecifier) -> NamedContext:
+    """Load what a specifier names.
+
+    Raises:
+        NamedContextError: it cannot be understood.
+    """
+    name, full, value = specifier.name, specifier.full, specifier.value
     kind, colon, rest = value.partition(":")
     if not colon:
         raise NamedContextError(f"invalid context specifier {value} for {full}")
-    if kind == "docker-image":
-        return await _image(context, full, rest.removeprefix("//"), platform)
-    if kind == "git" or value.startswith("git@"):
-        return _git(full, value)
-    if kind in ("http", "https"):
-        if parse_git_ref(value) is not None:
+    if kind.startswith("git@"):
+        kind = "git"
+    match kind:
+        case "docker-image":
+            return await _image(context, full, rest.removeprefix("//"), specifier.platform)
+        case "git":
             return _git(full, value)
-        state = http_context(value, f"[context {full}] {value}")
-        return NamedContext(name=full, fixed=state, source_url=value)
-    if kind == "oci-layout":
-        return await _layout(context, name, full, rest.removeprefix("//"), platform)
-    if kind == "local":
-        return await _folder(context, full, rest)
-    if kind == "input":
-        return await _input(context, full, rest)
+        case "http" | "https":
+            if parse_git_ref(value) is not None:
+                return _git(full, value)
+            state = http_context(value, f"[context {full}] {value}")
+            return NamedContext(name=full, fixed=state)
+        case "oci-layout":
+            return await _layout(context, name, full, rest.removeprefix("//"), specifier.platform)
+        case "local":
+            return await _folder(context, full, rest)
+        case "input":
+            return await _input(context, full, rest)
     raise NamedContextError(f"unsupported context source {kind} for {full}")
 
 
@@ -116,24 +130,27 @@ async def _image(
         reference, platform, log_name=f"[context {full}] load metadata for {text}"
     )
     state = image(reference, platform=platform, custom_name=f"[context {full}] {text}")
-    return NamedContext(name=full, config=found.config, fixed=state)
+    return NamedContext(name=full, config=_without_created(found.config), fixed=state)
+
+
+def _without_created(config: bytes) -> bytes:
+    """Drop the time of an image, which would make equal builds differ."""
+    return compact_json({k: v for k, v in parse_config(config).items() if k != "created"})
 
 
 def _git(full: str, url: str) -> NamedContext:
     ref = parse_git_ref(url)
     if ref is None:
-        raise NamedContextError(f"invalid git context {url} for {full}")
+        raise NamedContextError(f"invalid git context {url}")
     state = git_state(ref, name=f"[internal] load git source {url}")
-    return NamedContext(name=full, fixed=state, source_url=url)
+    return NamedContext(name=full, fixed=state)
 
 
 async def _layout(
     context: BuildContext, name: str, full: str, text: str, platform: Platform | None
 ) -> NamedContext:
-    store, at, digest = text.partition("@")
-    if not at:
-        raise NamedContextError(f'oci-layout reference "{text}" has no digest')
-    reference = f"{parse_reference(name).name}@{digest}"
+    store, digest = _store(text)
+    reference = str(parse_reference(name).with_digest(digest))
     session = context.client.session_id
     found = await context.client.resolve_source(
         f"oci-layout://{reference}",
@@ -152,6 +169,23 @@ async def _layout(
     return NamedContext(name=full, config=config, fixed=state)
 
 
+def _store(text: str) -> tuple[str, Digest]:
+    """Read `STORE[:TAG]@DIGEST`; the store may have any name that an image could have."""
+    named, at, digest = text.partition("@")
+    slash = named.rfind("/")
+    store = named[: slash + 1] + named[slash + 1 :].partition(":")[0]
+    try:
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._/:-]*", named):
+            raise InvalidDigestError("invalid reference format")
+        if not at:
+            raise NamedContextError(f'oci-layout reference "{text}" has no digest')
+        return store, Digest.parse(digest)
+    except InvalidDigestError as err:
+        raise NamedContextError(
+            f'could not parse oci-layout reference "{text}": {err.message}'
+        ) from err
+
+
 async def _folder(context: BuildContext, full: str, folder: str) -> NamedContext:
     session = context.session_of(folder)
     load = local(
@@ -168,9 +202,16 @@ async def _folder(context: BuildContext, full: str, folder: str) -> NamedContext
         name=full,
         local_name=folder,
         session_id=session,
-        exclude=() if data is None else parse_ignore_file(data),
+        exclude=_patterns(data),
         shared_key=context.client.options.get(f"sharedkey:localdir:{full}", ""),
     )
+
+
+def _patterns(data: bytes | None) -> tuple[str, ...]:
+    try:
+        return () if data is None else parse_ignore_file(data)
+    except InvalidIgnoreFileError as err:
+        raise InvalidIgnoreFileError(f"failed parsing .dockerignore: {err.message}") from err
 
 
 async def _input(context: BuildContext, full: str, text: str) -> NamedContext:
@@ -183,7 +224,7 @@ async def _input(context: BuildContext, full: str, text: str) -> NamedContext:
             metadata = json.loads(raw)
             config = base64.b64decode(metadata[CONFIG_KEY]) if CONFIG_KEY in metadata else None
         except (ValueError, TypeError) as err:
-            raise NamedContextError(f"failed to parse input metadata of {text}: {err}") from err
+            raise NamedContextError(f"failed to parse input metadata {raw}: {err}") from err
     else:
         config = None
     return NamedContext(name=full, config=config, fixed=from_definition(definition))

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from torana.core.errors import UserError
 from torana.core.llb.ops import HostIP, LinuxResources, NetMode, Ulimit
 from torana.core.oci.platform import InvalidPlatformError, Platform, parse_platform
+from torana.core.oci.reference import InvalidReferenceError, parse_reference
 from torana.frontends.kit.values import csv_fields, parse_bool, parse_int
 from torana.gateway.client.client import CacheImport
 
@@ -65,8 +66,15 @@ def parse_options(options: Mapping[str, str]) -> BuildOptions:
         InvalidOptionError: a value is not of the option's form; the text names the option.
     """
     _refuse_removed(options)
-    platforms = _platforms(options.get("platform", ""))
     build_args = _prefixed(options, _BUILD_ARG)
+    # In the order in which the original reads them, so that the same one is reported first.
+    platforms = _platforms(options.get("platform", ""))
+    resolve_mode = _resolve_mode(options.get("image-resolve-mode", ""))
+    extra_hosts = _extra_hosts(options.get("add-hosts", ""))
+    shm_size_bytes = _shm_size(options.get("shm-size", ""))
+    ulimits = _ulimits(options.get("ulimit", ""))
+    resources = _resources(options)
+    network = _network(options.get("force-network-mode", ""))
     return BuildOptions(
         target=options.get("target", ""),
         platforms=platforms,
@@ -75,14 +83,14 @@ def parse_options(options: Mapping[str, str]) -> BuildOptions:
         labels=_prefixed(options, "label:"),
         no_cache=_no_cache(options.get("no-cache")),
         cache_imports=_cache_imports(options),
-        resolve_mode=_resolve_mode(options.get("image-resolve-mode", "")),
-        extra_hosts=_extra_hosts(options.get("add-hosts", "")),
-        shm_size_bytes=_shm_size(options.get("shm-size", "")),
-        ulimits=_ulimits(options.get("ulimit", "")),
+        resolve_mode=resolve_mode,
+        extra_hosts=extra_hosts,
+        shm_size_bytes=shm_size_bytes,
+        ulimits=ulimits,
         cgroup_parent=options.get("cgroup-parent", ""),
-        network=_network(options.get("force-network-mode", "")),
+        network=network,
         hostname=build_args.get("BUILDKIT_SANDBOX_HOSTNAME") or options.get("hostname", ""),
-        resources=_resources(options),
+        resources=resources,
         sbom=_attestations(options),
     )
 
@@ -129,7 +137,7 @@ def _multi_platform(options: Mapping[str, str], platforms: tuple[Platform, ...])
 def _no_cache(text: str | None) -> frozenset[str] | None:
     if text is None:
         return None
-    return frozenset(part.lower() for part in csv_fields(text)) if text else frozenset()
+    return frozenset(text.lower().split(",")) if text else frozenset()
 
 
 def _cache_imports(options: Mapping[str, str]) -> tuple[CacheImport, ...]:
@@ -138,16 +146,16 @@ def _cache_imports(options: Mapping[str, str]) -> tuple[CacheImport, ...]:
         import json
 
         try:
-            entries: list[dict[str, Any]] = json.loads(text) or []
-            for entry in entries:
-                imports.append(CacheImport(type=entry["Type"], attrs=entry.get("Attrs") or {}))
+            for entry in json.loads(text) or ():
+                members = {key.lower(): value for key, value in entry.items()}
+                imports.append(CacheImport(type=members["type"], attrs=members.get("attrs") or {}))
         except (ValueError, TypeError, KeyError, AttributeError) as err:
             raise InvalidOptionError(
                 f'failed to unmarshal cache-imports ("{text}"): {err}'
             ) from err
-    for reference in (options.get("cache-from") or "").split(","):
-        if reference:
-            imports.append(CacheImport(type="registry", attrs={"ref": reference}))
+    references = options.get("cache-from")
+    for reference in references.split(",") if references else ():
+        imports.append(CacheImport(type="registry", attrs={"ref": reference}))
     return tuple(imports)
 
 
@@ -275,14 +283,22 @@ def _attestations(options: Mapping[str, str]) -> dict[str, str] | None:
         attributes = {"generator": _DEFAULT_SCANNER}
         for entry in csv_fields(options[key]) if options[key] else ():
             name, _, value = entry.partition("=")
-            attributes[name.lower()] = value
-        if kind == "sbom" and not parse_bool(attributes.pop("disabled", "")):
+            attributes[name] = value
+        if kind == "sbom":
+            attributes["generator"] = _scanner(attributes["generator"])
             sbom = attributes
     return sbom
 
 
 def _attestation_kind(key: str) -> str | None:
-    argument = "build-arg:BUILDKIT_ATTEST_"
-    if key.startswith("attest:"):
-        return key[len("attest:") :]
-    return key[len(argument) :].lower() if key.startswith(argument) else None
+    for prefix in ("attest:", "build-arg:BUILDKIT_ATTEST_"):
+        if key.startswith(prefix):
+            return key.removeprefix(prefix).lower()
+    return None
+
+
+def _scanner(text: str) -> str:
+    try:
+        return str(parse_reference(text).with_default_tag())
+    except InvalidReferenceError as err:
+        raise InvalidOptionError(f"failed to parse sbom scanner {text}: {err.message}") from err

@@ -155,7 +155,7 @@ def test_file_ops_visit_sources_from_the_last_but_number_them_from_the_first() -
     assert [item.digest for item in ops(other)[3].inputs[1:]] == [second, first]
 
 
-def test_names_of_owners_are_looked_up_in_the_tree_that_is_changed() -> None:
+def test_names_of_owners_are_looked_up_in_the_base_of_the_chain() -> None:
     base = llb.local("base", session_id="s")
     state = base.file(
         llb.mkdir("/a", owner=llb.owner("u", 5)).mkdir("/b", owner=llb.owner("u", "g"))
@@ -165,7 +165,7 @@ def test_names_of_owners_are_looked_up_in_the_tree_that_is_changed() -> None:
     first, second = (a.action for a in kind.actions)
     assert isinstance(first, o.MkDir) and isinstance(second, o.MkDir)
     assert first.owner == o.ChownOpt(o.UserOpt(by_name=o.NamedUser("u", 0)), o.UserOpt(by_id=5))
-    named = o.NamedUser("u", 1), o.NamedUser("g", 1)  # the result of action 0
+    named = o.NamedUser("u", 0), o.NamedUser("g", 0)  # not the result of the first action
     assert second.owner == o.ChownOpt(*(o.UserOpt(by_name=name) for name in named))
 
 

@@ -28,12 +28,12 @@ from torana.frontends.dockerfile.quoting import go_duration, go_quote
 @pytest.mark.parametrize(
     ("path", "result"),
     [
-        ("", "/w"),
+        ("", "/w/"),
         (".", "/w/"),
         ("a", "/w/a"),
         ("a/", "/w/a/"),
         ("./a/.", "/w/a/."),
-        ("/x//y/", "/x//y/"),
+        ("/x//y/", "/x/y/"),
         ("../up", "/up"),
     ],
 )

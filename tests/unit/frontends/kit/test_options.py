@@ -72,10 +72,10 @@ def test_limits() -> None:
 
 def test_sbom_attributes() -> None:
     assert parse_options({"attest:sbom": ""}).sbom == {
-        "generator": "docker/buildkit-syft-scanner:stable-1"
+        "generator": "docker.io/docker/buildkit-syft-scanner:stable-1"
     }
     given = {"build-arg:BUILDKIT_ATTEST_SBOM": "generator=x,DEPTH=2"}
-    assert parse_options(given).sbom == {"generator": "x", "depth": "2"}
+    assert parse_options(given).sbom == {"generator": "docker.io/library/x:latest", "DEPTH": "2"}
     assert parse_options({"attest:provenance": "mode=max"}).sbom is None
 
 

@@ -1,0 +1,63 @@
+"""Lint around the conversion: which rules are on, and sending what was found to the client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torana.core.errors import ToranaError
+from torana.core.oci.digest import Digest
+from torana.frontends.dockerfile.lint import InvalidCheckError, LintConfig, Linter, parse_check
+from torana.frontends.dockerfile.syntax import find_check
+from torana.frontends.kit.context import BuildContext
+from torana.gateway.client.client import Warning
+
+_ARGUMENT = "BUILDKIT_DOCKERFILE_CHECK"
+
+
+def given_lint_config(build_args: Mapping[str, str]) -> LintConfig | None:
+    """Read the build argument that replaces what the file says; None without one.
+
+    Raises:
+        InvalidCheckError: it is malformed.
+    """
+    given = build_args.get(_ARGUMENT)
+    return None if given is None else _parsed(given, f"build-arg:{_ARGUMENT}")
+
+
+def lint_config(context: BuildContext) -> LintConfig:
+    """Read which rules are on, from the build argument or else from the file.
+
+    Raises:
+        InvalidCheckError: either is malformed.
+    """
+    given = given_lint_config(context.options.build_args)
+    return _parsed(find_check(context.file.data), "check options") if given is None else given
+
+
+def _parsed(text: str, where: str) -> LintConfig:
+    try:
+        return parse_check(text)
+    except InvalidCheckError as err:
+        raise InvalidCheckError(f"failed to parse {where}: {err.message}") from err
+
+
+async def send_findings(context: BuildContext, linter: Linter) -> None:
+    """Send what was found as warnings on the step that loads the file."""
+    definition = context.file.definition
+    if not linter.findings or definition is None or len(definition.ops) < 2:
+        return
+    vertex = Digest.of(definition.ops[-2])
+    for finding in linter.findings:
+        try:
+            await context.client.warn(
+                Warning(
+                    vertex=vertex,
+                    short=finding.short,
+                    detail=(finding.rule.description,),
+                    url=finding.rule.url,
+                    ranges=finding.ranges,
+                    data=context.file.data,
+                )
+            )
+        except ToranaError:
+            return  # an engine without warnings builds all the same
