@@ -158,7 +158,7 @@ class SecretSpec:
 
     id: str
     target: str = ""
-    env: str = ""
+    env: str | None = None
     uid: int = 0
     gid: int = 0
     mode: int = 0o400
@@ -219,7 +219,11 @@ class ExecVertex:
             mounts=tuple(mounts),
             network=self.network,
             security=self.security,
-            secret_env=tuple(o.SecretEnv(s.id, s.env, s.optional) for s in self.secrets if s.env),
+            secret_env=tuple(
+                o.SecretEnv(secret.id, secret.env, secret.optional)
+                for secret in self.secrets
+                if secret.env is not None
+            ),
             cdi_devices=self.devices,
         )
         return o.Op(inputs=inputs.all(), kind=kind, platform=platform, constraints=o.Constraints())
@@ -245,7 +249,7 @@ class ExecVertex:
             ),
             "exec.mount.selector": any(mount.selector for mount in self.mounts),
             "exec.mount.secret": bool(self.secrets),
-            "exec.secretenv": any(secret.env for secret in self.secrets),
+            "exec.secretenv": any(s.env is not None for s in self.secrets),
             "exec.mount.ssh": bool(self.ssh),
             "exec.meta.network": self.network != o.NetMode.UNSET,
             "exec.meta.security": self.security != o.SecurityMode.SANDBOX,

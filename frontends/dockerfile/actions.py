@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from torana.core.errors import SourceRange
 from torana.core.llb.ops import CacheSharing, NetMode, SecurityMode
+from torana.core.oci.platform import Platform
 from torana.frontends.dockerfile.devices import Device
 from torana.frontends.kit.gitref import GitRef
 
@@ -146,7 +147,7 @@ class SecretMount:
 
     id: str
     target: str = ""
-    env: str = ""
+    env: str | None = None
     uid: int = 0
     gid: int = 0
     mode: int = 0o400
@@ -179,6 +180,7 @@ class RunProcess:
     network: NetMode = NetMode.UNSET
     security: SecurityMode = SecurityMode.SANDBOX
     devices: tuple[Device, ...] = ()
+    platform: Platform | None = None  # None: that of the build
 
 
 Action = MakeDirectory | Copy | RunProcess

@@ -255,6 +255,7 @@ def begin(stage: Stage) -> None:
         stage.work_dir = base.work_dir
         stage.is_work_dir_set = base.is_work_dir_set
         stage.used = base.used
+        stage.tree_platform = base.tree_platform
     image = stage.current_image
     image.ensure_path(stage.system)
     stage.environment.set_all(image.env)

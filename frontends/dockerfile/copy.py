@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -31,16 +30,13 @@ _WILDCARD: Final = re.compile(r"(?:[^\\]|\\.)*?[*?\[]", re.S)
 _CHECKSUM: Final = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[A-Za-z0-9=_-]+")
 _DIGEST_LENGTHS: Final = {"sha256": 64, "sha384": 96, "sha512": 128}
 _HEX: Final = re.compile(r"[0-9a-f]*")
+_UNNAMED: Final = "__unnamed__"
+_BAD_ESCAPE: Final = re.compile(r"%(?![0-9a-fA-F]{2})")
 _EVERYTHING: Final = frozenset(("*", "**", "**/*"))
 
 
 def copy(ev: Evaluation, instruction: CopyInstruction) -> None:
     origin = ev.step.sources[0] if ev.step.sources else None
-    if origin is not None and not origin.is_evaluated:
-        raise BuildFileError(
-            f'cannot copy from stage "{instruction.origin}", it needs to be defined before '
-            f'current stage "{ev.stage.label}"'
-        )
     _transfer(ev, instruction, origin, checksum="")
 
 
@@ -71,6 +67,7 @@ def workdir(ev: Evaluation, instruction: Workdir) -> None:
                 None if epoch is None else epoch * 1_000_000_000,
             )
         )
+        stage.tree_platform = stage.platform
     ev.history(f"WORKDIR {stage.work_dir}", layer=makes)
 
 
@@ -82,6 +79,12 @@ def _transfer(
     texts = [ev.expand(text) for text in instruction.sources]
     given = ev.expand(instruction.destination)
     documents = [_document(ev, heredoc) for heredoc in instruction.heredocs]
+    if origin is not None and not origin.is_evaluated:
+        assert isinstance(instruction, CopyInstruction)
+        raise BuildFileError(
+            f'cannot copy from stage "{instruction.origin}", it needs to be defined before '
+            f'current stage "{ev.stage.label}"'
+        )
     destination = paths.destination(ev.stage.work_dir, given, ev.stage.system)
     mode = parse_mode(mode_text) if mode_text else None
     is_add = isinstance(instruction, Add)
@@ -165,9 +168,10 @@ def _with_parents(text: str, origin: Stage | None, system: str) -> LocalSource:
     if not pivot:
         root, rest = "", text
     path = paths.source(root, system)
-    pattern = paths.source(rest, system).lstrip("/")
-    full = posixpath.join(path, pattern)
-    required = () if _WILDCARD.match(full) else (full,)
+    pattern = rest if paths.is_absolute(rest, system) else paths.source(rest, system)
+    has_wildcards = _WILDCARD.match(root) or _WILDCARD.match(pattern)
+    required = () if has_wildcards else (paths.join("/", root, pattern),)
+    pattern = pattern.removeprefix("/")
     return LocalSource(stage=origin, path=path, include=(pattern,), required=required)
 
 
@@ -178,12 +182,14 @@ def _is_url(text: str) -> bool:
 def download_name(url: str) -> str:
     """Give the name of the file that an address is saved as."""
     path = re.split(r"[?#]", url.partition("://")[2], maxsplit=1)[0].partition("/")[2]
-    name = path.rpartition("/")[2]
-    if "%" in name:
+    if _BAD_ESCAPE.search(path):
+        return _UNNAMED
+    if "%" in path:
         from urllib.parse import unquote
 
-        name = unquote(name)
-    return name or "__unnamed__"
+        path = unquote(path)
+    name = paths.base(f"/{path}")
+    return _UNNAMED if name in (".", "/") else name
 
 
 def _check_checksum_use(texts: Sequence[str]) -> None:

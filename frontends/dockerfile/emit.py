@@ -13,7 +13,6 @@ from torana.core.llb.actions import FileActions
 from torana.core.llb.definition import SourceInfo
 from torana.core.llb.state import State, http, image, merge, mkdir, mkfile, owner, scratch
 from torana.core.llb.vertices import MountSpec, SecretSpec, SourceLocation, SSHSpec
-from torana.core.oci.platform import Platform
 from torana.frontends.dockerfile.actions import (
     BindMount,
     CacheMount,
@@ -69,7 +68,7 @@ class Emitter:
                 case Copy():
                     state = self._copy(state, action)
                 case RunProcess():
-                    state = self._run(state, action, stage.platform)
+                    state = self._run(state, action)
                 case _:
                     assert_never(action)
         return state
@@ -183,7 +182,7 @@ class Emitter:
                 tree = scratch().file(mkfile(path, source.data, mode=0o644), custom_name=_INLINE)
                 return copies.copy(tree, path, action.destination, **common)
 
-    def _run(self, state: State, action: RunProcess, platform: Platform | None) -> State:
+    def _run(self, state: State, action: RunProcess) -> State:
         if not action.args:
             raise BuildFileError("arguments are required")
         options, caps = self.options, self.caps
@@ -215,7 +214,7 @@ class Emitter:
             secrets=[_secret(m) for m in action.mounts if isinstance(m, SecretMount)],
             ssh=[_agent(m) for m in action.mounts if isinstance(m, SshMount)],
             devices=devices if "exec.meta.cdi" in caps else (),
-            platform=platform,
+            platform=action.platform,
             linux_resources=options.resources if has_resources else None,
             description={COMMAND_KEY: action.step.command},
             **self._shown(action.step),

@@ -141,10 +141,13 @@ class Evaluation:
     def act(self, action: Action) -> None:
         self.stage.actions.append(action)
 
-    def describe(self, name: str, *, ignores_cache: bool = True) -> Step:
+    def describe(
+        self, name: str, *, ignores_cache: bool = True, shows_platform: bool = True
+    ) -> Step:
         """Give the visible side of a step called `name`; takes the next step number."""
         settings = self.settings
-        start = prefix(self.stage, len(settings.stages.all), shows_platform=settings.shows_platform)
+        shows_platform = shows_platform and settings.shows_platform
+        start = prefix(self.stage, len(settings.stages.all), shows_platform=shows_platform)
         word, blank, rest = name.partition(" ")
         trigger = "ONBUILD " if self.step.is_trigger else ""
         return Step(
@@ -169,7 +172,7 @@ def note_scan(stage: Stage, name: str, value: str | None) -> None:
         return
     wanted = parse_bool(value)
     if wanted is None:
-        wanted = stage.name in (part.strip().lower() for part in value.split(","))
+        wanted = stage.label in value.split(",")
     if name.endswith("_STAGE"):
         stage.scans = wanted
     else:
@@ -179,4 +182,4 @@ def note_scan(stage: Stage, name: str, value: str | None) -> None:
 def note_global_scans(settings: Settings, stage: Stage) -> None:
     """Start a stage with what the global SBOM arguments say."""
     for name in SBOM_ARGS:
-        note_scan(stage, name, settings.build_args.get(name, settings.global_args.get(name)))
+        note_scan(stage, name, settings.global_args.get(name))

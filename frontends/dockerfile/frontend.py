@@ -84,6 +84,7 @@ async def _build(context: BuildContext, scanner: Scanner | None) -> Result:
             attestations[key] = (await scanner.attest(conversion, emitters[key], key),)
     results = [
         PlatformResult(
+            id=_id(conversion),
             platform=_result_platform(conversion),
             ref=refs[_id(conversion)],
             config=conversion.found_target.current_image.to_json(),
@@ -97,7 +98,7 @@ async def _build(context: BuildContext, scanner: Scanner | None) -> Result:
 
 
 def _id(conversion: Conversion) -> str:
-    return (conversion.platform or host_platform()).format()
+    return (conversion.platform or host_platform()).format_all()
 
 
 def _result_platform(conversion: Conversion) -> Platform:

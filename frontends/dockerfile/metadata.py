@@ -67,7 +67,7 @@ def arg(ev: Evaluation, instruction: Arg) -> None:
 
 def cmd(ev: Evaluation, instruction: Cmd) -> None:
     _report_multiple(ev, instruction)
-    args = _command(ev, instruction, "CMD")
+    args = _command(ev, instruction)
     ev.image.config["Cmd"] = args
     ev.image.config["ArgsEscaped"] = True
     ev.has_cmd = True
@@ -76,21 +76,21 @@ def cmd(ev: Evaluation, instruction: Cmd) -> None:
 
 def entrypoint(ev: Evaluation, instruction: Entrypoint) -> None:
     _report_multiple(ev, instruction)
-    args = _command(ev, instruction, "ENTRYPOINT")
+    args = _command(ev, instruction)
     ev.image.config["Entrypoint"] = args
     if not ev.has_cmd:
         ev.image.config["Cmd"] = None
     ev.history(f"ENTRYPOINT {_quoted_list(args)}")
 
 
-def _command(ev: Evaluation, instruction: Cmd | Entrypoint, name: str) -> list[str]:
+def _command(ev: Evaluation, instruction: Cmd | Entrypoint) -> list[str]:
     if not instruction.is_shell:
         return list(instruction.args)
     if not ev.image.config.get("Shell"):
         ev.report(
             lint.JSON_ARGS_RECOMMENDED,
-            f"JSON arguments recommended for {name} to prevent unintended behavior related to "
-            "OS signals",
+            f"JSON arguments recommended for {instruction.word} to prevent unintended behavior "
+            "related to OS signals",
         )
     return [*ev.shell, instruction.args[0] if instruction.args else ""]
 
@@ -130,7 +130,7 @@ def expose(ev: Evaluation, instruction: Expose) -> None:
                 "EXPOSE instruction should not define an IP address or host-port mapping, "
                 f"found '{word}'",
             )
-        ports += found.ports
+        ports += found.ports()
     ev.image.config["ExposedPorts"] = exposed | {port: {} for port in ports}
     ev.history(f"EXPOSE [{' '.join(ports)}]")
 

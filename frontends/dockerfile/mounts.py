@@ -191,8 +191,6 @@ def _checked(mount: MountFields) -> MountFields:
         _check_secret(mount)
     elif mount.sharing and kind != "cache":
         raise BuildFileError(f"invalid cache sharing set for {kind} mount")
-    if kind == "ssh" and mount.source:
-        raise BuildFileError("ssh does not support source")
     return mount
 
 
@@ -205,5 +203,3 @@ def _check_secret(mount: MountFields) -> None:
         raise BuildFileError("invalid secret mount. one of source, target required")
     if mount.source and mount.id:
         raise BuildFileError("both source and id can't be set")
-    if mount.source:
-        mount.id, mount.source = mount.source, ""

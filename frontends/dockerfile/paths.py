@@ -18,6 +18,12 @@ def clean(path: str) -> str:
     return cleaned[1:] if cleaned.startswith("//") else cleaned
 
 
+def base(path: str) -> str:
+    """Give the last part of a path, whatever slashes follow it; `.` or `/` if there is none."""
+    name = path.rstrip("/").rpartition("/")[2]
+    return name or ("/" if path else ".")
+
+
 def join(*parts: str) -> str:
     """Join and clean; an absolute later part does not start anew."""
     return clean("/".join(part for part in parts if part))
@@ -67,7 +73,10 @@ def destination(current: str, path: str, system: str) -> str:
 def source(path: str, system: str) -> str:
     """Give a source of COPY or ADD as a clean absolute path in the tree that it comes from."""
     if system == _WINDOWS:
-        path = _without_drive(path, keeps_slash=False)
+        try:
+            path = _without_drive(path, keeps_slash=False)
+        except BuildFileError as err:
+            raise BuildFileError(f"removing drive letter: {err.message}") from err
     return rooted(path)
 
 

@@ -2,74 +2,80 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
 from torana.core.errors import BuildFileError
 
-_PROTOCOLS: Final = frozenset(("tcp", "udp", "sctp"))
+_PROTOCOLS: Final = frozenset(("", "tcp", "udp", "sctp"))
 _MAX_PORT: Final = 65535
+_NUMBER: Final = re.compile(r"\+?[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Exposed:
-    """The ports of one word, `80/tcp` each, and what is odd about how they were written."""
+class PortSpec:
+    """One word of EXPOSE in its parts; `protocol` as written, empty for the default."""
 
-    ports: tuple[str, ...]
-    has_odd_case: bool
-    has_host_part: bool
+    address: str
+    host: str
+    container: str
+    protocol: str
+
+    @property
+    def has_odd_case(self) -> bool:
+        return self.protocol != self.protocol.lower()
+
+    @property
+    def has_host_part(self) -> bool:
+        return bool(self.address or self.host)
+
+    def ports(self) -> tuple[str, ...]:
+        """Give the ports, `80/tcp` each.
+
+        Raises:
+            BuildFileError: a part is not what its place asks for.
+        """
+        if self.address:
+            _check_address(self.address)
+        first, last = _range(self.container, "containerPort")
+        if self.host:
+            host_first, host_last = _range(self.host, "hostPort")
+            if host_last - host_first != last - first and first != last:
+                raise BuildFileError(
+                    "invalid ranges specified for container and host Ports: "
+                    f"{self.container} and {self.host}"
+                )
+        protocol = self.protocol.lower() or "tcp"
+        return tuple(f"{port}/{protocol}" for port in range(first, last + 1))
 
 
-def parse_ports(word: str) -> Exposed:
-    """Read one word of EXPOSE.
+def parse_ports(word: str) -> PortSpec:
+    """Split one word of EXPOSE; numbers are not looked at yet.
 
     Raises:
-        BuildFileError: no port, or a part that is not what its place asks for.
+        BuildFileError: no port, or an unknown protocol.
     """
-    spec, slash, protocol = word.partition("/")
-    if not spec:
-        raise BuildFileError(f'invalid port: "{word}": no port specified')
-    lowered = protocol.lower() or "tcp"
-    if lowered not in _PROTOCOLS:
-        raise BuildFileError(f'invalid port: "{word}": invalid proto: {protocol}')
-    address, host, container = _split(spec)
+    rest, _, last = word.rpartition(":")
+    address, _, host = rest.rpartition(":")
+    container, _, protocol = last.partition("/")
     if not container:
         raise BuildFileError(f'invalid port: "{word}": no port specified')
-    first, last = _range(container, "containerPort")
-    if address:
-        _check_address(address)
-    if host:
-        host_first, host_last = _range(host, "hostPort")
-        if host_last - host_first != last - first and first != last:
-            raise BuildFileError(
-                f"invalid ranges specified for container and host Ports: {container} and {host}"
-            )
-    ports = tuple(f"{port}/{lowered}" for port in range(first, last + 1))
-    return Exposed(ports, bool(slash) and protocol != lowered, bool(address or host))
-
-
-def _split(spec: str) -> tuple[str, str, str]:
-    """Split at the last two colons; an IPv6 address may be in brackets."""
-    rest, colon, container = spec.rpartition(":")
-    if not colon:
-        return "", "", spec
-    address, colon, host = rest.rpartition(":")
-    if not colon:
-        return "", rest, container
-    return address.removeprefix("[").removesuffix("]"), host, container
+    if protocol.lower() not in _PROTOCOLS:
+        raise BuildFileError(f'invalid port: "{word}": invalid proto: {protocol}')
+    return PortSpec(address, host, container, protocol)
 
 
 def _range(text: str, name: str) -> tuple[int, int]:
     first, dash, last = text.partition("-")
-    numbers = [_port(part) for part in ((first, last) if dash else (first, first))]
-    begin, end = numbers
+    begin, end = _port(first), _port(last if dash else first)
     if begin is None or end is None or begin > end:
         raise BuildFileError(f"invalid {name}: {text}")
     return begin, end
 
 
 def _port(text: str) -> int | None:
-    if not (text.isascii() and text.isdigit()) or int(text) > _MAX_PORT:
+    if not _NUMBER.fullmatch(text) or int(text) > _MAX_PORT:
         return None
     return int(text)
 
@@ -77,7 +83,9 @@ def _port(text: str) -> int | None:
 def _check_address(text: str) -> None:
     from ipaddress import ip_address
 
+    if text.startswith("["):
+        text = text[1:].removesuffix("]")
     try:
-        ip_address(text.partition("%")[0])
+        ip_address(text)
     except ValueError as err:
         raise BuildFileError(f"invalid IP address: {text}") from err

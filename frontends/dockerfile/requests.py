@@ -211,7 +211,7 @@ async def _lint(context: BuildContext) -> Result:
         ranges = [span for excerpt in failure.sources for span in excerpt.ranges]
         document["buildError"] = {
             "message": failure.message,
-            "location": _location(_joined(ranges)),
+            "location": _location(_joined(ranges)) if ranges else {},
         }
     code = b"1" if findings or failure is not None else b"0"
     text = "".join(_finding_text(finding, context) for finding in _by_first(findings))
@@ -229,16 +229,16 @@ def _lint_source(context: BuildContext) -> dict[str, Any]:
 
 def _definition(definition: Definition) -> dict[str, Any]:
     """Give a definition in the form of Go's own JSON, members in the order of the schema."""
-    found = {} if definition.source is None else definition.source.locations
-    places = {
-        digest: to_json(found[digest]) if digest in found else {}
-        for digest in sorted(definition.digests()[:-1])
-    }
     return {
         "def": [base64.b64encode(raw).decode() for raw in definition.ops],
         "metadata": _op_metadata(definition),
-        "Source": {"locations": places},
+        "Source": _no_locations(definition),
     }
+
+
+def _no_locations(definition: Definition) -> dict[str, Any]:
+    """Give the source map of the load of a build file, which has no place in any file."""
+    return {"locations": {digest: {} for digest in sorted(definition.digests()[:-1])}}
 
 
 def _op_metadata(definition: Definition) -> dict[str, Any]:
@@ -269,9 +269,20 @@ async def _convert(context: BuildContext, config: LintConfig) -> Result:
     document = {
         "def": {digest: in_order(ops[digest]) for digest in sorted(ops)},
         "metadata": _op_metadata(definition),
-        "source": {} if definition.source is None else in_order(definition.source),
+        "source": _convert_source(context, definition),
     }
     return answer(document, None, _CONVERT_VERSION)
+
+
+def _convert_source(context: BuildContext, definition: Definition) -> dict[str, Any]:
+    if definition.source is None:
+        return {}
+    source = in_order(definition.source)
+    if "locations" in source:
+        source["locations"] = _present(source["locations"])
+    for info in source.get("infos", ()):
+        info["definition"]["Source"] = _no_locations(context.file.definition or Definition())
+    return source
 
 
 def _by_first(findings: Iterable[Finding]) -> list[Finding]:

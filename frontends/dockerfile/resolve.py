@@ -112,7 +112,7 @@ class Resolver:
             )
             stage.base_config = stage.image.to_json()
             stage.image.created = ""
-            stage.platform = platform
+            stage.platform = stage.tree_platform = platform
             stage.is_evaluated = stage.is_image
 
     async def _replace(self, stage: Stage, replacement: ContextSpecifier) -> None:
@@ -125,7 +125,7 @@ class Resolver:
         stage.image = ImageConfig.parse(stage.named.config)
         stage.image.created = ""
         if stage.image.platform.os and stage.image.platform.architecture:
-            stage.platform = stage.image.platform
+            stage.platform = stage.tree_platform = stage.image.platform
 
     async def _pull(self, stage: Stage, reference: str, written: str, platform: Platform) -> None:
         shown = f"{platform.format()} internal" if self.settings.shows_platform else "internal"
@@ -148,6 +148,7 @@ class Resolver:
             stage.reference = str(pinned.with_digest(found.digest) if found.digest else pinned)
         stage.image = image
         stage.platform = self._actual_platform(stage, image.platform, platform)
+        stage.tree_platform = stage.platform if stage.reference else None
         self._lint_platform(stage, image.platform, stage.platform, written)
         stage.is_evaluated = stage.is_image
 

@@ -41,7 +41,7 @@ def run(ev: Evaluation, instruction: Run) -> None:
     environment = ev.stage.environment
     ev.act(
         RunProcess(
-            step=ev.describe(shown),
+            step=ev.describe(shown, shows_platform=ev.stage.tree_platform is not None),
             args=args,
             env=environment.lines(),
             cwd=ev.stage.work_dir,
@@ -52,6 +52,7 @@ def run(ev: Evaluation, instruction: Run) -> None:
             if instruction.security == "insecure"
             else SecurityMode.SANDBOX,
             devices=instruction.devices,
+            platform=ev.stage.tree_platform,
         )
     )
     declared = ev.stage.args.entries
@@ -94,8 +95,8 @@ def _name(ev: Evaluation, instruction: Run, mounts: list[Mount]) -> str:
     if (script := _script(instruction)) is not None:
         lines = script.content.strip().replace("\r\n", "\n").split("\n")
         text += f" ({lines[0]}{'...' if len(lines) > 1 else ''})"
-    hidden = {mount.env: _HIDDEN for mount in mounts if isinstance(mount, SecretMount)}
-    hidden.pop("", None)
+    secrets = (mount.env for mount in mounts if isinstance(mount, SecretMount))
+    hidden = {name: _HIDDEN for name in secrets if name is not None}
     environment = {**ev.stage.environment, **hidden}
     try:
         expander = ev.settings.expander
@@ -150,15 +151,15 @@ def _cache(ev: Evaluation, mount: MountFields, target: str, stage: Stage | None)
 
 
 def _secret(ev: Evaluation, mount: MountFields) -> SecretMount:
-    name = mount.id or posixpath.basename(mount.target)
+    name = mount.source or mount.id or paths.base(mount.target)
     target = mount.target
     if not target and mount.env is None:
-        target = f"/run/secrets/{posixpath.basename(name)}"
+        target = f"/run/secrets/{paths.base(name)}"
     _note(ev.stage.outline.secrets, ev, name, mount)
     return SecretMount(
         id=name,
         target=target,
-        env=mount.env or "",
+        env=mount.env,
         uid=mount.uid or 0,
         gid=mount.gid or 0,
         mode=0o400 if mount.mode is None else mount.mode,
@@ -167,6 +168,8 @@ def _secret(ev: Evaluation, mount: MountFields) -> SecretMount:
 
 
 def _agent(ev: Evaluation, mount: MountFields) -> SshMount:
+    if mount.source:
+        raise BuildFileError("ssh does not support source")
     _note(ev.stage.outline.ssh, ev, mount.id or "default", mount)
     return SshMount(
         id=mount.id,

@@ -63,6 +63,7 @@ class Scanner:
     reference: str
     args: Sequence[str]
     env: Sequence[str]
+    parameters: Sequence[str]  # further variables
     cwd: str
     platform: Platform
 
@@ -86,13 +87,14 @@ class Scanner:
         args = [*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())]
         if not args:
             raise ScannerError(f"scanner {reference} does not have cmd")
-        extra = [
+        parameters = [
             f"BUILDKIT_SCAN_{key}={value}"
             for key, value in sorted(attributes.items())
             if key != "generator"
         ]
-        env = [*(config.get("Env") or ()), *extra]
-        return cls(reference, args, env, config.get("WorkingDir") or "/", context.build_platform)
+        env = config.get("Env") or ()
+        work_dir = config.get("WorkingDir") or "/"
+        return cls(reference, args, env, parameters, work_dir, context.build_platform)
 
     def state(self, scan: Scan, platform_id: str) -> State:
         """Give the tree that the scanner writes."""
@@ -103,6 +105,7 @@ class Scanner:
         ]
         if scan.extras:
             env.append(f"BUILDKIT_SCAN_SOURCE_EXTRAS={_EXTRAS}")
+        env += self.parameters
         out = MountSpec(target=_OUT)
         core = MountSpec(target=_CORE, source=scan.target.output, readonly=True)
         extras = [

@@ -71,6 +71,7 @@ class Stage:
     actions: list[Action] = field(default_factory=list)
     environment: Environment = field(default_factory=Environment)
     args: DeclaredArgs = field(default_factory=DeclaredArgs)
+    tree_platform: Platform | None = None  # what the tree itself says; scratch says nothing
     work_dir: str = "/"
     user: str = ""
     is_work_dir_set: bool = False

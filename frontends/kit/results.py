@@ -23,17 +23,13 @@ EPOCH_KEY: Final = "source.date.epoch"
 class PlatformResult:
     """What was built for one platform; `config` and `base_config` are image configs as JSON."""
 
+    id: str  # the platform as it was asked for; references, metadata and attestations share it
     platform: Platform
     ref: Reference | None
     config: bytes | None = None
     base_config: bytes | None = None
     epoch: int | None = None  # seconds since the Unix epoch
     attestations: Sequence[Attestation] = ()
-
-    @property
-    def id(self) -> str:
-        """The platform id that references, metadata and attestations share."""
-        return self.platform.format()
 
 
 def assemble(results: Sequence[PlatformResult], *, multi_platform: bool) -> Result:

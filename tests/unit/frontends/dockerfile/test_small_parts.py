@@ -61,10 +61,10 @@ def test_sources_stay_inside() -> None:
 
 def test_ports() -> None:
     found = parse_ports("127.0.0.1:8000-8002:80-82/TCP")
-    assert found.ports == ("80/tcp", "81/tcp", "82/tcp")
+    assert found.ports() == ("80/tcp", "81/tcp", "82/tcp")
     assert found.has_odd_case
     assert found.has_host_part
-    assert parse_ports("53/udp").ports == ("53/udp",)
+    assert parse_ports("53/udp").ports() == ("53/udp",)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_ports() -> None:
 )
 def test_bad_ports(word: str, message: str) -> None:
     with pytest.raises(BuildFileError) as caught:
-        parse_ports(word)
+        parse_ports(word).ports()
     assert caught.value.message == message
 
 

@@ -59,7 +59,12 @@ def test_excerpt_outside_of_the_file_is_empty(line: int) -> None:
 
 def test_several_platforms_get_suffixes() -> None:
     results = [
-        PlatformResult(platform=Platform(os="linux", architecture=name), ref=None, config=b"{}")
+        PlatformResult(
+            id=f"linux/{name}",
+            platform=Platform(os="linux", architecture=name),
+            ref=None,
+            config=b"{}",
+        )
         for name in ("arm64", "amd64")
     ]
     many = assemble(results, multi_platform=True)
