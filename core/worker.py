@@ -6,11 +6,13 @@ Sources, secrets and the container runtime are handed in from above.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_never
 
+from torana.core.cache.executions import Executions
 from torana.core.cache.keys import SqliteKeyStore
 from torana.core.cache.layers import LayerStore
 from torana.core.cache.local import LocalTree
@@ -38,6 +40,7 @@ from torana.core.ops.file.op import FileVertexOp
 from torana.core.ops.local import LocalOptions, LocalSource
 from torana.core.ops.merge import MergeVertexOp
 from torana.core.ops.names import vertex_name
+from torana.core.ops.once import OnceOp
 from torana.core.ops.passthrough import PassthroughVertexOp
 from torana.core.ops.runtime import (
     ContainerSpec,
@@ -62,6 +65,8 @@ from torana.core.solver.solver import Solver
 from torana.core.solver.vertex import Edge, ProgressGroup, Vertex, VertexOptions
 
 SCRATCH_RECORD = "scratch"
+# How long after a step other builds may still not have seen the keys of its result.
+_JUST_DONE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,19 @@ def load(definition: Definition, *, ignore_cache: bool = False) -> Edge:
     return Edge(vertices[graph.result.digest], graph.result.index)
 
 
+def _is_shared(vertex: Vertex) -> bool:
+    """Tell whether other builds may have done the work of a vertex."""
+    assert isinstance(vertex.sys, LLBVertex)
+    if vertex.options.ignore_cache:
+        return False
+    match vertex.sys.op.kind:
+        case o.ExecOp() | o.FileOp():
+            return True
+        case o.SourceOp(identifier=identifier):
+            return not identifier.startswith("local://")
+    return False
+
+
 class RefResults:
     """The solver's result store: records are ids of refs; scratch has one of its own."""
 
@@ -144,7 +162,9 @@ class Worker:
         self.results = RefResults(self.refs)
         self.layers = LayerStore(self.refs, self.content)
         self.images = ImageStore(self.database)
+        self.executions = Executions(root, self.database)
         self.upkeep = Upkeep(self.refs, self.content, self.images)
+        self.upkeep.on_prune.append(self.executions.forget_old)
         self.refs.records.on_delete.append(self.keys.release)
         self.dropped = self.upkeep.reconcile()
         self._executor: ExecutorFolder | None = None
@@ -173,7 +193,16 @@ class Worker:
         memo: dict[Any, Any] = {}
 
         def resolve(vertex: Vertex, context: OpContext) -> Op:
-            return self._op(vertex, context, find_source, memo, runtime, secrets, ssh)
+            op = self._op(vertex, context, find_source, memo, runtime, secrets, ssh)
+            if not _is_shared(vertex):
+                return op
+            return OnceOp(
+                op,
+                executions=self.executions,
+                results=self.results,
+                since=time.time() - _JUST_DONE_S,
+                log=context,
+            )
 
         return Solver(
             resolve_op=resolve,

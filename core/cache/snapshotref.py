@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
 
 
 class Scans:
-    """What was read of one snapshot, shared by all handles on it."""
+    """What was read of one snapshot, shared by all handles on it; one thread reads at a time."""
 
-    __slots__ = ("__weakref__", "tree")
+    __slots__ = ("__weakref__", "lock", "tree")
 
     def __init__(self) -> None:
+        self.lock = threading.Lock()
         self.tree: ScannedTree | None = None
 
 
@@ -80,7 +82,7 @@ class SnapshotRef:
         return await run_blocking(self._digest, selectors)
 
     def _digest(self, selectors: Sequence[Selector]) -> Digest:
-        with self.mount() as path:
+        with self._scans.lock, self.mount() as path:
             scan = self._scans.tree or ScannedTree(os.fsencode(path))
             scan.root = os.fsencode(path)
             self._scans.tree = scan

@@ -27,7 +27,8 @@ from torana.core.oci.digest import Digest
 class Upkeep:
     """Usage, pruning and checks of one store. Calls block, some of them for long.
 
-    `blob_roots` are asked for blobs that must stay, manifests along with what they name.
+    `blob_roots` are asked for blobs that must stay, manifests along with what they name; `on_prune`
+    are called before each pruning, for what else grows old.
     """
 
     def __init__(self, manager: CacheManager, content: ContentStore, images: ImageStore) -> None:
@@ -35,6 +36,7 @@ class Upkeep:
         self._content = content
         self._images = images
         self.blob_roots: list[Callable[[], Iterable[Digest]]] = []
+        self.on_prune: list[Callable[[], None]] = []
 
     def reconcile(self) -> list[Finding]:
         """Clear up after processes that have died; gives what was dropped."""
@@ -71,6 +73,8 @@ class Upkeep:
             if not is_alone:
                 return []
             self.reconcile()
+            for call in self.on_prune:
+                call()
             deleted = prune(
                 self._manager,
                 policies,

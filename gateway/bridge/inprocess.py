@@ -21,6 +21,7 @@ from torana.core.oci.platform import Platform, best_match
 from torana.core.oci.reference import parse_reference
 from torana.core.ops.exec.services import StepServices
 from torana.core.solver.job import Job
+from torana.core.solver.op import Result as SolverResult
 from torana.core.solver.progress import VertexEvent, WarningEvent
 from torana.core.worker import Worker, load
 from torana.gateway.bridge.references import LazyReference
@@ -57,6 +58,7 @@ class InProcessClient:
         ignore_cache: bool = False,
         services: Callable[[], StepServices] | None = None,
         entitlements: frozenset[str] = frozenset(),
+        parent: InProcessClient | None = None,
     ) -> None:
         self._worker = worker
         self._job = job
@@ -68,6 +70,10 @@ class InProcessClient:
         self._services = services
         self._entitlements = entitlements
         self._containers: set[InProcessContainer] = set()
+        self._parent = parent
+        # References outlive the frontend that made them, and are solved late: the outermost client
+        # keeps all results.
+        self._results: list[SolverResult] = [] if parent is None else parent._results
         self.definitions: list[Definition] = []  # everything that was asked to be solved
 
     @property
@@ -109,7 +115,10 @@ class InProcessClient:
         self.definitions.append(request.definition)
 
         async def build(made_by: Definition) -> Any:
-            return await self._job.build(edge)
+            result = await self._job.build(edge)
+            if result is not None:
+                self._results.append(result)
+            return result
 
         reference = LazyReference(request.definition, build)
         if request.evaluate:
@@ -134,6 +143,7 @@ class InProcessClient:
             ignore_cache=self._ignore_cache,
             services=self._services,
             entitlements=self._entitlements,
+            parent=self,
         )
         try:
             result: c.Result = await frontend.build(client)
@@ -168,9 +178,15 @@ class InProcessClient:
         return container
 
     async def close(self) -> None:
-        """Release what the frontend left: to be called when it has ended."""
+        """Release what the frontend left: to be called when it has ended.
+
+        The outermost client releases all results, its own and those of other frontends.
+        """
         for container in list(self._containers):
             await container.release()
+        if self._parent is None:
+            while self._results:
+                await self._results.pop().release()
 
     async def resolve_image(
         self,

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,11 +47,21 @@ async def export_result(
     Raises:
         ToranaError: a step failed, or the result does not fit an exporter.
     """
-    refs = await evaluate(result)
+    async with evaluated(result) as refs:
+        if not exports:
+            return {}
+        exported = _export_result(result, refs, worker.platform)
+        return await _run_exports(worker, job, exported, exports, options)
+
+
+async def _run_exports(
+    worker: Worker,
+    job: Job,
+    exported: ExportResult,
+    exports: Sequence[Export],
+    options: Mapping[str, str],
+) -> dict[str, str]:
     response: dict[str, str] = {}
-    if not exports:
-        return response
-    exported = _export_result(result, refs, worker.platform)
     epoch = options.get("build-arg:SOURCE_DATE_EPOCH")
     for number, export in enumerate(exports):
         attrs = dict(export.attrs)
@@ -67,22 +78,35 @@ async def export_result(
     return response
 
 
-async def evaluate(result: Result) -> Mapping[str, ImmutableRef | None]:
-    """Solve all references at once; gives snapshots by platform id, the plain one as ``""``."""
+@asynccontextmanager
+async def evaluated(result: Result) -> AsyncIterator[Mapping[str, ImmutableRef | None]]:
+    """Solve all references at once; gives snapshots by platform id, the plain one as ``""``.
+
+    They are held until it is left.
+    """
+    made: list[ImmutableRef] = []
     wanted = dict(result.refs) or {"": result.ref}
 
     async def one(reference: Reference | None) -> ImmutableRef | None:
         if reference is None:
             return None
         tree = await reference.tree()  # type: ignore[attr-defined]  # references are our own
-        return None if tree is None else await tree.snapshot()
+        if tree is None:
+            return None
+        snapshot: ImmutableRef = await tree.snapshot()
+        made.append(snapshot)
+        return snapshot
 
     try:
-        async with asyncio.TaskGroup() as group:
-            tasks = {key: group.create_task(one(ref)) for key, ref in wanted.items()}
-    except BaseExceptionGroup as failed:
-        raise _first(failed)  # noqa: B904  # `from` would replace its own cause
-    return {key: task.result() for key, task in tasks.items()}
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = {key: group.create_task(one(ref)) for key, ref in wanted.items()}
+        except BaseExceptionGroup as failed:
+            raise _first(failed)  # noqa: B904  # `from` would replace its own cause
+        yield {key: task.result() for key, task in tasks.items()}
+    finally:
+        for snapshot in made:
+            await snapshot.release()
 
 
 class ExportProgress:
