@@ -18,6 +18,7 @@ _COMMANDS = {
     "build": ("torana.cli.commands.build", "build"),
     "debug": ("torana.cli.commands.debug", "debug"),
     "du": ("torana.cli.commands.store", "du"),
+    "explain": ("torana.cli.commands.explain", "explain"),
     "llb": ("torana.cli.commands.llb", "llb"),
     "prune": ("torana.cli.commands.store", "prune"),
 }
@@ -25,6 +26,7 @@ _SUMMARIES = {
     "build": "Build from a Dockerfile or through any frontend.",
     "debug": "Look into Torana's store and engine.",
     "du": "Show what the build cache holds.",
+    "explain": "Say why steps ran or were cached.",
     "llb": "Print the LLB that a build file is translated to.",
     "prune": "Remove build cache.",
 }

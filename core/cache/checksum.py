@@ -62,6 +62,10 @@ class ScannedTree:
 
     # Looking
 
+    def known_entries(self) -> list[tuple[bytes, Digest]]:
+        """Give the entries that were hashed, with the digests of each alone."""
+        return [(path, digest) for path, digest in self._entries.items() if path]
+
     def full(self, path: bytes) -> bytes:
         return self.root + b"/" + path if path else self.root
 

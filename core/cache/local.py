@@ -81,6 +81,12 @@ class LocalTree:
         with self._lock:
             return content_digest(self._scan, selectors)
 
+    def listing(self) -> dict[str, bytes]:
+        """Give what was looked at: relative path -> the first eight bytes of its digest."""
+        with self._lock:
+            known = self._scan.known_entries()
+        return {os.fsdecode(path): bytes.fromhex(digest.encoded[:16]) for path, digest in known}
+
     def verify_unchanged(self) -> None:
         """Look at every hashed file again.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -30,6 +31,7 @@ from torana.gateway.engines.exporting import Export, export_result
 from torana.gateway.engines.jobs import BuildParts, open_job
 from torana.gateway.engines.output import ClientOutput
 from torana.gateway.engines.runtime import chosen_runtime
+from torana.gateway.explain.recorder import project_of, record_build
 from torana.plugins.manager import PluginManager
 
 
@@ -61,12 +63,28 @@ class EmbeddedEngine:
     async def build(self, request: BuildRequest, progress: ProgressSink) -> BuildResult:
         # Exporters are looked up first: a wrong one should not cost a build.
         exports = [self._export(export) for export in request.exports]
+        started = time.time()
         async with self._job(request, progress) as (job, client):
-            result = await self._run(request, client)
-            response = await export_result(self._worker, job, result, exports, request.options)
-            await run_blocking(self._worker.refs.flush)
+            try:
+                result = await self._run(request, client)
+                response = await export_result(self._worker, job, result, exports, request.options)
+                await run_blocking(self._worker.refs.flush)
+            finally:
+                await self._record(request, job, started)
             trees = _read_trees(request, client.definitions)
             return BuildResult(response=response, reproducible_from=trees)
+
+    async def _record(self, request: BuildRequest, job: Job, started: float) -> None:
+        """Leave what `torana explain` reads."""
+        options = request.options
+        await record_build(
+            job,
+            self._worker.root,
+            project=project_of(options, request.local_dirs),
+            options={key: options[key] for key in ("target", "platform") if key in options},
+            ignores_cache=request.no_cache or options.get("no-cache") == "",
+            started=started,
+        )
 
     async def translate(self, request: BuildRequest) -> Definition | None:
         """Run the frontend only and give the definition of its result, None for scratch.

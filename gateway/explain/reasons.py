@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from torana.core.llb import ops as o
-from torana.core.llb.codec import decode
 from torana.core.llb.comparison import partners
 from torana.core.oci.digest import Digest
 from torana.gateway.explain.differences import differences
@@ -68,7 +67,7 @@ class _Comparison:
             for each in step.inputs
             if each.step in self._new.steps
             and self._new.steps[each.step].outcome is Outcome.RAN
-            and not _is_local(self._new.steps[each.step])
+            and not self._new.steps[each.step].is_local
         ]
         if remade:
             return [f"the files it uses of `{name}` are the same as before" for name in remade]
@@ -77,7 +76,7 @@ class _Comparison:
         return ["nothing that it is made from has changed"]
 
     def _why_ran(self, step: StepRecord, before: StepRecord | None) -> list[str]:
-        if _is_local(step):
+        if step.is_local:
             return ["folders of the client are looked at in each build"]
         if self._new.ignores_cache:
             return ["the cache was not to be used"]
@@ -85,7 +84,7 @@ class _Comparison:
             return ["no earlier build of this folder is remembered"]
         if before is None:
             return ["there was no such step in the build before"]
-        reasons = differences(_op(before), _op(step)) if before.op != step.op else []
+        reasons = differences(before.decoded(), step.decoded()) if before.op != step.op else []
         if _same_apart_from_inputs(before, step):
             reasons = []
         for number, each in enumerate(step.inputs):
@@ -110,7 +109,7 @@ class _Comparison:
             if content == was:
                 return []
             return self._file_reasons(step, name, was, content)
-        if source is None or _is_local(source):
+        if source is None or source.is_local:
             return []
         if source.outcome is Outcome.RAN:
             return [f"it builds on {name}, which ran"]
@@ -145,7 +144,7 @@ class _Comparison:
         old, new = self._listing(was), self._listing(now)
         if old is None or new is None:
             return [f"the files it uses of {name} changed"]
-        changes = compare_listings(old, new, _copied(_op(step)))
+        changes = compare_listings(old, new, _copied(step.decoded()))
         lines = [f"`{change.path}` {_said(change.what)}" for change in changes[:_NAMED]]
         if len(changes) > _NAMED:
             lines.append(f"and {len(changes) - _NAMED} more files of {name}")
@@ -156,19 +155,10 @@ def _said(what: str) -> str:
     return {"added": "is new", "removed": "is gone", "changed": "changed"}[what]
 
 
-def _op(step: StepRecord) -> o.Op:
-    return decode(o.Op, step.op)
-
-
-def _is_local(step: StepRecord) -> bool:
-    kind = _op(step).kind
-    return isinstance(kind, o.SourceOp) and kind.identifier.startswith("local://")
-
-
 def _same_apart_from_inputs(old: StepRecord, new: StepRecord) -> bool:
-    if _is_local(old) and _is_local(new):
+    if old.is_local and new.is_local:
         return True  # what differs names the session; the files are compared where they are used
-    was, now = _op(old), _op(new)
+    was, now = old.decoded(), new.decoded()
     return was.kind == now.kind and was.platform == now.platform
 
 

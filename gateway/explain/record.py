@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from torana.core.database import pack, unpack
+from torana.core.llb.codec import decode
 from torana.core.llb.definition import Definition
-from torana.core.llb.ops import OpMetadata
+from torana.core.llb.ops import Op, OpMetadata, SourceOp
 from torana.core.oci.digest import Digest
 
 KEPT: Final = 6
@@ -54,6 +55,16 @@ class StepRecord:
     inputs: tuple[InputRecord, ...] = ()
     seconds: float = 0.0
     error: str = ""
+
+    def decoded(self) -> Op:
+        """Read the op."""
+        return decode(Op, self.op)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it reads a folder of the client."""
+        kind = self.decoded().kind
+        return isinstance(kind, SourceOp) and kind.identifier.startswith("local://")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
