@@ -10,9 +10,10 @@ Spec: wire reference, sequences, section 1.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Final
 
 from torana.core.errors import ConflictError, NotFoundError
+from torana.gateway.bridge.bridge import Bridge
 from torana.gateway.daemon.progresslog import ProgressLog
 
 BRIDGE_WAIT_S: Final = 3.0
@@ -32,7 +33,7 @@ class Build:
     def __init__(self, ref: str) -> None:
         self.ref = ref
         self.progress = ProgressLog()
-        self.bridge: Any = None
+        self.bridge: Bridge | None = None  # of a client that drives the build itself
         self.is_over = False
 
 
@@ -93,7 +94,6 @@ class Builds:
     def end(self, build: Build) -> None:
         """Say that a build is over; after a while it is forgotten."""
         build.is_over = True
-        build.bridge = None
         build.progress.close()
         asyncio.get_running_loop().call_later(self._linger_s, self._forget, build)
 

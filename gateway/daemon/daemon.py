@@ -13,11 +13,13 @@ import grpc.aio
 from torana.core.errors import ToranaError
 from torana.core.pool import run_blocking
 from torana.core.worker import Worker
+from torana.gateway.daemon.blobs import BlobReader
 from torana.gateway.daemon.builds import Builds
 from torana.gateway.daemon.config import Config
 from torana.gateway.daemon.control import Control
 from torana.gateway.daemon.debughttp import DebugServer, json_page
 from torana.gateway.daemon.forward import forwarding_handler
+from torana.gateway.daemon.health import Health
 from torana.gateway.daemon.history import History
 from torana.gateway.daemon.housekeeping import Housekeeping
 from torana.gateway.daemon.identity import identify
@@ -28,9 +30,12 @@ from torana.gateway.daemon.solve import Solving
 from torana.gateway.daemon.solvemessages import WantedBuild
 from torana.gateway.daemon.systemd import take_listeners
 from torana.gateway.daemon.trace import Span, collector_sink
+from torana.gateway.daemon.traceservice import trace_handler
 from torana.gateway.protocol import limits
 from torana.gateway.protocol.calls import ErrorInterceptor
+from torana.gateway.protocol.content_pb2_grpc import add_ContentServicer_to_server
 from torana.gateway.protocol.control_pb2_grpc import add_ControlServicer_to_server
+from torana.gateway.protocol.health_pb2_grpc import add_HealthServicer_to_server
 from torana.plugins.manager import PluginManager
 
 log = logging.getLogger(__name__)
@@ -74,9 +79,15 @@ class Daemon:
             self._metrics = Metrics(self.builds.__len__)
             pages = {"/metrics": self._metrics.text, "/debug/vars": json_page(self._variables)}
             self._debug = DebugServer(config.debug_address, pages)
+        self._health = Health()
         self._server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=limits.SERVER)
         add_ControlServicer_to_server(Control(self), self._server)
-        self._server.add_generic_rpc_handlers((forwarding_handler(self.builds),))
+        add_HealthServicer_to_server(self._health, self._server)
+        blobs = BlobReader(self.history.content, worker.content)
+        add_ContentServicer_to_server(blobs, self._server)
+        self._server.add_generic_rpc_handlers(
+            (forwarding_handler(self.builds), trace_handler(self._client_spans))
+        )
         self._listeners = Listeners(
             tls=config.tls,
             uid=config.uid,
@@ -131,6 +142,7 @@ class Daemon:
         """End everything; what clients still wait for is cut off after some seconds."""
         self._is_stopping = True
         self.history.end_listening()
+        self._health.stop()
         await self._server.stop(_STOP_GRACE_S)
         self.housekeeping.stop()
         tasks = [*self._builds, *self._tasks]
@@ -150,6 +162,10 @@ class Daemon:
             self._metrics.build_ended(record)
         if self._spans is not None:
             self._spawn(run_blocking(self._spans.send, spans), self._tasks)
+
+    def _client_spans(self, request: bytes) -> None:
+        if self._spans is not None:
+            self._spawn(run_blocking(self._spans.forward, request), self._tasks)
 
     def _variables(self) -> dict[str, Any]:
         return {

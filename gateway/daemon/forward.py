@@ -15,6 +15,8 @@ import grpc
 from google.protobuf.message_factory import GetMessageClass
 
 from torana.core.errors import ToranaError
+from torana.gateway.bridge.bridge import Bridge
+from torana.gateway.bridge.service import BridgeService
 from torana.gateway.daemon.builds import BRIDGE_WAIT_S, Builds, NoSuchJobError
 from torana.gateway.protocol import gateway_pb2 as pb
 
@@ -29,7 +31,7 @@ class NoBuildIdError(ToranaError):
 
 
 def forwarding_handler(builds: Builds) -> grpc.GenericRpcHandler:
-    """Give a handler of all methods of the service; `Build.bridge` is the servicer it calls."""
+    """Give a handler of all methods of the service; `Build.bridge` answers them."""
     handlers = {}
     for method in _SERVICE.methods:
         is_stream = method.name == "ExecProcess"
@@ -48,22 +50,22 @@ _unary = grpc.unary_unary_rpc_method_handler
 
 def _forward(builds: Builds, name: str) -> Any:
     async def call(request: Any, context: Any) -> Any:
-        bridge = await _bridge(builds, context, name)
-        return await getattr(bridge, name)(request, context)
+        service = await _service(builds, context, name)
+        return await getattr(service, name)(request, context)
 
     return call
 
 
 def _forward_stream(builds: Builds, name: str) -> Any:
     async def call(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
-        bridge = await _bridge(builds, context, name)
-        async for response in getattr(bridge, name)(requests, context):
+        service = await _service(builds, context, name)
+        async for response in getattr(service, name)(requests, context):
             yield response
 
     return call
 
 
-async def _bridge(builds: Builds, context: Any, name: str) -> Any:
+async def _service(builds: Builds, context: Any, name: str) -> BridgeService:
     metadata = context.invocation_metadata() or ()
     refs = [value for key, value in metadata if key == _BUILD_ID]
     if len(refs) != 1:
@@ -74,4 +76,9 @@ async def _bridge(builds: Builds, context: Any, name: str) -> Any:
             raise NoSuchJobError(f"no such job {build.ref}")
     except NoSuchJobError as err:
         raise NoSuchJobError(f"forwarding {name}: {err.message}") from None
-    return build.bridge
+    bridge = build.bridge
+
+    async def find(context: object) -> Bridge:
+        return bridge
+
+    return BridgeService(find)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from torana.core.errors import NotFoundError, ToranaError, UserError
 from torana.core.pool import run_blocking
 from torana.core.worker import Worker
+from torana.gateway.bridge.bridge import Bridge
 from torana.gateway.bridge.inprocess import InProcessClient
 from torana.gateway.client.client import Result, SolveRequest
 from torana.gateway.daemon.builds import Build, Builds
@@ -28,6 +29,7 @@ from torana.gateway.engines.jobs import BuildParts, open_job
 from torana.gateway.engines.runtime import chosen_runtime
 from torana.gateway.protocol.errors import status_of
 from torana.gateway.protocol.status_pb2 import Status
+from torana.plugins.exporter import Exporter
 from torana.plugins.manager import PluginManager
 
 log = logging.getLogger(__name__)
@@ -65,7 +67,6 @@ class Solving:
         self._history = history
         self._sessions = sessions
         self._on_end = on_end
-        self._runtime = chosen_runtime(worker.root, plugins, wanted=config.worker.runtime)
 
     async def run(self, wanted: WantedBuild) -> dict[str, str]:
         """Run a build and give the exporters' answer; cancelling it stops all it started.
@@ -86,16 +87,8 @@ class Solving:
             self._history.start(record)
         status: Status | None = None
         try:
-            async with open_job(self._worker, self._parts(wanted), build.progress) as (job, client):
-                result = await self._result(wanted, build, client)
-                exports = [
-                    Export(exporter=exporter, attrs=export.attrs)
-                    for exporter, export in zip(exporters, wanted.exports, strict=True)
-                ]
-                response = await export_result(self._worker, job, result, exports, wanted.options)
-                await run_blocking(self._worker.refs.flush)
-            response |= _frontend_answers(result.metadata)
-            kept = {k: v.decode() for k in _KEPT_METADATA if (v := result.metadata.get(k))}
+            metadata, response = await self._solve(wanted, build, exporters)
+            kept = {k: v.decode() for k in _KEPT_METADATA if (v := metadata.get(k))}
             record = replace(record, response={**kept, **response})
             return response
         except BaseException as err:
@@ -105,13 +98,33 @@ class Solving:
         finally:
             self._end(build, record, status, wanted)
 
+    async def _solve(
+        self, wanted: WantedBuild, build: Build, exporters: Sequence[Exporter]
+    ) -> tuple[Mapping[str, bytes], dict[str, str]]:
+        """Give the result's metadata and the answer to the client."""
+        exports = [
+            Export(exporter=exporter, attrs=export.attrs)
+            for exporter, export in zip(exporters, wanted.exports, strict=True)
+        ]
+        async with open_job(self._worker, self._parts(wanted), build.progress) as (job, client):
+            try:
+                result = await self._result(wanted, build, client)
+                response = await export_result(self._worker, job, result, exports, wanted.options)
+                await run_blocking(self._worker.refs.flush)
+            finally:
+                if build.bridge is not None:
+                    await build.bridge.close()
+        return result.metadata, response | _frontend_answers(result.metadata)
+
     def _parts(self, wanted: WantedBuild) -> BuildParts:
         return BuildParts(
             session_id=wanted.session_id or wanted.ref,
             local=self._worker.local_source({}, wanted.session_id),
             find_source=self._plugins.source,
             find_frontend=self._find_frontend,
-            runtime=self._runtime,
+            runtime=chosen_runtime(
+                self._worker.root, self._plugins, wanted=self._config.worker.runtime
+            ),
             options=wanted.options,
             inputs=wanted.inputs,
             entitlements=wanted.entitlements,
@@ -129,7 +142,8 @@ class Solving:
                     cache_imports=wanted.cache_imports,
                 )
             )
-        raise NotImplementedError
+        build.bridge = Bridge(client)
+        return await build.bridge.returned()
 
     def _find_frontend(self, name: str) -> Any:
         frontend = self._config.frontends.get(name)

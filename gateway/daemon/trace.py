@@ -9,9 +9,11 @@ Spec: the stored form is that of the Go SDK's span stubs (`application/vnd.build
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import secrets
+import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,7 +24,10 @@ from torana.core.errors import UnsupportedError
 from torana.core.solver.progress import ProgressEvent, VertexEvent
 from torana.gateway.daemon.record import BuildRecord
 
+log = logging.getLogger(__name__)
+
 _SERVICE: Final = "toranad"
+_TIMEOUT_S: Final = 10.0
 _PARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _NO_SPAN: Final = "0" * 16
 
@@ -135,6 +140,10 @@ class SpanSink(Protocol):
 
     def send(self, spans: Sequence[Span]) -> None: ...
 
+    def forward(self, request: bytes) -> None:
+        """Pass on spans of a client: an `ExportTraceServiceRequest`."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -155,6 +164,12 @@ def collector_sink(environment: Mapping[str, str] = os.environ) -> SpanSink | No
         ) from err
 
 
+def _traces_url(environment: Mapping[str, str]) -> str:
+    """Give where spans go. Spec: OpenTelemetry, OTLP exporter configuration."""
+    base = environment.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").rstrip("/")
+    return environment.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or f"{base}/v1/traces"
+
+
 class _OTLPSink:
     """Sends to a collector over OTLP/HTTP."""
 
@@ -169,6 +184,15 @@ class _OTLPSink:
 
     def send(self, spans: Sequence[Span]) -> None:
         self._exporter.export([self._readable(span) for span in spans])
+
+    def forward(self, request: bytes) -> None:
+        message = urllib.request.Request(
+            _traces_url(os.environ), request, {"Content-Type": "application/x-protobuf"}
+        )
+        try:
+            urllib.request.urlopen(message, timeout=_TIMEOUT_S).close()
+        except OSError as err:
+            log.warning("spans of a client were not taken by the collector: %s", err)
 
     def close(self) -> None:
         self._exporter.shutdown()  # type: ignore[no-untyped-call]  # the SDK's

@@ -100,11 +100,13 @@ def test_a_collector_gets_the_spans(monkeypatch: pytest.MonkeyPatch) -> None:
         sink = collector_sink()
         assert sink is not None
         sink.send(spans())
+        sink.forward(b"spans of a client")
         sink.close()
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
+    assert bodies[1:] == [b"spans of a client"]
     request = ExportTraceServiceRequest.FromString(bodies[0])
     (resource,) = request.resource_spans
     names = [span.name for scope in resource.scope_spans for span in scope.spans]
