@@ -9,13 +9,15 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, assert_never
 
 from torana.core.cache.executions import Executions
 from torana.core.cache.keys import SqliteKeyStore
 from torana.core.cache.layers import LayerStore
-from torana.core.cache.local import LocalTree
+from torana.core.cache.local import LocalSelection, LocalTree
+from torana.core.cache.localstats import LocalStats
 from torana.core.cache.manager import CacheManager
 from torana.core.cache.policy import GCPolicy
 from torana.core.cache.prune import OnRecord
@@ -211,17 +213,33 @@ class Worker:
             max_parallelism=max_parallelism,
         )
 
-    def local_source(self, folders: Mapping[str, Path], session_id: str) -> Source:
-        """Give the source that reads `local://` from folders of this machine, in place."""
-        return LocalSource(folders, session_id=session_id, open_tree=self._local_tree)
+    def local_source(
+        self, folders: Mapping[str, Path], session_id: str, *, has_file_index: bool = True
+    ) -> Source:
+        """Give the source that reads `local://` from folders of this machine, in place.
 
-    def _local_tree(self, name: str, folder: Path, options: LocalOptions) -> LocalTree:
-        return LocalTree(
-            folder,
-            manager=self.refs,
+        Without `has_file_index` all files are read, whatever is known of them.
+        """
+        open_tree = partial(self._local_tree, has_index=has_file_index)
+        return LocalSource(folders, session_id=session_id, open_tree=open_tree)
+
+    def _local_tree(
+        self, name: str, folder: Path, options: LocalOptions, *, has_index: bool
+    ) -> LocalTree:
+        selection = LocalSelection(
             include=options.include or (),
             exclude=options.exclude or (),
+            follow=options.follow_paths or (),
+            has_index=has_index and options.is_compared,
         )
+        if options.metadata_only:
+            return LocalStats(
+                folder,
+                manager=self.refs,
+                selection=selection,
+                contents=options.metadata_exceptions,
+            )
+        return LocalTree(folder, manager=self.refs, selection=selection)
 
     def _op(
         self,

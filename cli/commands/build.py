@@ -39,6 +39,13 @@ from torana.gateway.engines.engine import BuildRequest, BuildResult, ExportReque
 )
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
 @click.option("--no-cache-filter", "no_cache_filter", multiple=True, metavar="STAGE")
+@click.option(
+    "--no-file-index",
+    is_flag=True,
+    envvar="TORANA_NO_FILE_INDEX",
+    show_envvar=True,
+    help="Read all files of local folders, also those that look unchanged.",
+)
 @click.option("--secret", "secrets", multiple=True, metavar="id=ID[,src=FILE|,env=NAME]")
 @click.option("--allow", multiple=True, metavar="ENTITLEMENT")
 @click.option(
@@ -105,6 +112,7 @@ def make_request(
         exports=_checked(with_names(outputs, options.get("tags", ()))),
         secrets=[_secret(text) for text in options.get("secrets", ())],
         allow=frozenset(options.get("allow", ())),
+        has_file_index=not options.get("no_file_index"),
     )
 
 
@@ -201,6 +209,7 @@ def _remember(
     """Leave a memo, where the same command would do nothing but look."""
     trees = result.reproducible_from
     is_plain = not (request.secrets or options["no_cache"] or options["no_cache_filter"])
+    is_plain = is_plain and request.has_file_index  # a memo trusts what `stat` says, too
     if trees is None or not is_plain or mode == "rawjson":
         return
     watches = [memo.Watch(str(tree.root), tree.paths, tree.pruned) for tree in trees]

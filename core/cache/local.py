@@ -10,21 +10,24 @@ from __future__ import annotations
 
 import os
 import secrets
-import stat
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torana.core.cache.checksum import Filter, ScannedTree, content_digest, signature
+from torana.core.cache.checksum import content_digest
+from torana.core.cache.fileindex import FileIndex, signature
+from torana.core.cache.followpaths import include_patterns
+from torana.core.cache.localscan import LocalScan
+from torana.core.cache.localview import LocalView, copy_sent
 from torana.core.cache.ref import ImmutableRef, Selector
+from torana.core.cache.treefilter import TreeFilter
 from torana.core.errors import ToranaError
 from torana.core.oci.digest import Digest
-from torana.core.patterns import PatternMatcher
 from torana.core.pool import run_blocking
-from torana.core.snapshots import mounts
-from torana.core.snapshots.copytree import copy_file
 
 if TYPE_CHECKING:
     from torana.core.cache.manager import CacheManager
@@ -36,25 +39,29 @@ class ChangedDuringBuildError(ToranaError):
     code = "CHANGED_DURING_BUILD"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalSelection:
+    """What of a folder counts.
+
+    Patterns are dockerignore's; `follow` is added to `include` with what links lead to. Without
+    `has_index` every file is read, whatever is known of it.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    follow: tuple[str, ...] = ()
+    has_index: bool = True
+
+
 class LocalTree:
-    """A folder through a filter; handles are clones of one shared scan."""
+    """A folder through a selection; handles are clones of one shared scan."""
 
     def __init__(
-        self,
-        folder: Path,
-        *,
-        manager: CacheManager,
-        include: Sequence[str] = (),
-        exclude: Sequence[str] = (),
+        self, folder: Path, *, manager: CacheManager, selection: LocalSelection | None = None
     ) -> None:
         self.folder = folder
+        self._selection = selection or LocalSelection()
         self._manager = manager
-        self._sent = Filter(
-            PatternMatcher(include) if include else None,
-            PatternMatcher(exclude) if exclude else None,
-        )
-        self._scan = ScannedTree(os.fsencode(folder), is_local=True, sent=self._sent)
-        self._view = _View(self._scan, manager)
         self._lock = threading.Lock()
         self.id = f"local:{secrets.token_hex(12)}"
 
@@ -64,14 +71,24 @@ class LocalTree:
     async def release(self) -> None:
         """Nothing is held: the view goes with the build."""
 
+    @cached_property
+    def scan(self) -> LocalScan:
+        """What is sent, as it was when it was first looked at; for one thread at a time."""
+        chosen = self._selection
+        root = os.fsencode(self.folder)
+        include = include_patterns(root, chosen.include, chosen.follow)
+        index = FileIndex(self._manager.database, self.folder) if chosen.has_index else None
+        return LocalScan(root, sent=TreeFilter(include, chosen.exclude), index=index)
+
+    @cached_property
+    def _view(self) -> LocalView:
+        return LocalView(self.scan, self._manager)
+
     @contextmanager
     def mount(self) -> Iterator[Path]:
         """Give the folder itself, or a view of it where something is filtered out."""
-        if not (self._sent.include or self._sent.exclude):
-            yield self.folder
-            return
         with self._lock:
-            path = self._view.make()
+            path = self.folder if self.scan.sent.is_open else self._view.path()
         yield path
 
     async def content_digest(self, selectors: Sequence[Selector]) -> Digest:
@@ -79,12 +96,15 @@ class LocalTree:
 
     def _digest(self, selectors: Sequence[Selector]) -> Digest:
         with self._lock:
-            return content_digest(self._scan, selectors)
+            try:
+                return content_digest(self.scan, selectors)
+            finally:
+                self.scan.save()
 
     def listing(self) -> dict[str, bytes]:
         """Give what was looked at: relative path -> the first eight bytes of its digest."""
         with self._lock:
-            known = self._scan.known_entries()
+            known = self.scan.known_entries()
         return {os.fsdecode(path): bytes.fromhex(digest.encoded[:16]) for path, digest in known}
 
     def verify_unchanged(self) -> None:
@@ -93,13 +113,13 @@ class LocalTree:
         Raises:
             ChangedDuringBuildError: one has changed since it was hashed.
         """
-        for path, before in list(self._scan.seen.items()):
-            full = self._scan.full(path)
+        for path, before in list(self.scan.seen.items()):
+            full = self.scan.full(path)
             try:
-                now = signature(os.lstat(full))
+                is_same = signature(os.lstat(full)) == before
             except OSError:
-                now = None
-            if now != before:
+                is_same = False
+            if not is_same:
                 raise ChangedDuringBuildError(
                     f"file changed during the build: `{os.fsdecode(path)}`",
                     hint="build again when nothing writes to the context",
@@ -111,8 +131,8 @@ class LocalTree:
         try:
 
             def work() -> None:
-                with mutable.mount() as target, self._lock:
-                    _copy_sent(self._scan, os.fsencode(target))
+                with mutable.mount() as target:
+                    self._fill(os.fsencode(target))
 
             await run_blocking(work)
             return await mutable.commit()
@@ -120,111 +140,6 @@ class LocalTree:
             await mutable.release()
             raise
 
-
-class _View:
-    """A folder that shows only what is sent: an overlay whose upper layer hides the rest.
-
-    Where overlays do not work it is a copy. Links into the client's folder would be cheaper, but
-    would change the change times of the client's files.
-    """
-
-    def __init__(self, scan: ScannedTree, manager: CacheManager) -> None:
-        self._scan = scan
-        self._manager = manager
-        self._path: Path | None = None
-
-    def make(self) -> Path:
-        if self._path is None:
-            base = self._manager.views / secrets.token_hex(8)
-            for name in ("merged", "upper", "work"):
-                (base / name).mkdir(parents=True)
-            merged = base / "merged"
-            try:
-                _hide_unsent(self._scan, os.fsencode(base / "upper"))
-                mounts.mount_overlay(
-                    str(merged),
-                    [str(os.fsdecode(self._scan.root))],
-                    upper=str(base / "upper"),
-                    work=str(base / "work"),
-                    options=self._manager.overlay_options,
-                )
-                self._manager.view_mounts.append(str(merged))
-            except OSError:
-                _copy_sent(self._scan, os.fsencode(merged))
-            self._path = merged
-        return self._path
-
-
-def _hide_unsent(scan: ScannedTree, upper: bytes) -> None:
-    """Put a whiteout into `upper` for each path that is not sent, its folders along with it."""
-    made: set[bytes] = {b""}
-    pending = [b""]
-    while pending:
-        folder = pending.pop()
-        sent = scan.children(folder)
-        hidden = set(os.listdir(scan.full(folder))) - set(sent)
-        if hidden:
-            _make_parents(scan, upper, folder, made)
-        for name in hidden:
-            path = folder + b"/" + name if folder else name
-            os.mknod(upper + b"/" + path, stat.S_IFCHR | 0o600, 0)
-        for name in sent:
-            path = folder + b"/" + name if folder else name
-            if stat.S_ISDIR(os.lstat(scan.full(path)).st_mode):
-                pending.append(path)
-    for folder in sorted(made, reverse=True):
-        status = os.lstat(scan.full(folder))
-        here = upper + b"/" + folder if folder else upper
-        os.chown(here, status.st_uid, status.st_gid)
-        os.chmod(here, stat.S_IMODE(status.st_mode))
-        os.utime(here, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
-def _make_parents(scan: ScannedTree, upper: bytes, folder: bytes, made: set[bytes]) -> None:
-    missing = []
-    while folder not in made:
-        missing.append(folder)
-        folder = folder.rpartition(b"/")[0]
-    for path in reversed(missing):
-        os.mkdir(upper + b"/" + path, 0o700)
-        made.add(path)
-
-
-def _entries(scan: ScannedTree) -> Iterator[tuple[bytes, os.stat_result]]:
-    """Give what is sent, parents first."""
-    pending = [b""]
-    while pending:
-        folder = pending.pop()
-        for name in scan.children(folder):
-            path = folder + b"/" + name if folder else name
-            status = os.lstat(scan.full(path))
-            yield path, status
-            if stat.S_ISDIR(status.st_mode):
-                pending.append(path)
-
-
-def _make(source: bytes, made: bytes, status: os.stat_result) -> None:
-    if stat.S_ISLNK(status.st_mode):
-        os.symlink(os.readlink(source), made)
-    elif stat.S_ISREG(status.st_mode):
-        copy_file(source, made, status)
-        os.chmod(made, stat.S_IMODE(status.st_mode))
-    elif not stat.S_ISSOCK(status.st_mode):
-        os.mknod(made, status.st_mode, status.st_rdev)
-    else:
-        return
-    os.utime(made, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
-
-
-def _copy_sent(scan: ScannedTree, target: bytes) -> None:
-    folders: list[tuple[bytes, os.stat_result]] = []
-    for path, status in _entries(scan):
-        source, made = scan.full(path), target + b"/" + path
-        if stat.S_ISDIR(status.st_mode):
-            os.mkdir(made, 0o755)
-            folders.append((made, status))
-        else:
-            _make(source, made, status)
-    for made, status in reversed(folders):
-        os.chmod(made, stat.S_IMODE(status.st_mode))
-        os.utime(made, ns=(status.st_atime_ns, status.st_mtime_ns))
+    def _fill(self, target: bytes) -> None:
+        with self._lock:
+            copy_sent(self.scan, target)

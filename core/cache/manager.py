@@ -10,14 +10,14 @@ import secrets
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from weakref import WeakValueDictionary
 
+from torana.core.cache.checksums import Checksums
 from torana.core.cache.lease import HoldKind, Lease, is_held
 from torana.core.cache.lockedfolders import make_locked_folder
 from torana.core.cache.records import RecordTable, RefRecord
 from torana.core.cache.ref import ImmutableRef, MutableRef, RecordType
 from torana.core.cache.retained import RetainedFolders
-from torana.core.cache.snapshotref import NewRef, Scans, SnapshotRef
+from torana.core.cache.snapshotref import NewRef, SnapshotRef
 from torana.core.content.durability import sync_filesystem
 from torana.core.database import Database
 from torana.core.errors import NotFoundError
@@ -37,11 +37,11 @@ class CacheManager:
         self.snapshots = snapshots
         self.lease = Lease(root, database)
         self.records = RecordTable(database)
+        self.checksums = Checksums(self.records, database, snapshots)
         self.retained_folders = RetainedFolders(self)
         self.view_mounts: list[str] = []
         self.overlay_options: tuple[str, ...] = getattr(snapshots, "options", ())
         self._views: tuple[Path, int] | None = None
-        self._scans: WeakValueDictionary[str, Scans] = WeakValueDictionary()
 
     @property
     def views(self) -> Path:
@@ -85,7 +85,7 @@ class CacheManager:
             self.snapshots.remove(id)
             self.lease.release(HoldKind.REF, id)
             raise
-        return SnapshotRef(self, record, Scans())
+        return SnapshotRef(self, record)
 
     def _needed(self, layers: Sequence[LayerOf]) -> list[str]:
         """Give the refs that layers are of, each once, without those that others keep anyway."""
@@ -108,7 +108,7 @@ class CacheManager:
         """
         self.lease.hold(HoldKind.REF, ref_id)  # before looking: see docs/design/store.md
         try:
-            return SnapshotRef(self, self._checked(ref_id), self._scans_of(ref_id))
+            return SnapshotRef(self, self._checked(ref_id))
         except BaseException:
             self.lease.release(HoldKind.REF, ref_id)
             raise
@@ -118,7 +118,7 @@ class CacheManager:
         record = self.records.get(ref_id)
         if record is None:
             raise NotFoundError(f"cache record not found: `{ref_id}`")
-        return SnapshotRef(self, record, self._scans_of(ref_id), is_borrowed=True)
+        return SnapshotRef(self, record, is_borrowed=True)
 
     async def retained(
         self, key: str, *, description: str, base: ImmutableRef | None, wait: bool
@@ -152,7 +152,6 @@ class CacheManager:
         fault_point("data.remove")
         self.snapshots.remove(record_id)
         self.retained_folders.remove(record_id)
-        self._scans.pop(record_id, None)
 
     def sweep(self, *, pause_s: float = 0.0) -> None:
         """Delete from disk what was removed."""
@@ -196,12 +195,6 @@ class CacheManager:
                     pending.append(self.records.get(parent))
         assert record is not None
         return record
-
-    def _scans_of(self, ref_id: str) -> Scans:
-        found = self._scans.get(ref_id)
-        if found is None:
-            found = self._scans.setdefault(ref_id, Scans())
-        return found
 
 
 def bump_generation(root: Path) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torana.core.cache.checksum import ScannedTree, content_digest
 from torana.core.cache.lease import HoldKind
 from torana.core.cache.records import RefRecord
 from torana.core.cache.ref import ImmutableRef, RecordType, Selector
@@ -23,16 +20,6 @@ if TYPE_CHECKING:
     from torana.core.cache.manager import CacheManager
 
 
-class Scans:
-    """What was read of one snapshot, shared by all handles on it; one thread reads at a time."""
-
-    __slots__ = ("__weakref__", "lock", "tree")
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.tree: ScannedTree | None = None
-
-
 class SnapshotRef:
     """A handle on a committed snapshot, which is not removed before `release`.
 
@@ -40,10 +27,9 @@ class SnapshotRef:
     """
 
     def __init__(
-        self, manager: CacheManager, record: RefRecord, scans: Scans, *, is_borrowed: bool = False
+        self, manager: CacheManager, record: RefRecord, *, is_borrowed: bool = False
     ) -> None:
         self._manager = manager
-        self._scans = scans
         self._is_counted = not is_borrowed
         self.record = record
         self.id = record.id
@@ -65,7 +51,7 @@ class SnapshotRef:
 
     def clone(self) -> SnapshotRef:
         self._manager.lease.hold(HoldKind.REF, self.id)
-        return SnapshotRef(self._manager, self.record, self._scans)
+        return SnapshotRef(self._manager, self.record)
 
     async def release(self) -> None:
         """End this handle; again it does nothing."""
@@ -79,14 +65,7 @@ class SnapshotRef:
             yield path
 
     async def content_digest(self, selectors: Sequence[Selector]) -> Digest:
-        return await run_blocking(self._digest, selectors)
-
-    def _digest(self, selectors: Sequence[Selector]) -> Digest:
-        with self._scans.lock, self.mount() as path:
-            scan = self._scans.tree or ScannedTree(os.fsencode(path))
-            scan.root = os.fsencode(path)
-            self._scans.tree = scan
-            return content_digest(scan, selectors)
+        return await run_blocking(self._manager.checksums.digest, self, selectors)
 
     async def snapshot(self) -> ImmutableRef:
         return self.clone()
@@ -129,7 +108,7 @@ class NewRef:
         record = await run_blocking(self._commit)
         self._is_over = True
         await self._release_parent()
-        return SnapshotRef(self._manager, record, Scans())  # takes over the hold on the id
+        return SnapshotRef(self._manager, record)  # takes over the hold on the id
 
     def _commit(self) -> RefRecord:
         fault_point("snapshot.commit")

@@ -35,6 +35,9 @@ class NativeSnapshotter(StackingSnapshotter):
             raise ConflictError(f"a committed snapshot cannot be written to: `{key}`")
         yield self.tree(key)
 
+    def directories(self, name: str) -> list[str]:
+        return [str(self.tree(name))]
+
     def commit(self, key: str, name: str) -> None:
         self._folders.commit(key, name)
 

@@ -14,6 +14,7 @@ import ctypes
 import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -32,6 +33,26 @@ def resolve(root: bytes, path: bytes, *, follow_last: bool = True) -> bytes:
     Raises:
         OSError: ELOOP after 255 links.
     """
+
+    def read(parts: list[bytes]) -> bytes | None:
+        try:
+            return os.readlink(join(root, parts))
+        except OSError as err:
+            if err.errno not in (errno.EINVAL, errno.ENOENT, errno.ENOTDIR):
+                raise
+            return None
+
+    return join(root, resolve_links(path, read, follow_last=follow_last))
+
+
+def resolve_links(
+    path: bytes, read: Callable[[list[bytes]], bytes | None], *, follow_last: bool = True
+) -> list[bytes]:
+    """Give the components that `path` leads to; `read` gives a link's text, None for all else.
+
+    Raises:
+        OSError: ELOOP after 255 links.
+    """
     pending = _parts(path)
     pending.reverse()
     done: list[bytes] = []
@@ -42,29 +63,25 @@ def resolve(root: bytes, path: bytes, *, follow_last: bool = True) -> bytes:
             if done:
                 done.pop()
             continue
+        done.append(part)
         if not pending and not follow_last:
-            done.append(part)
             break
-        full = join(root, done, part)
-        try:
-            target = os.readlink(full)
-        except OSError as err:
-            if err.errno not in (errno.EINVAL, errno.ENOENT, errno.ENOTDIR):
-                raise
-            done.append(part)
+        target = read(done)
+        if target is None:
             continue
         links += 1
         if links > _MAX_LINKS:
             raise OSError(errno.ELOOP, "too many links", os.fsdecode(path))
+        done.pop()
         if target.startswith(b"/"):
             done.clear()
         pending.extend(reversed(_parts(target)))
-    return join(root, done)
+    return done
 
 
-def join(root: bytes, parts: list[bytes], last: bytes = b"") -> bytes:
+def join(root: bytes, parts: list[bytes]) -> bytes:
     """Put a host path together."""
-    tail = b"/".join([*parts, last] if last else parts)
+    tail = b"/".join(parts)
     return root + b"/" + tail if tail else root
 
 

@@ -85,6 +85,13 @@ class Snapshotter(Protocol):
         """
         ...
 
+    def directories(self, name: str) -> Sequence[str]:
+        """Give the directories that a snapshot's tree is laid together from, top first.
+
+        They are to be read only: whiteouts and opaque directories are as overlayfs has them.
+        """
+        ...
+
     def commit(self, key: str, name: str) -> None:
         """Turn active `key` into committed `name`, atomically.
 

@@ -105,7 +105,9 @@ class EmbeddedEngine:
         session_id = secrets.token_hex(12)
         parts = BuildParts(
             session_id=session_id,
-            local=self._worker.local_source(request.local_dirs, session_id),
+            local=self._worker.local_source(
+                request.local_dirs, session_id, has_file_index=request.has_file_index
+            ),
             find_source=self._plugins.source,
             find_frontend=self._plugins.frontend,
             runtime=chosen_runtime(self._worker.root, self._plugins),

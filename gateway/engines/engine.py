@@ -45,6 +45,7 @@ class BuildRequest:
     secrets: Sequence[SecretSource] = ()
     allow: frozenset[str] = frozenset()  # entitlements granted
     no_cache: bool = False  # with `definition`: ignore the cache for every op
+    has_file_index: bool = True  # False: read all local files, whatever is known of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,8 +25,8 @@ from torana.core.llb.ops import (
 )
 from torana.core.oci.digest import Digest
 from torana.core.ops.file.plan import InvalidFileOpError, owner_of
-from torana.core.ops.file.wildcard import has_wildcard
 from torana.core.ops.keyjson import key_json
+from torana.core.wildcards import has_wildcard
 
 
 @dataclass(frozen=True, slots=True)

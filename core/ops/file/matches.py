@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from torana.core.ops.file.errors import naming, path_error
 from torana.core.ops.file.root import OPEN_FOLDER, Root, clean
-from torana.core.ops.file.wildcard import component_patterns, split_wildcard
+from torana.core.wildcards import component_patterns, split_wildcard
 
 
 def resolve_wildcard(root: Root, path: str, *, follow_links: bool) -> list[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import tarfile
@@ -269,6 +270,36 @@ def test_memo_answers_only_when_nothing_changed(project: Project) -> None:
     changed = build()
     assert "asyncio" in changed.stderr
     assert "grpc" not in changed.stderr
+
+
+def test_file_index_is_used_unless_it_is_turned_off(project: Project) -> None:
+    """The index is made to lie: who believes it finds the copy's input changed."""
+    project.dockerfile("FROM scratch\nCOPY file /\n")
+    project.write("file", "text")
+    assert project.run("build", "--progress=plain", ".").returncode == 0
+    with sqlite3.connect(project.store / "torana.db") as database:
+        for folder, value in database.execute("SELECT folder, value FROM file_states").fetchall():
+            lie = value.replace(b"sha256:", b"sha256_")
+            assert lie != value
+            database.execute("UPDATE file_states SET value = ? WHERE folder = ?", (lie, folder))
+    for arguments, more in ((["--no-file-index"], {}), ([], {"TORANA_NO_FILE_INDEX": "1"})):
+        done = project.run("build", "--progress=plain", *arguments, ".", **more)
+        assert "CACHED" in done.stderr
+    assert "CACHED" not in project.run("build", "--progress=plain", ".").stderr
+    help_text = project.run("build", "--help").stdout
+    assert "--no-file-index" in help_text
+    assert "TORANA_NO_FILE_INDEX" in help_text
+
+
+def test_copies_see_through_links_of_the_context(project: Project) -> None:
+    """The Dockerfile names a link; what it leads to comes along (`followpaths`)."""
+    project.dockerfile("FROM scratch\nCOPY link/inner* /out/\n")
+    (project.context / "real").mkdir()
+    project.write("real/inner.txt", "found")
+    (project.context / "link").symlink_to("real")
+    done = project.run("build", "-o", "out", ".")
+    assert done.returncode == 0, done.stderr
+    assert (project.context / "out/out/inner.txt").read_text() == "found"
 
 
 def test_prune_voids_the_memo_and_empties_the_store(project: Project) -> None:

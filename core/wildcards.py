@@ -8,13 +8,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from torana.core.errors import UserError
-
-
-class InvalidPatternError(UserError):
-    """A wildcard pattern is malformed."""
-
-    code = "PATTERN_INVALID"
+from torana.core.patterns import InvalidPatternError
 
 
 def has_wildcard(path: str) -> bool:

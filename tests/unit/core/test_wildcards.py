@@ -2,12 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from torana.core.ops.file.wildcard import (
-    InvalidPatternError,
-    component_patterns,
-    has_wildcard,
-    split_wildcard,
-)
+from torana.core.patterns import InvalidPatternError
+from torana.core.wildcards import component_patterns, has_wildcard, split_wildcard
 
 
 def matches(pattern: str, name: str) -> bool:
