@@ -19,6 +19,7 @@ _COMMANDS = {
     "debug": ("torana.cli.commands.debug", "debug"),
     "du": ("torana.cli.commands.store", "du"),
     "explain": ("torana.cli.commands.explain", "explain"),
+    "frontend": ("torana.cli.commands.frontend", "frontend"),
     "llb": ("torana.cli.commands.llb", "llb"),
     "prune": ("torana.cli.commands.store", "prune"),
 }
@@ -27,6 +28,7 @@ _SUMMARIES = {
     "debug": "Look into Torana's store and engine.",
     "du": "Show what the build cache holds.",
     "explain": "Say why steps ran or were cached.",
+    "frontend": "Run a frontend for an engine that is somewhere else.",
     "llb": "Print the LLB that a build file is translated to.",
     "prune": "Remove build cache.",
 }

@@ -35,6 +35,11 @@ _BUILTIN_PLUGINS: Final = (
 _BUILTIN_FRONTENDS: Final = {
     "dockerfile": "torana.frontends.dockerfile:DockerfileFrontend",
 }
+_BUILTIN_ALIASES: Final = {
+    # Images that a built-in frontend stands for, whatever their tag.
+    "docker.io/docker/dockerfile": "dockerfile",
+    "docker.io/docker/dockerfile-upstream": "dockerfile",
+}
 _VERSIONED: Final = re.compile(r"\.v\d+$")
 
 
@@ -95,6 +100,10 @@ class PluginManager:
                 hint="uninstall all but one",
             )
         return _load(entries[0])()
+
+    def alias(self, image: str) -> str | None:
+        """Give the name of the frontend that stands for an image; `image` is a full repository."""
+        return _BUILTIN_ALIASES.get(image)
 
     def frontends(self) -> Iterator[FoundFrontend]:
         """Give all frontends that are installed, built-in ones first."""

@@ -46,6 +46,11 @@ from torana.gateway.engines.engine import BuildRequest, BuildResult, ExportReque
     show_envvar=True,
     help="Read all files of local folders, also those that look unchanged.",
 )
+@click.option(
+    "--strict-syntax",
+    is_flag=True,
+    help="Run the image that a `# syntax=` line names, even if a plugin stands for it.",
+)
 @click.option("--secret", "secrets", multiple=True, metavar="id=ID[,src=FILE|,env=NAME]")
 @click.option("--allow", multiple=True, metavar="ENTITLEMENT")
 @click.option(
@@ -112,6 +117,7 @@ def make_request(
         exports=_checked(with_names(outputs, options.get("tags", ()))),
         secrets=[_secret(text) for text in options.get("secrets", ())],
         allow=frozenset(options.get("allow", ())),
+        is_syntax_strict=bool(options.get("strict_syntax")),
         has_file_index=not options.get("no_file_index"),
     )
 

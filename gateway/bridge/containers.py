@@ -17,6 +17,7 @@ from torana.core.llb import ops as o
 from torana.core.ops.exec.container import ContainerProcess, OpenContainer
 from torana.core.ops.exec.errors import InvalidExecOpError
 from torana.core.ops.exec.services import StepServices
+from torana.core.ops.runtime import ContainerMount as HostMount
 from torana.core.ops.runtime import ExitStatus, RunningProcess, Streams
 from torana.core.pool import run_blocking
 from torana.gateway.bridge import files
@@ -81,9 +82,16 @@ class InProcessContainer:
         return cls(opened, allows_insecure=allows_insecure, on_release=on_release)
 
     async def start(
-        self, process: ProcessSpec, *, streams: Streams | None = None
+        self,
+        process: ProcessSpec,
+        *,
+        streams: Streams | None = None,
+        binds: Sequence[HostMount] = (),
     ) -> InProcessProcess:
-        """Start a process; with `streams` it gets these descriptors instead of pipes."""
+        """Start a process; with `streams` it gets these descriptors instead of pipes.
+
+        `binds` are mounts of this machine that only the first process can bring.
+        """
         if process.security is o.SecurityMode.INSECURE and not self._allows_insecure:
             raise UserError(
                 "security.insecure is not allowed", hint="grant it with `--allow security.insecure`"
@@ -99,6 +107,7 @@ class InProcessContainer:
             security=process.security,
             secret_env=tuple(process.secret_env),
             is_terminal=process.is_terminal,
+            binds=tuple(binds),
         )
         if streams is not None:
             return InProcessProcess(await self._opened.start(wanted, streams), _Pipes())

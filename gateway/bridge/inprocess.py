@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from torana.core.oci.reference import parse_reference
 from torana.core.ops.exec.services import StepServices
 from torana.core.solver.job import Job
 from torana.core.solver.op import Result as SolverResult
-from torana.core.solver.progress import VertexEvent, WarningEvent
+from torana.core.solver.progress import LogEvent, VertexEvent, WarningEvent
 from torana.core.worker import Worker, load
 from torana.gateway.bridge.references import LazyReference
 from torana.gateway.client import client as c
@@ -126,12 +126,6 @@ class InProcessClient:
         return c.Result(ref=reference)
 
     async def _run_frontend(self, request: c.SolveRequest) -> c.Result:
-        if request.frontend == "gateway.v0":
-            source = request.frontend_opt.get("source", "")
-            raise UnsupportedError(
-                f"frontend images cannot be run by this version: `{source}`",
-                hint="remove the `# syntax=` line, or name an installed frontend with --frontend",
-            )
         frontend = self._find_frontend(request.frontend)
         client = InProcessClient(
             self._worker,
@@ -202,7 +196,7 @@ class InProcessClient:
             NotFoundError: it is not there; registries are not asked by this version.
         """
         reference = parse_reference(ref).with_default_tag()
-        with self._vertex(log_name or f"[internal] load metadata for {reference}"):
+        with self.vertex(log_name or f"[internal] load metadata for {reference}"):
             stored = self._worker.images.get(str(reference))
             if stored is None:
                 raise NotFoundError(
@@ -253,14 +247,20 @@ class InProcessClient:
         )
 
     @contextmanager
-    def _vertex(self, name: str) -> Any:
-        """Show something that is no op as a vertex."""
-        digest = Digest.of_text(name)
+    def vertex(self, name: str) -> Iterator[Callable[[int, bytes], None]]:
+        """Show something that is no op as a vertex while entered; gives its log."""
+        # Twice the same name in one build is the same thing: a lookup that was done before.
+        digest = Digest.of_text(f"{self._job.id} {name}")
         started = time.time()
         self._job.emit(VertexEvent(digest=digest, name=name, started=started))
         error = ""
+
+        def log(stream: int, data: bytes) -> None:
+            event = LogEvent(vertex=digest, stream=stream, data=data, timestamp=time.time())
+            self._job.emit(event)
+
         try:
-            yield
+            yield log
         except BaseException as err:
             error = str(err) or type(err).__name__
             raise

@@ -29,6 +29,7 @@ from torana.gateway.engines.jobs import BuildParts, open_job
 from torana.gateway.engines.runtime import chosen_runtime
 from torana.gateway.protocol.errors import status_of
 from torana.gateway.protocol.status_pb2 import Status
+from torana.gateway.runners.finder import FrontendFinder
 from torana.plugins.exporter import Exporter
 from torana.plugins.manager import PluginManager
 
@@ -149,8 +150,9 @@ class Solving:
         frontend = self._config.frontends.get(name)
         if frontend is not None and not frontend.is_enabled:
             raise InvalidFrontendError(f"frontend {name} is disabled in configuration")
+        allowed = None if frontend is None else frontend.allowed_repositories
         try:
-            return self._plugins.frontend(name)
+            return FrontendFinder(self._plugins, allowed)(name)
         except NotFoundError as err:
             raise InvalidFrontendError(f"invalid frontend: {name}", hint=err.hint) from err
 

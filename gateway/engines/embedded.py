@@ -32,6 +32,7 @@ from torana.gateway.engines.jobs import BuildParts, open_job
 from torana.gateway.engines.output import ClientOutput
 from torana.gateway.engines.runtime import chosen_runtime
 from torana.gateway.explain.recorder import project_of, record_build
+from torana.gateway.runners.finder import FrontendFinder
 from torana.plugins.manager import PluginManager
 
 
@@ -109,7 +110,7 @@ class EmbeddedEngine:
                 request.local_dirs, session_id, has_file_index=request.has_file_index
             ),
             find_source=self._plugins.source,
-            find_frontend=self._plugins.frontend,
+            find_frontend=FrontendFinder(self._plugins, is_strict=request.is_syntax_strict),
             runtime=chosen_runtime(self._worker.root, self._plugins),
             secrets=_Secrets(request.secrets),
             options=request.options,
@@ -128,7 +129,8 @@ class EmbeddedEngine:
     async def _run(self, request: BuildRequest, client: InProcessClient) -> Result:
         if request.definition is not None:
             return await client.solve(SolveRequest(definition=request.definition))
-        result: Result = await self._plugins.frontend(request.frontend).build(client)
+        finder = FrontendFinder(self._plugins, is_strict=request.is_syntax_strict)
+        result: Result = await finder(request.frontend).build(client)
         return result
 
 

@@ -44,6 +44,7 @@ class BuildRequest:
     exports: Sequence[ExportRequest] = ()
     secrets: Sequence[SecretSource] = ()
     allow: frozenset[str] = frozenset()  # entitlements granted
+    is_syntax_strict: bool = False  # images named by `# syntax=` are run, whatever is installed
     no_cache: bool = False  # with `definition`: ignore the cache for every op
     has_file_index: bool = True  # False: read all local files, whatever is known of them
 

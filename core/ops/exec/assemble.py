@@ -80,13 +80,21 @@ class Assembler:
             case _:
                 self._network = parts.services.default_network
 
-    def assemble(self, op: ExecOp, secret_env: Sequence[tuple[str, str]]) -> ContainerSpec:
-        """Give the spec for the process of `op`, whose mounts and network are those of `parts`."""
+    def assemble(
+        self,
+        op: ExecOp,
+        secret_env: Sequence[tuple[str, str]],
+        binds: Sequence[ContainerMount] = (),
+    ) -> ContainerSpec:
+        """Give the spec for the process of `op`, whose mounts and network are those of `parts`.
+
+        `binds` are further mounts, of this machine.
+        """
         parts = self._parts
         meta = self._meta = op.meta or Meta()
         rootfs = self.tree(parts.plan.root)
         user = resolve_user(meta.user, rootfs)
-        mounts = self._mounts()
+        mounts = self._mounts(binds)
         self._stack.enter_context(
             mount_points(
                 rootfs, _missing_points(mounts), removes_parents=meta.remove_mount_stubs_recursive
@@ -114,9 +122,10 @@ class Assembler:
             resources=parts.resources,
         )
 
-    def _mounts(self) -> list[ContainerMount]:
+    def _mounts(self, binds: Sequence[ContainerMount]) -> list[ContainerMount]:
         """Give the mounts, parents first; those of the op replace the two files of the network."""
-        wanted = [*self._network_files(), *filter(None, map(self._mount, self._parts.plan.others))]
+        of_op = filter(None, map(self._mount, self._parts.plan.others))
+        wanted = [*self._network_files(), *binds, *of_op]
         latest = {mount.destination: mount for mount in wanted}
         return sorted(latest.values(), key=lambda mount: mount.destination.count("/"))
 

@@ -24,7 +24,13 @@ from torana.core.ops.exec.plan import Content, plan_mounts
 from torana.core.ops.exec.services import StepServices
 from torana.core.ops.exec.sources import open_sources, secret_environment
 from torana.core.ops.exec.users import resolve_user
-from torana.core.ops.runtime import ProcessSpec, RunningContainer, RunningProcess, Streams
+from torana.core.ops.runtime import (
+    ContainerMount,
+    ProcessSpec,
+    RunningContainer,
+    RunningProcess,
+    Streams,
+)
 from torana.core.pool import run_blocking
 from torana.core.snapshots.rootfs import clean
 
@@ -39,6 +45,7 @@ class ContainerProcess:
     security: SecurityMode = SecurityMode.SANDBOX
     secret_env: tuple[SecretEnv, ...] = ()
     is_terminal: bool = False
+    binds: tuple[ContainerMount, ...] = ()  # of this machine; only with the first process
 
 
 class OpenContainer:
@@ -109,7 +116,7 @@ class OpenContainer:
                 base = self._op.meta or Meta()
                 meta = replace(meta, hostname=base.hostname, extra_hosts=base.extra_hosts)
                 op = replace(self._op, meta=meta, security=process.security)
-                spec = await run_blocking(self._assembler.assemble, op, secrets)
+                spec = await run_blocking(self._assembler.assemble, op, secrets, process.binds)
                 spec = replace(spec, is_terminal=process.is_terminal)
                 self._running = await self._services.runtime.start(spec, streams)
                 return self._running

@@ -80,10 +80,11 @@ class Observed:
     groups: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    async def of(cls, client: StubClient) -> Observed:
+    async def of(cls, client: StubClient, frontend: Any = None) -> Observed:
+        """Build with `frontend`, the Dockerfile frontend in this process if it is None."""
         observed = cls(client)
         try:
-            observed.result = await DockerfileFrontend().build(client)
+            observed.result = await (frontend or DockerfileFrontend()).build(client)
         except ToranaError as err:
             observed.error = err
         return observed

@@ -1,0 +1,85 @@
+"""`ChildFrontend`: a frontend in a Python process of its own.
+
+It gets the gateway as standard input and output, its options in the environment, and nothing else
+of the build. The same bytes come out as in this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from torana.gateway.bridge.bridge import Bridge
+from torana.gateway.client.client import Result
+from torana.gateway.client.environment import FrontendEnvironment
+from torana.gateway.runners.conversation import ErrorOutput, HostClient, conclude, named
+
+_READ_BYTES: Final = 64 << 10
+_KEPT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV")
+
+
+@dataclass(frozen=True, slots=True)
+class ChildFrontend:
+    """Runs the frontend `name`, by `command` if that is given."""
+
+    name: str
+    command: Sequence[str] = ()
+
+    async def build(self, client: HostClient) -> Result:
+        """Run the process to its end.
+
+        Raises:
+            ToranaError: what the frontend returned.
+            FrontendFailedError: it returned nothing.
+        """
+        from torana.gateway.bridge.service import hosted
+
+        bridge = Bridge(client)
+        command = self.command or (
+            sys.executable,
+            "-m",
+            "torana.gateway.runners.serving",
+            self.name,
+        )
+        told = FrontendEnvironment(
+            options=client.options, session_id=client.session_id, workers=client.workers
+        )
+        kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        with named(self.name), client.vertex(f"[frontend] {self.name}") as log:
+            output = ErrorOutput(log)
+            try:
+                async with hosted(bridge) as connection:
+                    process = await asyncio.create_subprocess_exec(
+                        *command,
+                        stdin=connection.fileno(),
+                        stdout=connection.fileno(),
+                        stderr=asyncio.subprocess.PIPE,
+                        env={**kept, **told.encode()},
+                        start_new_session=True,
+                    )
+                    connection.close()
+                    code = await _see_through(process, output)
+                return await conclude(bridge, self.name, code, output)
+            finally:
+                await bridge.close()
+
+
+async def _see_through(process: asyncio.subprocess.Process, output: ErrorOutput) -> int:
+    """Wait for the end of a process; when that is cancelled, kill it with all its children."""
+    assert process.stderr is not None, "is a pipe"
+    try:
+        while data := await process.stderr.read(_READ_BYTES):
+            output.take(data)
+        code = await process.wait()
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+    return code if code >= 0 else 128 - code
