@@ -29,7 +29,7 @@ from torana.core.content.store import ContentStore
 from torana.core.database import Database
 from torana.core.llb import ops as o
 from torana.core.llb.definition import Definition
-from torana.core.llb.validate import validate
+from torana.core.llb.rewrite import load_graph
 from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform, host_platform
 from torana.core.ops.build import BuildVertexOp
@@ -61,6 +61,7 @@ from torana.core.ops.source import (
 )
 from torana.core.snapshots import namespace
 from torana.core.snapshots.choose import choose
+from torana.core.solver.cache import CacheSource
 from torana.core.solver.op import Op, Result
 from torana.core.solver.opcontext import OpContext
 from torana.core.solver.solver import Solver
@@ -79,16 +80,27 @@ class LLBVertex:
     metadata: o.OpMetadata
 
 
-def load(definition: Definition, *, ignore_cache: bool = False) -> Edge:
+def load(
+    definition: Definition,
+    *,
+    ignore_cache: bool = False,
+    sources: Mapping[Digest, o.SourceOp] | None = None,
+    has_proxy_network: bool = False,
+    cache_sources: tuple[CacheSource, ...] = (),
+) -> Edge:
     """Turn a definition into the solver's graph.
+
+    `sources` take the place of those of the definition, by digest: what policies made of them.
 
     Raises:
         InvalidLLBError: it is not valid.
     """
-    graph = validate(definition)
+    loaded = load_graph(definition, sources=sources, has_proxy_network=has_proxy_network)
+    graph = loaded.graph
     vertices: dict[Digest, Vertex] = {}
     for digest, op in graph.ordered.items():
-        metadata = definition.metadata.get(digest, o.OpMetadata())
+        original = loaded.originals[digest]
+        metadata = definition.metadata.get(original, o.OpMetadata())
         inputs = tuple(Edge(vertices[item.digest], item.index) for item in op.inputs)
         group = metadata.progress_group
         options = VertexOptions(
@@ -98,6 +110,7 @@ def load(definition: Definition, *, ignore_cache: bool = False) -> Edge:
             progress_group=None
             if group is None
             else ProgressGroup(group.id, group.name, group.weak),
+            cache_sources=cache_sources,
         )
         names = [edge.vertex.name for edge in inputs]
         vertices[digest] = Vertex(
@@ -106,7 +119,7 @@ def load(definition: Definition, *, ignore_cache: bool = False) -> Edge:
             inputs=inputs,
             sys=LLBVertex(op, metadata),
             options=options,
-            sources=definition.source.excerpts(digest) if definition.source else (),
+            sources=definition.source.excerpts(original) if definition.source else (),
         )
     return Edge(vertices[graph.result.digest], graph.result.index)
 

@@ -35,6 +35,8 @@ class Scheduler:
         self._flush = flush
         self._queue: deque[ActiveEdge] = deque()
         self._is_running = False
+        self._ending = 0  # tasks that gave a slot back and have not been heard of
+        graph.slots.on_free = self._grant_later
         self.index = EdgeIndex()
         self.wake_count = 0
 
@@ -143,10 +145,28 @@ class Scheduler:
             asyncio.get_running_loop().call_soon(self._run)
             return
         self._is_running = False
+        self._grant_soon()
         try:
             self._flush()
         except OSError as err:  # the end of a build tries again, and says so
             log.warning("cannot write what was learnt: %s", err)
+
+    def _grant_later(self) -> None:
+        """Give slots away when the end of the task that had one has been heard of."""
+        self._ending += 1
+        asyncio.get_running_loop().call_soon(self._grant_ended)
+
+    def _grant_ended(self) -> None:
+        self._ending -= 1
+        self._grant_soon()
+
+    def _grant_soon(self) -> None:
+        """Give slots away when what has just become possible has asked for one, too."""
+        asyncio.get_running_loop().call_soon(self._grant)
+
+    def _grant(self) -> None:
+        if not self._is_running and not self._ending:
+            self._graph.slots.grant()
 
     def _wake(self, edge: ActiveEdge) -> None:
         self.wake_count += 1

@@ -10,9 +10,14 @@ from itertools import count
 
 
 class Slots:
-    """A semaphore with priorities; a limit of 0 is none."""
+    """A semaphore with priorities; a limit of 0 is none.
+
+    `on_free` is called when a slot becomes free that somebody waits for. It has `grant` called, at
+    once or when those who are about to ask have asked.
+    """
 
     def __init__(self, limit: int) -> None:
+        self.on_free: Callable[[], object] = self.grant
         self._limit = limit
         self._used = 0
         self._order = count()
@@ -24,7 +29,7 @@ class Slots:
         if self._limit <= 0:
             yield
             return
-        if self._used < self._limit:
+        if self._used < self._limit and not self._waiting:
             self._used += 1
         else:
             await self._wait(priority())
@@ -44,9 +49,14 @@ class Slots:
             raise
 
     def _give_back(self) -> None:
-        while self._waiting:
+        self._used -= 1
+        if self._waiting:
+            self.on_free()
+
+    def grant(self) -> None:
+        """Give free slots to those who wait."""
+        while self._waiting and self._used < self._limit:
             _, _, turn = heapq.heappop(self._waiting)
             if not turn.done():
+                self._used += 1
                 turn.set_result(None)
-                return
-        self._used -= 1

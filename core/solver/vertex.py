@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torana.core.errors import SourceExcerpt
 from torana.core.oci.digest import Digest
+
+if TYPE_CHECKING:
+    from torana.core.solver.cache import CacheSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +26,14 @@ class ProgressGroup:
 class VertexOptions:
     """What belongs to a vertex and never to its digest.
 
-    `cache_sources` are cache stores (`solver.stores`) consulted besides the main one.
+    `cache_sources` are consulted besides the main store.
     """
 
     ignore_cache: bool = False
     export_cache: bool | None = None
     description: Mapping[str, str] = field(default_factory=dict)
     progress_group: ProgressGroup | None = None
-    cache_sources: tuple[Any, ...] = ()
+    cache_sources: tuple[CacheSource, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
