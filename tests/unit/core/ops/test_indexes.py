@@ -79,9 +79,9 @@ def vertex_op(kind: o.OpKind) -> Op:
         case o.FileOp():
             return FileVertexOp(kind, name="f", input_count=2, refs=UNUSED)
         case o.MergeOp():
-            return MergeVertexOp(kind, name="m", input_count=2, refs=UNUSED, snapshots=UNUSED)
+            return MergeVertexOp(kind, name="m", input_count=2, refs=UNUSED)
         case o.DiffOp():
-            return DiffVertexOp(kind, name="d", input_count=2, refs=UNUSED, snapshots=UNUSED)
+            return DiffVertexOp(kind, name="d", input_count=2, refs=UNUSED)
         case o.PassthroughOp():
             return PassthroughVertexOp(kind, input_count=2)
         case o.BuildOp():
