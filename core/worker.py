@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, assert_never
 
+from torana.core.cache.copies import Copies
 from torana.core.cache.executions import Executions
 from torana.core.cache.keys import SqliteKeyStore
 from torana.core.cache.layers import LayerStore
@@ -184,6 +185,7 @@ class Worker:
         self.dropped = self.upkeep.reconcile()
         self._executor: ExecutorFolder | None = None
         self._caches = CacheMounts(self.refs)
+        self._copies = Copies(self.refs)
 
     @classmethod
     def open(cls, root: Path) -> Worker:
@@ -293,7 +295,13 @@ class Worker:
                     resources=vertex.sys.metadata.linux_resources,
                 )
             case o.FileOp():
-                return FileVertexOp(kind, name=vertex.name, input_count=count, refs=self.refs)
+                return FileVertexOp(
+                    kind,
+                    name=vertex.name,
+                    input_count=count,
+                    refs=self.refs,
+                    copies=self._copies,
+                )
             case o.MergeOp():
                 return MergeVertexOp(kind, name=vertex.name, input_count=count, refs=self.refs)
             case o.DiffOp():

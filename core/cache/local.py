@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -107,13 +107,20 @@ class LocalTree:
             known = self.scan.known_entries()
         return {os.fsdecode(path): bytes.fromhex(digest.encoded[:16]) for path, digest in known}
 
-    def verify_unchanged(self) -> None:
-        """Look at every hashed file again.
+    def known_files(self, folder: bytes) -> Mapping[bytes, tuple[str, os.stat_result]]:
+        """Give digest and status of the files in a directory that were hashed, by name."""
+        with self._lock:
+            return self.scan.known_files(folder)
+
+    def verify_unchanged(self, without: Container[bytes] = ()) -> None:
+        """Look at every hashed file again, but for the paths of which nothing was read.
 
         Raises:
             ChangedDuringBuildError: one has changed since it was hashed.
         """
         for path, before in list(self.scan.seen.items()):
+            if path in without:
+                continue
             full = self.scan.full(path)
             try:
                 is_same = signature(os.lstat(full)) == before

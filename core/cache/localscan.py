@@ -76,6 +76,20 @@ class LocalScan(ScannedTree):
             if stat.S_ISDIR(status.st_mode):
                 pending += [join(path, name) for name in reversed(self.names(path))]
 
+    def known_files(self, folder: bytes) -> dict[bytes, tuple[str, os.stat_result]]:
+        """Give digest and status of the regular files in a directory that were hashed.
+
+        Files with several links are left out.
+        """
+        listing = self._listing(folder)
+        found = {}
+        for name in self.names(folder):
+            status = listing[name]
+            digest = self._entries.get(join(folder, name))
+            if digest is not None and stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+                found[name] = (str(digest), status)
+        return found
+
     def hidden(self, folder: bytes) -> set[bytes]:
         """Give the names in a directory that are not sent."""
         return self._listing(folder).keys() - set(self.names(folder))

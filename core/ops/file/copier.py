@@ -18,6 +18,7 @@ from typing import Final
 from torana.core.ops.file.errors import FileActionError, path_error
 from torana.core.ops.file.modes import ModeChange
 from torana.core.ops.file.owner import Owner
+from torana.core.ops.file.reuse import Look, Reuse
 from torana.core.ops.file.root import OPEN_FOLDER, open_regular, remove
 from torana.core.patterns import PatternMatcher, State
 from torana.core.snapshots.copytree import copy_data
@@ -74,9 +75,13 @@ class _Frame:
 class Copier:
     """One copy of one source; hard links within it are kept. `shown` is its target, for errors."""
 
-    def __init__(self, rules: CopyRules, target_root: int, shown: bytes) -> None:
+    def __init__(
+        self, rules: CopyRules, target_root: int, shown: bytes, *, reuse: Reuse | None = None
+    ) -> None:
         self._rules = rules
         self._target_root = target_root
+        self._reuse = None if rules.include or rules.exclude else reuse
+        self._origin = b""
         self._shown = os.fsdecode(shown).rstrip("/")
         self._links: dict[tuple[int, int], str] = {}
         self._has_xattrs = True
@@ -84,18 +89,29 @@ class Copier:
         self._current = ""
         self._literals = rules.include.literals() if rules.include else None
 
-    def copy(self, source: int, name: str, target: int, into: str) -> None:
+    def copy(
+        self,
+        source: int,
+        name: str,
+        target: int,
+        into: str,
+        *,
+        origin: bytes = b"",
+        is_new: bool = False,
+    ) -> None:
         """Copy entry `name` of directory `source` to entry `into` of directory `target`.
 
-        An empty name stands for the directory itself.
+        An empty name stands for the directory itself. `origin` is the source's path, and `is_new`
+        says that the target is a directory which was just made.
 
         Raises:
             FileActionError: it cannot be done; what was copied until then stays.
         """
+        self._origin = origin
         try:
             status = os.lstat(name or ".", dir_fd=source)
             if stat.S_ISDIR(status.st_mode):
-                self._tree(source, name, status, target, into)
+                self._tree(source, name, target, into, is_new=is_new)
             else:
                 self._entry(source, name, status, target, into)
         except OSError as err:
@@ -108,10 +124,12 @@ class Copier:
 
     # Directories
 
-    def _tree(self, above: int, name: str, status: os.stat_result, target: int, into: str) -> None:
+    def _tree(self, above: int, name: str, target: int, into: str, *, is_new: bool) -> None:
         top = self._open(above, name, "")
         self._stack.append(top)
         top.existed, top.target = self._make_folder(target, into)
+        if is_new or not top.existed:
+            self._take_unchanged(top)
         while self._stack:
             frame = self._stack[-1]
             if frame.entries:
@@ -162,6 +180,24 @@ class Copier:
         self._stack.append(child)
         if included:
             self._materialise()
+            if not child.existed:
+                self._take_unchanged(child)
+
+    def _take_unchanged(self, frame: _Frame) -> None:
+        """Leave out the files of a new directory that come from an earlier copy."""
+        if self._reuse is None:
+            return
+        source = self._origin + os.fsencode("/" + frame.path if frame.path else "")
+        taken = self._reuse.plan(source, self._target_path(frame), self._look)
+        if taken:
+            names = frozenset(map(os.fsdecode, taken))
+            frame.entries = [entry for entry in frame.entries if entry[0] not in names]
+
+    def _target_path(self, frame: _Frame) -> bytes:
+        return os.fsencode(f"{self._shown}/{frame.path}" if frame.path else self._shown)
+
+    def _look(self, status: os.stat_result) -> Look:
+        return Look(self._mode(status), self._owner(status), self._times(status)[1])
 
     def _may_hold(self, path: str, include: State | None, exclude: State | None) -> bool:
         """Say whether something below a directory that is not copied itself might be."""
@@ -219,6 +255,8 @@ class Copier:
             os.chmod(".", self._mode(status), dir_fd=target)
         else:
             os.utime(".", ns=self._times(status), dir_fd=target)
+        if self._reuse is not None:
+            self._reuse.finish(self._target_path(frame), self._times(status))
 
     # Everything else
 

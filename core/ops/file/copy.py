@@ -17,33 +17,50 @@ from torana.core.ops.file.errors import FileActionError, naming, path_error
 from torana.core.ops.file.matches import resolve_wildcard
 from torana.core.ops.file.modes import PERMISSIONS, parse_mode
 from torana.core.ops.file.owner import Owner
+from torana.core.ops.file.reuse import Reuse
 from torana.core.ops.file.root import Place, Root, clean, components
 from torana.core.ops.file.unpack import unpack
 from torana.core.patterns import PatternMatcher
 
 
 def copy(
-    action: Copy, source: Root, target: Root, owner: Owner | None, *, is_local: bool = False
+    action: Copy,
+    source: Root,
+    target: Root,
+    owner: Owner | None,
+    *,
+    is_local: bool = False,
+    reuse: Reuse | None = None,
 ) -> None:
     """Copy what `action` names from `source` to `target`.
+
+    Files that `reuse` takes from an earlier copy are missing in the target until they are linked.
 
     Raises:
         FileActionError: a source is missing, or something is in the way.
         UserError: a malformed pattern or mode.
     """
-    _Copy(action, source, target, owner, is_local=is_local).run()
+    _Copy(action, source, target, owner, is_local=is_local, reuse=reuse).run()
 
 
 class _Copy:
     """One copy action under way."""
 
     def __init__(
-        self, action: Copy, source: Root, target: Root, owner: Owner | None, *, is_local: bool
+        self,
+        action: Copy,
+        source: Root,
+        target: Root,
+        owner: Owner | None,
+        *,
+        is_local: bool,
+        reuse: Reuse | None,
     ) -> None:
         self.action = action
         self.source = source
         self.target = target
         self.owner = owner
+        self.reuse = reuse
         self.rules = CopyRules(
             mode=None if action.mode == -1 else action.mode & PERMISSIONS,
             mode_change=parse_mode(action.mode_str) if action.mode_str else None,
@@ -98,8 +115,15 @@ class _Copy:
             with self._destination(path, is_folder=is_folder) as spot:
                 if len(spot.tail) > 1:
                     raise path_error("open", spot.path, errno.ENOENT)
-                copier = Copier(self.rules, self.target.fd, spot.path)
-                copier.copy(place.folder, _name(place), spot.folder, _name(spot))
+                copier = Copier(self.rules, self.target.fd, spot.path, reuse=self.reuse)
+                copier.copy(
+                    place.folder,
+                    _name(place),
+                    spot.folder,
+                    _name(spot),
+                    origin=place.path,
+                    is_new=spot.path in self.made,
+                )
 
     def _destination(self, path: bytes, *, is_folder: bool) -> Place:
         """Find where one source goes, making the directories above."""

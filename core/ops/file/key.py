@@ -76,6 +76,11 @@ def file_key(actions: Sequence[FileAction], input_count: int) -> FileKey:
     return FileKey(Digest.of(key_json(message)), inputs)
 
 
+def copy_key(folder: str, action: Copy, owner: tuple[int, int] | None) -> Digest:
+    """Give what is the same for copies of a client's folder that put equal files at equal paths."""
+    return Digest.of(key_json({"folder": folder, "copy": _action_json(action), "owner": owner}))
+
+
 def _is_default(indexes: Sequence[Sequence[int]]) -> bool:
     """Tell the shape whose indexes are not written.
 

@@ -12,6 +12,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import cast
 
+from torana.core.cache.copies import Copies
+from torana.core.cache.local import LocalTree
 from torana.core.cache.ref import ImmutableRef, MutableRef, RefStore, Tree
 from torana.core.errors import UserError
 from torana.core.llb.ops import Copy, FileOp, MkDir, MkFile, Rm, Symlink
@@ -19,9 +21,10 @@ from torana.core.oci.digest import Digest
 from torana.core.ops.file import actions
 from torana.core.ops.file.copy import copy
 from torana.core.ops.file.errors import FileActionError
-from torana.core.ops.file.key import InputKey, file_key
-from torana.core.ops.file.owner import read_small, resolve_owner
+from torana.core.ops.file.key import InputKey, copy_key, file_key
+from torana.core.ops.file.owner import Owner, read_small, resolve_owner
 from torana.core.ops.file.plan import Plan, Step, owner_of, plan
+from torana.core.ops.file.reuse import Reuse
 from torana.core.ops.file.root import Root
 from torana.core.pool import run_blocking
 from torana.core.solver.op import CacheMap, CacheMapInput, Preprocess, Result
@@ -44,12 +47,14 @@ class FileVertexOp:
         input_count: int,
         refs: RefStore,
         make_local: Preprocess | None = None,
+        copies: Copies | None = None,
     ) -> None:
         self._op = op
         self._name = name
         self._input_count = input_count
         self._refs = refs
         self._make_local = make_local
+        self._copies = copies
 
     async def cache_map(self, index: int) -> tuple[CacheMap, bool]:
         key = file_key(self._op.actions, self._input_count)
@@ -76,7 +81,7 @@ class FileVertexOp:
         """
         planned = plan(self._op.actions, len(inputs))
         trees = [cast("Tree | None", tree) for tree in inputs]
-        async with _Run(planned, trees, self._refs, self._name) as run:
+        async with _Run(planned, trees, self._refs, self._name, self._copies) as run:
             await run.run()
             return [run.take_output(slot) for slot in planned.outputs]
 
@@ -85,14 +90,22 @@ class _Run:
     """One execution: which slots have a snapshot, and which one is still being written."""
 
     def __init__(
-        self, planned: Plan, inputs: Sequence[Tree | None], refs: RefStore, name: str
+        self,
+        planned: Plan,
+        inputs: Sequence[Tree | None],
+        refs: RefStore,
+        name: str,
+        copies: Copies | None,
     ) -> None:
         self._plan = planned
         self._inputs = inputs
         self._refs = refs
         self._name = name
+        self._copies = copies
         self._mutable: dict[int, MutableRef] = {}
         self._committed: dict[int, ImmutableRef] = {}
+        self._earlier: list[ImmutableRef] = []
+        self._copied: dict[int, tuple[Digest, Reuse]] = {}
 
     async def __aenter__(self) -> _Run:
         return self
@@ -100,7 +113,7 @@ class _Run:
     async def __aexit__(self, *_: object) -> None:
         for mutable in self._mutable.values():
             await mutable.release()
-        for ref in self._committed.values():
+        for ref in (*self._committed.values(), *self._earlier):
             await ref.release()
 
     def take_output(self, slot: int) -> ImmutableRef:
@@ -136,6 +149,9 @@ class _Run:
         if slot in self._plan.committed:
             self._committed[slot] = await mutable.commit()
             del self._mutable[slot]
+            if slot in self._copied:
+                key, reuse = self._copied[slot]
+                await run_blocking(self._remember, key, self._committed[slot], reuse)
         done[slot].set()
 
     async def _begin(self, slot: int) -> MutableRef:
@@ -171,6 +187,7 @@ class _Run:
                 return read_small(root, path)
 
         owner = resolve_owner(owner_of(step.action), read)
+        reuse: Reuse | None = None
         with ExitStack() as stack:
             # The source first: of two mounts the one that is written to should go away first.
             source = None
@@ -190,9 +207,33 @@ class _Run:
                 case Copy():
                     assert source is not None
                     verify = getattr(tree, "verify_unchanged", None)
-                    copy(step.action, source, root, owner, is_local=verify is not None)
+                    is_local = verify is not None
+                    reuse = self._begin_reuse(step, owner)
+                    copy(step.action, source, root, owner, is_local=is_local, reuse=reuse)
                     if verify is not None:
-                        verify()
+                        verify(*(() if reuse is None else (reuse.taken,)))
+        if reuse is not None and self._copies is not None:
+            reuse.link(self._copies.layer(mutable))
+
+    def _begin_reuse(self, step: Step, owner: Owner | None) -> Reuse | None:
+        """Look for an earlier copy of the same. A snapshot that is still written to gets none."""
+        slot = step.index + self._plan.input_count
+        tree = self._tree(step.secondary)
+        if self._copies is None or slot not in self._plan.committed:
+            return None
+        if not isinstance(tree, LocalTree) or not isinstance(step.action, Copy):
+            return None
+        key = copy_key(str(tree.folder), step.action, owner)
+        earlier = self._copies.find(key)
+        if earlier is not None:
+            self._earlier.append(earlier.ref)
+        reuse = Reuse(tree.known_files, earlier)
+        self._copied[slot] = (key, reuse)
+        return reuse
+
+    def _remember(self, key: Digest, ref: ImmutableRef, reuse: Reuse) -> None:
+        if self._copies is not None and reuse.copied:
+            self._copies.save(key, ref, reuse.copied)
 
 
 @contextmanager

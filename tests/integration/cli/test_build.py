@@ -291,6 +291,32 @@ def test_file_index_is_used_unless_it_is_turned_off(project: Project) -> None:
     assert "TORANA_NO_FILE_INDEX" in help_text
 
 
+def test_a_changed_file_makes_the_same_image_as_a_first_build(project: Project) -> None:
+    """Unchanged files come from the snapshot before by links, which no layer may show."""
+    project.dockerfile("FROM scratch\nCOPY busybox /bin/\nCOPY tree /opt/tree/\n")
+    for name in ("a/one", "a/two", "b/three"):
+        (project.context / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        project.write(f"tree/{name}", name)
+    arguments = ("build", "-o", "type=tar,dest=out.tar", ".")
+    assert project.run(*arguments).returncode == 0
+    project.write("tree/a/one", "changed")
+    (project.context / "tree/b/three").chmod(0o600)
+    assert project.run(*arguments).returncode == 0
+    with tarfile.open(project.context / "out.tar") as again:
+        entries = [entry.get_info() for entry in again if entry.name.startswith("opt/tree")]
+        assert not any(entry.islnk() for entry in again)
+        assert again.extractfile("opt/tree/a/one").read() == b"changed"  # type: ignore[union-attr]
+    inodes = [
+        len({path.lstat().st_ino for path in project.store.glob(f"snapshots/*/*/fs/{name}")})
+        for name in ("opt/tree/a/two", "opt/tree/a/one", "opt/tree/b/three")
+    ]
+    assert inodes == [1, 2, 2]
+    project.store = project.folder / "another"
+    assert project.run(*arguments).returncode == 0
+    with tarfile.open(project.context / "out.tar") as first:
+        assert entries == [e.get_info() for e in first if e.name.startswith("opt/tree")]
+
+
 def test_copies_see_through_links_of_the_context(project: Project) -> None:
     """The Dockerfile names a link; what it leads to comes along (`followpaths`)."""
     project.dockerfile("FROM scratch\nCOPY link/inner* /out/\n")
