@@ -28,9 +28,10 @@ from torana.core.cache.usage import UsageRecord
 from torana.core.content.images import ImageStore
 from torana.core.content.store import ContentStore
 from torana.core.database import Database
+from torana.core.errors import SourceExcerpt
 from torana.core.llb import ops as o
 from torana.core.llb.definition import Definition
-from torana.core.llb.rewrite import load_graph
+from torana.core.llb.rewrite import LoadedGraph, load_graph
 from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform, host_platform
 from torana.core.ops.build import BuildVertexOp
@@ -99,6 +100,7 @@ def load(
     loaded = load_graph(definition, sources=sources, has_proxy_network=has_proxy_network)
     graph = loaded.graph
     vertices: dict[Digest, Vertex] = {}
+    excerpts = _excerpts(definition, loaded)
     for digest, op in graph.ordered.items():
         original = loaded.originals[digest]
         metadata = definition.metadata.get(original, o.OpMetadata())
@@ -120,9 +122,26 @@ def load(
             inputs=inputs,
             sys=LLBVertex(op, metadata),
             options=options,
-            sources=definition.source.excerpts(original) if definition.source else (),
+            sources=excerpts.get(digest, ()),
         )
     return Edge(vertices[graph.result.digest], graph.result.index)
+
+
+def _excerpts(
+    definition: Definition, loaded: LoadedGraph
+) -> Mapping[Digest, tuple[SourceExcerpt, ...]]:
+    """Give the places of ops. A source without one has that of its user: `ADD https://...`."""
+    if definition.source is None:
+        return {}
+    found: dict[Digest, tuple[SourceExcerpt, ...]] = {}
+    for digest, op in reversed(list(loaded.graph.ordered.items())):
+        own = definition.source.excerpts(loaded.originals[digest])
+        found[digest] = own or found.get(digest, ())
+        for item in op.inputs:
+            kind = loaded.graph.ordered[item.digest].kind
+            if isinstance(kind, o.SourceOp) and not kind.identifier.startswith("local://"):
+                found[item.digest] = found[digest]  # the first user's counts, since it comes last
+    return found
 
 
 def _is_shared(vertex: Vertex) -> bool:

@@ -417,6 +417,7 @@ def test_add_from_the_web(project: Project) -> None:
         failed = project.run("build", ".")
         assert failed.returncode == 1
         assert f"{url}/missing: invalid response status 404" in failed.stderr
+        assert "Dockerfile:2" in failed.stderr
         assert "Traceback" not in failed.stderr
     finally:
         server.shutdown()
