@@ -7,6 +7,8 @@ death of the process; a power cut may lose the last commits but never their cons
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import threading
 import time
@@ -16,9 +18,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from torana.core.errors import CorruptError
+from torana.core.faults import fault_point
 
 SCHEMA_VERSION: Final = 1
 _BUSY_TIMEOUT_S: Final = 60.0
+_ERRNOS: Final = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_READONLY: errno.EACCES,
+    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+}
 
 
 def pack(value: Any) -> bytes:
@@ -92,7 +100,10 @@ class Database:
                 hint="remove that file: cached results are lost, nothing else",
             )
         if isinstance(err, sqlite3.OperationalError):
-            return OSError(f"{err}: {self.path}")
+            number = _ERRNOS.get(code)
+            if number is None:
+                return OSError(f"{err}: {self.path}")
+            return OSError(number, os.strerror(number), str(self.path))
         return err
 
     def execute_script(self, script: str) -> None:
@@ -145,6 +156,7 @@ class Database:
             self._depth += 1
             try:
                 yield
+                fault_point("database.commit")
                 self.execute(f"RELEASE level{level}" if level else "COMMIT")
             except BaseException:
                 # SQLite itself rolls back when the disk is full, for one.

@@ -39,6 +39,24 @@ def check_store(is_verified: bool) -> int:
     return 1 if findings else 0
 
 
+@debug.command("collect-garbage")
+def collect_garbage() -> None:
+    """Apply the rules of garbage collection now, as is done after builds."""
+    from torana.core.worker import Worker
+    from torana.gateway.engines import collection
+
+    root = Path(memo.store_root())
+    if not root.exists():
+        return
+    worker = Worker.open(root)
+    try:
+        deleted = collection.collect(worker)
+    finally:
+        worker.close()
+    for record in deleted:
+        click.echo(f"{record.id} {record.description}")
+
+
 @debug.command()
 def workers() -> None:
     """Show what builds use here: platform, snapshotter and container runtime, and why."""

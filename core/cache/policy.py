@@ -6,6 +6,7 @@ Spec: reference of the daemon, section 6; of the cache, section 2.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,10 +139,21 @@ def keep_bytes(policy: GCPolicy, total_bytes: int, disk: Disk) -> int | None:
     return max(keep, policy.reserved_bytes)
 
 
-def may_matter(policies: Sequence[GCPolicy], used_bytes: int, disk: Disk) -> bool:
-    """Say whether a pass could delete anything when the cache takes at most `used_bytes`."""
+def may_matter(
+    policies: Sequence[GCPolicy], used_bytes: int, oldest_use: float | None, disk: Disk
+) -> bool:
+    """Say whether a pass could delete anything, given bounds that are cheap to have.
+
+    Args:
+        used_bytes: the cache takes at most this.
+        oldest_use: when its record that was not used for longest was used, in seconds since the
+            epoch; None when there is none.
+    """
+    if oldest_use is None:
+        return False
     for policy in policies:
         keep = keep_bytes(policy, used_bytes, disk)
-        if keep is not None and used_bytes >= keep:
+        is_old = oldest_use <= time.time() - policy.keep_duration_s
+        if keep is not None and used_bytes >= keep and is_old:
             return True
     return False

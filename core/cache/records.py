@@ -146,6 +146,11 @@ class RecordTable:
         values = ((ref, unpack(data)) for ref, data in rows)
         return [(ref, value["digest"], value["size"]) for ref, value in values if value]
 
+    def oldest_use(self) -> float | None:
+        """Give when the record that was not used for longest was used; None without records."""
+        row = self._database.row("SELECT MIN(last_used) FROM ref_records")
+        return None if row is None else row[0]
+
     def touch(self, id: str) -> None:
         """Note a use."""
         self._database.execute(

@@ -20,6 +20,7 @@ from torana.core.solver.progress import ProgressSink
 from torana.core.worker import Worker
 from torana.gateway.bridge.inprocess import InProcessClient
 from torana.gateway.client.client import Result, SolveRequest
+from torana.gateway.engines import collection
 from torana.gateway.engines.engine import (
     BuildRequest,
     BuildResult,
@@ -42,6 +43,7 @@ class EmbeddedEngine:
     def __init__(self, worker: Worker, plugins: PluginManager) -> None:
         self._worker = worker
         self._plugins = plugins
+        self._has_built = False
 
     @classmethod
     @asynccontextmanager
@@ -50,8 +52,10 @@ class EmbeddedEngine:
 
         Raises:
             UnsupportedError: neither root nor user namespaces are to be had.
+            UsageError: `TORANA_GC` cannot be understood.
         """
         os.umask(0o022)
+        collection.limits()
         engine = cls(Worker.open(root), PluginManager())
         try:
             yield engine
@@ -59,7 +63,13 @@ class EmbeddedEngine:
             await engine.close()
 
     async def close(self) -> None:
-        await run_blocking(self._worker.close)
+        await run_blocking(self._close)
+
+    def _close(self) -> None:
+        is_due = self._has_built and collection.is_due(self._worker)
+        self._worker.close()
+        if is_due:
+            collection.start(self._worker.root)
 
     async def build(self, request: BuildRequest, progress: ProgressSink) -> BuildResult:
         # Exporters are looked up first: a wrong one should not cost a build.
@@ -71,6 +81,7 @@ class EmbeddedEngine:
                 response = await export_result(self._worker, job, result, exports, request.options)
                 await run_blocking(self._worker.refs.flush)
             finally:
+                self._has_built = True
                 await self._record(request, job, started)
             trees = _read_trees(request, client.definitions)
             return BuildResult(response=response, reproducible_from=trees)

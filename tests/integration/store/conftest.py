@@ -44,6 +44,11 @@ class Project:
         (self.context / "busybox").chmod(0o755)
         (self.context / "Dockerfile").write_text(DOCKERFILE)
 
+    def add(self, line: str) -> None:
+        """Add a line to the Dockerfile."""
+        path = self.context / "Dockerfile"
+        path.write_text(path.read_text() + line + "\n")
+
     def environment(self, **more: str) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("TORANA_")}
         return {**kept, "TORANA_ROOT": str(self.store), "TORANA_NO_MEMO": "1", **more}

@@ -1,0 +1,24 @@
+"""What `TORANA_GC` says."""
+
+from __future__ import annotations
+
+import pytest
+
+from torana.core.errors import UsageError
+from torana.core.quantities import Size
+from torana.gateway.engines.collection import limits
+
+
+def test_limits() -> None:
+    assert limits({}) == {}
+    assert limits({"TORANA_GC": "off"}) is None
+    assert limits({"TORANA_GC": "max-used-space=2GB,min-free-space=10%"}) == {
+        "max_used": Size(2 << 30),
+        "min_free": Size(percent=10),
+    }
+
+
+@pytest.mark.parametrize("text", ["on", "max-used-space", "max-used-space=x", "keep=1GB"])
+def test_mistakes(text: str) -> None:
+    with pytest.raises(UsageError, match="invalid TORANA_GC"):
+        limits({"TORANA_GC": text})
