@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-_handler: Callable[[str], None] | None = None
+_handler: Callable[[str], object] | None = None
 
 
 def fault_point(name: str) -> None:
@@ -17,7 +17,7 @@ def fault_point(name: str) -> None:
         _handler(name)
 
 
-def set_fault_handler(handler: Callable[[str], None] | None) -> None:
+def set_fault_handler(handler: Callable[[str], object] | None) -> None:
     """Have `handler` called at every fault point of this process; None ends it."""
     global _handler
     _handler = handler

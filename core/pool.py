@@ -1,11 +1,12 @@
-"""The one bounded pool for blocking work (hashing, tar, file operations)."""
+"""The one bounded pool for blocking work (hashing, tar, file operations), and tasks together."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -36,3 +37,16 @@ async def run_blocking(function: Callable[P, T], /, *args: P.args, **kwargs: P.k
         if not future.cancelled():
             future.exception()
         raise
+
+
+@asynccontextmanager
+async def tasks_together() -> AsyncIterator[asyncio.TaskGroup]:
+    """Give a `TaskGroup` whose first failure is raised as it is, and not as part of a group."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as failed:
+        error: BaseException = failed
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error  # noqa: B904  # `from` would replace its own cause

@@ -15,6 +15,7 @@ from typing import Final
 
 from torana.core.bytelocks import ByteLocks, lock_number
 from torana.core.database import Database, pack, unpack
+from torana.core.faults import fault_point
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS executions (
@@ -41,6 +42,7 @@ class Execution:
 
     def finish(self, record_ids: Sequence[str]) -> None:
         """Note what came out."""
+        fault_point("execution.finish")
         self._database.execute(
             "INSERT OR REPLACE INTO executions VALUES (?, ?, ?)",
             (self._identity, time.time(), pack(list(record_ids))),

@@ -5,7 +5,6 @@ Spec: exporters reference, sections 8 and 9.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 from contextlib import ExitStack
@@ -20,7 +19,7 @@ from torana.core.database import pack, unpack
 from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.digest import Digest
 from torana.core.oci.image import OCI_LAYER
-from torana.core.pool import run_blocking
+from torana.core.pool import run_blocking, tasks_together
 from torana.core.snapshots.layertar import write_layer
 from torana.core.snapshots.snapshotter import LayerOf
 
@@ -50,7 +49,7 @@ class LayerStore:
         A merge has the layers of what was merged, a diff those above its lower side: same blobs.
         """
         layers = () if ref is None else ref.layers
-        async with asyncio.TaskGroup() as group:
+        async with tasks_together() as group:
             made = {
                 layer: group.create_task(run_blocking(self._layer, layer, compression, latest))
                 for layer in dict.fromkeys(layers)

@@ -77,6 +77,12 @@ class Lease:
         self._clock = 0
         self._builds: set[int] = set()
 
+    def begin(self) -> None:
+        """Make the lease known, so that others clear up after this process if it is killed."""
+        with self._mutex:
+            if self._lock is None:
+                self._begin()
+
     def hold(self, kind: HoldKind, id: str) -> None:
         """Hold `id`, which need not exist yet; each call wants a `release`."""
         key = kind, id
@@ -109,6 +115,7 @@ class Lease:
     @contextmanager
     def build(self) -> Iterator[None]:
         """Be a build while entered: what becomes idle meanwhile is held to its end."""
+        self.begin()
         with self._mutex:
             self._clock += 1
             token = self._clock
@@ -175,8 +182,7 @@ class Lease:
                 self._database.execute("DELETE FROM leases WHERE id = ?", (lease.id,))
 
     def _write(self, kind: HoldKind, id: str) -> None:
-        if self._lock is None:
-            self._begin()
+        self.begin()
         fault_point("lease.hold")
         self._database.execute(
             "INSERT OR IGNORE INTO lease_holds VALUES (?, ?, ?)", (kind.value, id, self._id)

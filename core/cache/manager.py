@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,13 +43,16 @@ class CacheManager:
         self.view_mounts: list[str] = []
         self.overlay_options: tuple[str, ...] = getattr(snapshots, "options", ())
         self._views: tuple[Path, int] | None = None
+        self._views_mutex = threading.Lock()
 
     @property
     def views(self) -> Path:
         """The folder for views of this process, made and locked on first use."""
-        if self._views is None:
-            self._views = make_locked_folder(self.root / "views")
-        return self._views[0]
+        with self._views_mutex:
+            if self._views is None:
+                self.lease.begin()
+                self._views = make_locked_folder(self.root / "views")
+            return self._views[0]
 
     # RefStore
 

@@ -11,12 +11,12 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from torana.core.cache.ref import ImmutableRef
 from torana.core.errors import UserError
 from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform
+from torana.core.pool import tasks_together
 from torana.core.solver.job import Job
 from torana.core.solver.progress import StatusEvent, VertexEvent, WarningEvent
 from torana.core.worker import Worker
@@ -98,11 +98,8 @@ async def evaluated(result: Result) -> AsyncIterator[Mapping[str, ImmutableRef |
         return snapshot
 
     try:
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = {key: group.create_task(one(ref)) for key, ref in wanted.items()}
-        except BaseExceptionGroup as failed:
-            raise _first(failed)  # noqa: B904  # `from` would replace its own cause
+        async with tasks_together() as group:
+            tasks = {key: group.create_task(one(ref)) for key, ref in wanted.items()}
         yield {key: task.result() for key, task in tasks.items()}
     finally:
         for snapshot in made:
@@ -196,11 +193,3 @@ def _platforms(metadata: Mapping[str, bytes], default: Platform) -> dict[str, Pl
         if found.os and found.architecture:
             platform = found.normalized()
     return {platform.format(): platform}
-
-
-def _first(group: BaseExceptionGroup[Any]) -> BaseException:
-    """Give the failure that a group was cancelled for."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -26,7 +26,7 @@ from torana.core.ops.file.owner import Owner, read_small, resolve_owner
 from torana.core.ops.file.plan import Plan, Step, owner_of, plan
 from torana.core.ops.file.reuse import Reuse
 from torana.core.ops.file.root import Root
-from torana.core.pool import run_blocking
+from torana.core.pool import run_blocking, tasks_together
 from torana.core.solver.op import CacheMap, CacheMapInput, Preprocess, Result
 
 
@@ -122,12 +122,9 @@ class _Run:
     async def run(self) -> None:
         """Run steps as soon as what they read is there; a failure cancels the others."""
         done = {step.index + self._plan.input_count: asyncio.Event() for step in self._plan.steps}
-        try:
-            async with asyncio.TaskGroup() as group:
-                for step in self._plan.steps:
-                    group.create_task(self._step_when_ready(step, done))
-        except BaseExceptionGroup as failed:
-            raise _first(failed) from None
+        async with tasks_together() as group:
+            for step in self._plan.steps:
+                group.create_task(self._step_when_ready(step, done))
 
     async def _step_when_ready(self, step: Step, done: dict[int, asyncio.Event]) -> None:
         for slot in step.reads:
@@ -245,10 +242,3 @@ def _source_root(tree: Tree | None) -> Iterator[Root]:
         else:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="torana-")))
         yield stack.enter_context(Root(folder))
-
-
-def _first(group: BaseException) -> BaseException:
-    """Give the failure that came first; a solver has no use for a group."""
-    while isinstance(group, BaseExceptionGroup):
-        group = group.exceptions[0]
-    return group
