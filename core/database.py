@@ -25,7 +25,6 @@ _BUSY_TIMEOUT_S: Final = 60.0
 _ERRNOS: Final = {
     sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_READONLY: errno.EACCES,
-    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
 }
 
 
