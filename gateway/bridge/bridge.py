@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from torana.core.errors import ToranaError, UserError
 from torana.gateway.client import client as c
@@ -75,6 +75,14 @@ class Bridge:
             raise self._closed
 
     # Calls
+
+    async def answer(self, method: str, request: Any) -> Any:
+        """Answer a call of the service's method with that name; `ExecProcess` is not one of them.
+
+        Raises:
+            ToranaError: the answer is a failure.
+        """
+        return await _ANSWERS[method](self, request)
 
     async def ping(self, request: pb.PingRequest) -> pb.PongResponse:
         self.note("Ping")
@@ -285,6 +293,26 @@ class Bridge:
             raise ToranaError("gateway result is already set")
         self._returned.set_exception(error)
         self._returned.exception()
+
+
+_ANSWERS: Final[Mapping[str, Callable[[Bridge, Any], Awaitable[Any]]]] = {
+    "Ping": Bridge.ping,
+    "Inputs": Bridge.inputs,
+    "Solve": Bridge.solve,
+    "ReadFile": Bridge.read_file,
+    "ReadDir": Bridge.read_dir,
+    "StatFile": Bridge.stat_file,
+    "Evaluate": Bridge.evaluate,
+    "ResolveImageConfig": Bridge.resolve_image_config,
+    "ResolveSourceMeta": Bridge.resolve_source_meta,
+    "Warn": Bridge.warn,
+    "Return": Bridge.return_,
+    "NewContainer": Bridge.new_container,
+    "ReleaseContainer": Bridge.release_container,
+    "ReadFileContainer": Bridge.read_file_container,
+    "ReadDirContainer": Bridge.read_dir_container,
+    "StatFileContainer": Bridge.stat_file_container,
+}
 
 
 def status_error(code: int, message: str) -> RemoteError:

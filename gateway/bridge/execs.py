@@ -17,6 +17,7 @@ from torana.core.errors import ToranaError, UserError
 from torana.gateway.bridge.bridge import Bridge, status_error
 from torana.gateway.client import messages as m
 from torana.gateway.client.containers import STDIN, STDOUT, Process, ProcessSpec
+from torana.gateway.protocol import details
 from torana.gateway.protocol import gateway_pb2 as pb
 from torana.gateway.protocol.errors import (
     ALREADY_EXISTS,
@@ -220,7 +221,8 @@ async def _outcome(process: Process) -> tuple[int, Status | None]:
         return _UNKNOWN_CODE, status_of(err)
     if code == OK:
         return code, None
-    return code, Status(code=UNKNOWN, message=f"exit code: {code}")
+    detail = details.pack(pb.ExitMessage(Code=code))
+    return code, Status(code=UNKNOWN, message=f"exit code: {code}", details=[detail])
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -31,11 +31,8 @@ def read(root: Path, path: str, offset: int, length: int | None) -> bytes:
     except OSError as err:
         raise UserError(f"read {path}: {(err.strerror or str(err)).lower()}") from err
     try:
-        kind = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(kind):
-            raise UserError(f"read {path}: is a directory")
-        if not stat.S_ISREG(kind):
-            raise UserError(f"read {path}: not a regular file")
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise UserError(f"{path} is not a regular file")
         with open(descriptor, "rb", closefd=False) as file:
             file.seek(offset)
             return file.read(-1 if length is None else length)
@@ -65,14 +62,14 @@ def listing(root: Path, path: str, include: str | None) -> list[Stat]:
 
 
 def status(root: Path, path: str) -> Stat:
-    """Give metadata of one path; links on the way are followed inside `root`, its own is not.
+    """Give metadata of one path; links are followed inside `root`, that of the path itself, too.
 
     Raises:
         NotFoundError: no such path.
     """
-    full = resolve(os.fsencode(root), os.fsencode(path), follow_last=False)
+    full = resolve(os.fsencode(root), os.fsencode(path))
     try:
-        return _status(full, path.rstrip("/").rpartition("/")[2])
+        return _status(full, os.fsdecode(os.path.basename(full)))
     except (FileNotFoundError, NotADirectoryError):
         raise NotFoundError(f"stat {path}: no such file or directory") from None
 

@@ -38,40 +38,40 @@ class BridgeService(gateway_pb2_grpc.LLBBridgeServicer):
         self._find = find
 
     async def ResolveImageConfig(self, request: Any, context: Any) -> Any:
-        return await (await self._find(context)).resolve_image_config(request)
+        return await (await self._find(context)).answer("ResolveImageConfig", request)
 
     async def ResolveSourceMeta(self, request: Any, context: Any) -> Any:
-        return await (await self._find(context)).resolve_source_meta(request)
+        return await (await self._find(context)).answer("ResolveSourceMeta", request)
 
     async def Solve(self, request: Any, context: Any) -> Any:
-        return await (await self._find(context)).solve(request)
+        return await (await self._find(context)).answer("Solve", request)
 
     async def ReadFile(self, request: Any, context: Any) -> Any:
-        return await (await self._find(context)).read_file(request)
+        return await (await self._find(context)).answer("ReadFile", request)
 
     async def ReadDir(self, request: Any, context: Any) -> Any:
-        return await (await self._find(context)).read_dir(request)
+        return await (await self._find(context)).answer("ReadDir", request)
 
     async def StatFile(self, request: Any, context: Any) -> Any:
-        return await (await self._find(context)).stat_file(request)
+        return await (await self._find(context)).answer("StatFile", request)
 
     async def Evaluate(self, request: Any, context: Any) -> Any:
-        return await (await self._find(context)).evaluate(request)
+        return await (await self._find(context)).answer("Evaluate", request)
 
     async def Ping(self, request: Any, context: Any) -> Any:
-        return await (await self._find(context)).ping(request)
+        return await (await self._find(context)).answer("Ping", request)
 
     async def Return(self, request: Any, context: Any) -> Any:
-        return await (await self._find(context)).return_(request)
+        return await (await self._find(context)).answer("Return", request)
 
     async def Inputs(self, request: Any, context: Any) -> Any:
-        return await (await self._find(context)).inputs(request)
+        return await (await self._find(context)).answer("Inputs", request)
 
     async def NewContainer(self, request: Any, context: Any) -> Any:
-        return await (await self._find(context)).new_container(request)
+        return await (await self._find(context)).answer("NewContainer", request)
 
     async def ReleaseContainer(self, request: Any, context: Any) -> Any:
-        return await (await self._find(context)).release_container(request)
+        return await (await self._find(context)).answer("ReleaseContainer", request)
 
     async def ExecProcess(
         self, requests: AsyncIterator[pb.ExecMessage], context: Any
@@ -81,16 +81,16 @@ class BridgeService(gateway_pb2_grpc.LLBBridgeServicer):
             yield answer
 
     async def ReadFileContainer(self, request: Any, context: Any) -> Any:
-        return await (await self._find(context)).read_file_container(request)
+        return await (await self._find(context)).answer("ReadFileContainer", request)
 
     async def ReadDirContainer(self, request: Any, context: Any) -> Any:
-        return await (await self._find(context)).read_dir_container(request)
+        return await (await self._find(context)).answer("ReadDirContainer", request)
 
     async def StatFileContainer(self, request: Any, context: Any) -> Any:
-        return await (await self._find(context)).stat_file_container(request)
+        return await (await self._find(context)).answer("StatFileContainer", request)
 
     async def Warn(self, request: Any, context: Any) -> Any:
-        return await (await self._find(context)).warn(request)
+        return await (await self._find(context)).answer("Warn", request)
 
 
 class _Health(health_pb2_grpc.HealthServicer):

@@ -52,7 +52,13 @@ class Reference(Protocol):
         """List one directory, sorted by name; `include` is a pattern for names."""
         ...
 
-    async def stat(self, path: str) -> Stat: ...
+    async def stat(self, path: str) -> Stat:
+        """Give metadata of what is at `path`; links are followed, inside the tree.
+
+        Raises:
+            NotFoundError: there is nothing.
+        """
+        ...
 
     async def evaluate(self) -> None:
         """Run everything that the reference needs."""

@@ -7,11 +7,13 @@ Spec: `NewContainer`, `ExecProcess` and `ReleaseContainer` of LLBBridge.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
+from torana.core.errors import ToranaError
 from torana.core.llb.ops import (
     CacheOpt,
     Constraints,
@@ -178,10 +180,11 @@ class Container(Protocol):
 
 
 async def run(container: Container, process: ProcessSpec, *, stdin: bytes = b"") -> Completed:
-    """Run a process to its end with `stdin` as its input, and collect what it writes."""
-    import asyncio
-    from dataclasses import replace
+    """Run a process to its end with `stdin` as its input, and collect what it writes.
 
+    Raises:
+        ToranaError: it did not start.
+    """
     if stdin:
         process = replace(process, descriptors=process.descriptors | {STDIN})
     started = await container.start(process)
@@ -196,8 +199,12 @@ async def run(container: Container, process: ProcessSpec, *, stdin: bytes = b"")
         while (output := await started.read()) is not None:
             collected[output.descriptor].append(output.data)
 
-    async with asyncio.TaskGroup() as group:
-        group.create_task(feed())
-        group.create_task(collect())
-        code = group.create_task(started.wait())
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(feed())
+            group.create_task(collect())
+            code = group.create_task(started.wait())
+    except* ToranaError as failed:
+        # They have all the same reason.
+        raise failed.exceptions[0] from None
     return Completed(code.result(), b"".join(collected[STDOUT]), b"".join(collected[STDERR]))

@@ -1,4 +1,4 @@
-"""`RemoteClient`: the gateway at the other end of a gRPC channel, ours or stock BuildKit's.
+"""`RemoteClient`: the gateway at the other end of a connection, ours or stock BuildKit's.
 
 Spec: `moby.buildkit.v1.frontend.LLBBridge`.
 """
@@ -9,8 +9,6 @@ import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
-
-import grpc.aio
 
 from torana.core.errors import NotFoundError, ToranaError, UnsupportedError
 from torana.core.llb import ops as o
@@ -23,40 +21,34 @@ from torana.gateway.client import messages as m
 from torana.gateway.client.containers import ContainerSpec
 from torana.gateway.protocol import gateway_pb2 as pb
 from torana.gateway.protocol import ops_pb2
-from torana.gateway.protocol.calls import remote_errors
 from torana.gateway.protocol.errors import RemoteError, status_of
-from torana.gateway.protocol.gateway_pb2_grpc import LLBBridgeStub
 
 if TYPE_CHECKING:
+    import grpc.aio
+
     from torana.gateway.client.remote_containers import RemoteContainer
-    from torana.gateway.protocol.gateway_pb2_grpc import LLBBridgeAsyncStub
+    from torana.gateway.client.transport import ExecCall, Transport
 
 _PIECE_BYTES: Final = 8 << 20  # of a file, below the limit of messages
-_PING_S: Final = 15
 _MISSING: Final = ("no such file or directory", "file does not exist")
-
-CallMetadata = Sequence[tuple[str, str]]
 
 
 class RemoteClient:
-    """A client that asks over gRPC; made by `open`.
+    """A client that asks in messages; made by `open` or `over`.
 
-    `workers` of the environment count before what the daemon tells. `metadata` goes with each call:
-    on a control socket it names the build.
+    `workers` of the environment count before what the daemon tells.
     """
 
     def __init__(
         self,
-        channel: grpc.aio.Channel,
+        transport: Transport,
         pong: pb.PongResponse,
         *,
         options: Mapping[str, str],
         session_id: str,
         workers: Sequence[c.Worker] = (),
-        metadata: CallMetadata = (),
     ) -> None:
-        self._stub: LLBBridgeAsyncStub = LLBBridgeStub(channel)
-        self._metadata = tuple(metadata)
+        self._transport = transport
         self._options = dict(options)
         self._session_id = session_id
         self._workers = list(workers) or [m.worker_of(each) for each in pong.Workers]
@@ -71,24 +63,36 @@ class RemoteClient:
         options: Mapping[str, str],
         session_id: str,
         workers: Sequence[c.Worker] = (),
-        metadata: CallMetadata = (),
+        metadata: Sequence[tuple[str, str]] = (),
     ) -> RemoteClient:
-        """Ask the other end what it can, and give a client.
+        """Ask the other end of a channel what it can, and give a client.
+
+        `metadata` goes with each call: on a control socket it names the build.
 
         Raises:
             ToranaError: it does not answer.
         """
-        stub: LLBBridgeAsyncStub = LLBBridgeStub(channel)
-        with remote_errors():
-            pong = await stub.Ping(pb.PingRequest(), metadata=tuple(metadata), timeout=_PING_S)
-        return cls(
-            channel,
-            pong,
-            options=options,
-            session_id=session_id,
-            workers=workers,
-            metadata=metadata,
-        )
+        from torana.gateway.client.channel import ChannelTransport
+
+        transport = ChannelTransport(channel, metadata)
+        return await cls.over(transport, options=options, session_id=session_id, workers=workers)
+
+    @classmethod
+    async def over(
+        cls,
+        transport: Transport,
+        *,
+        options: Mapping[str, str],
+        session_id: str,
+        workers: Sequence[c.Worker] = (),
+    ) -> RemoteClient:
+        """Ask the other end of a transport what it can, and give a client.
+
+        Raises:
+            ToranaError: it does not answer.
+        """
+        pong = await transport.call("Ping", pb.PingRequest())
+        return cls(transport, pong, options=options, session_id=session_id, workers=workers)
 
     @property
     def options(self) -> Mapping[str, str]:
@@ -114,10 +118,9 @@ class RemoteClient:
         """Call a method of the bridge.
 
         Raises:
-            ToranaError: what the other end reports, of the same class where it is Torana's.
+            ToranaError: what the other end reports.
         """
-        with remote_errors():
-            return await getattr(self._stub, method)(request, metadata=self._metadata)
+        return await self._transport.call(method, request)
 
     async def inputs(self) -> Mapping[str, Definition]:
         if "frontend.inputs" not in self._gateway_caps:
@@ -201,9 +204,9 @@ class RemoteClient:
         await self.call("NewContainer", await m.container_message(id, spec, _ref_of))
         return RemoteContainer(self, id)
 
-    def exec_process(self) -> grpc.aio.StreamStreamCall[pb.ExecMessage, pb.ExecMessage]:
+    def exec_process(self) -> ExecCall:
         """Open a stream for processes."""
-        return self._stub.ExecProcess(metadata=self._metadata)
+        return self._transport.exec_process()
 
     async def finish(self, result: c.Result) -> None:
         """Return the result of the build; once, and instead of `fail`."""
@@ -250,21 +253,15 @@ class RemoteReference:
 
 
 async def read_file(
-    client: RemoteClient,
-    method: str,
-    id: str,
-    path: str,
-    offset: int,
-    length: int | None,
-    mount: int = 0,
+    client: RemoteClient, method: str, id: str, path: str, offset: int, length: int | None
 ) -> bytes:
-    """Read a file of a reference or container, piece by piece."""
+    """Read a file of a reference, piece by piece."""
     pieces: list[bytes] = []
     while length is None or length > 0:
         wanted = _PIECE_BYTES if length is None else min(length, _PIECE_BYTES)
         span = pb.FileRange(Offset=offset, Length=wanted)
-        request = pb.ReadFileRequest(Ref=id, FilePath=path, Range=span, MountIndex=mount)
-        piece = (await _file_call(client, method, request)).Data
+        request = pb.ReadFileRequest(Ref=id, FilePath=path, Range=span)
+        piece = (await file_call(client, method, request)).Data
         pieces.append(piece)
         offset += len(piece)
         if length is not None:
@@ -281,7 +278,7 @@ async def read_dir(
     request = pb.ReadDirRequest(
         Ref=id, DirPath=path, IncludePattern=include or "", MountIndex=mount
     )
-    return [m.stat_of(entry) for entry in (await _file_call(client, method, request)).entries]
+    return [m.stat_of(entry) for entry in (await file_call(client, method, request)).entries]
 
 
 async def stat_file(
@@ -289,10 +286,11 @@ async def stat_file(
 ) -> c.Stat:
     """Give metadata of one path of a reference or container."""
     request = pb.StatFileRequest(Ref=id, Path=path, MountIndex=mount)
-    return m.stat_of((await _file_call(client, method, request)).stat)
+    return m.stat_of((await file_call(client, method, request)).stat)
 
 
-async def _file_call(client: RemoteClient, method: str, request: Any) -> Any:
+async def file_call(client: RemoteClient, method: str, request: Any) -> Any:
+    """Make a call about a file; one that is missing is a `NotFoundError`."""
     try:
         return await client.call(method, request)
     except RemoteError as err:

@@ -9,14 +9,13 @@ Spec: `ExecProcess` of LLBBridge; the order of its messages in the gateway refer
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import fnmatch
+import logging
 import secrets
 import signal
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
-
-import grpc.aio
+from typing import TYPE_CHECKING, Final, Self
 
 from torana.core.errors import ConflictError, ToranaError, UserError
 from torana.gateway.client import client as c
@@ -24,15 +23,18 @@ from torana.gateway.client import messages as m
 from torana.gateway.client import remote
 from torana.gateway.client.containers import STDIN, Output, ProcessSpec
 from torana.gateway.protocol import gateway_pb2 as pb
-from torana.gateway.protocol.calls import remote_errors
-from torana.gateway.protocol.errors import error_of
+from torana.gateway.protocol.errors import CANCELLED, RemoteError, error_of
 
 if TYPE_CHECKING:
     from torana.gateway.client.remote import RemoteClient
 
+log = logging.getLogger(__name__)
+
 _PIECE_BYTES: Final = 1 << 18  # of input in one message
+_FILE_BYTES: Final = 16 << 20  # no larger one fits into an answer
 _QUEUED: Final = 64  # pieces of output that wait to be read
 _CLOSE_S: Final = 10
+_UNKNOWN_CODE: Final = 255
 
 
 class RemoteContainer:
@@ -55,16 +57,21 @@ class RemoteContainer:
     async def read_file(
         self, path: str, *, mount: int = 0, offset: int = 0, length: int | None = None
     ) -> bytes:
-        return await remote.read_file(
-            self._client, "ReadFileContainer", self._id, path, offset, length, mount
-        )
+        # BuildKit leaves the range out of account here, so what comes may be the whole file.
+        end = None if length is None else offset + length
+        span = pb.FileRange(Offset=0, Length=_FILE_BYTES if end is None else end)
+        request = pb.ReadFileRequest(Ref=self._id, FilePath=path, Range=span, MountIndex=mount)
+        data: bytes = (await remote.file_call(self._client, "ReadFileContainer", request)).Data
+        return data[offset:end]
 
     async def read_dir(
         self, path: str, *, mount: int = 0, include: str | None = None
     ) -> Sequence[c.Stat]:
-        return await remote.read_dir(
+        found = await remote.read_dir(
             self._client, "ReadDirContainer", self._id, path, include, mount
         )
+        # BuildKit leaves the pattern out of account here.
+        return [e for e in found if not include or fnmatch.fnmatchcase(e.path, include)]
 
     async def stat(self, path: str, *, mount: int = 0) -> c.Stat:
         return await remote.stat_file(self._client, "StatFileContainer", self._id, path, mount)
@@ -77,6 +84,9 @@ class RemoteContainer:
             await self._client.call(
                 "ReleaseContainer", pb.ReleaseContainerRequest(ContainerID=self._id)
             )
+        except RemoteError as err:
+            # BuildKit answers with how processes ended, which those who asked know already.
+            log.debug("release of container %s: %s", self._id, err.message)
         finally:
             for process in self._processes:
                 await process.close()
@@ -107,8 +117,7 @@ class RemoteProcess:
         loop = asyncio.get_running_loop()
         self._started: asyncio.Future[None] = loop.create_future()
         self._exit: asyncio.Future[int] = loop.create_future()
-        self._lock = asyncio.Lock()  # of writes: grpcio takes one at a time
-        self._call: Any = client.exec_process()
+        self._call = client.exec_process()
         self._reading = loop.create_task(self._read())
 
     async def start(self) -> None:
@@ -163,27 +172,23 @@ class RemoteProcess:
         try:
             async with asyncio.timeout(_CLOSE_S):
                 await self.close_stdin()
-                async with self._lock:
-                    await self._call.done_writing()
+                await self._call.half_close()
                 while not self._reading.done():
                     if await self.read() is None:
                         await asyncio.wait([self._reading])
-        except (TimeoutError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        except TimeoutError:
             self._call.cancel()
             await asyncio.wait([self._reading])
 
     async def _send(self, **content: object) -> None:
         message = pb.ExecMessage(ProcessID=self._id, **content)  # type: ignore[arg-type]  # one field
-        async with self._lock:
-            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                await self._call.write(message)  # where it fails, the reader gets the reason
+        await self._call.send(message)
 
     async def _read(self) -> None:
         error = ToranaError("process stream has ended")
         try:
-            with remote_errors():
-                async for message in self._call:
-                    await self._take(message)
+            async for message in self._call:
+                await self._take(message)
         except ToranaError as err:
             error = err
         finally:
@@ -207,15 +212,18 @@ class RemoteProcess:
             case "Exit":
                 await self._take_exit(message.Exit)
             case "Done":
-                async with self._lock:
-                    await self._call.done_writing()
+                await self._call.half_close()
 
     async def _take_exit(self, message: pb.ExitMessage) -> None:
+        error = error_of(message.Error) if message.HasField("Error") else None
         if not self._started.done():
-            error = error_of(message.Error) if message.HasField("Error") else None
             self._started.set_exception(error or ToranaError("process did not start"))
             self._started.exception()
-        self._exit.set_result(message.Code)
+        if isinstance(error, RemoteError) and message.Code == _UNKNOWN_CODE and _is_failure(error):
+            self._exit.set_exception(error)
+            self._exit.exception()
+        else:
+            self._exit.set_result(message.Code)
         # The other end waits for the end of the input, whoever would have read it.
         await self.close_stdin()
 
@@ -223,3 +231,8 @@ class RemoteProcess:
         if not self._has_ended_output:
             self._has_ended_output = True
             await self._output.put(None)
+
+
+def _is_failure(error: RemoteError) -> bool:
+    """Say whether a process failed in another way than by its exit code or a cancellation."""
+    return error.exit_code is None and error.status.code != CANCELLED

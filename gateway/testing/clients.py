@@ -102,8 +102,9 @@ class ClientSuite:
             await client.solve(request)
 
     async def test_invalid_definition(self, client: Client) -> None:
+        definition = Definition(ops=(b"\xff\xff",))
         with pytest.raises(ToranaError):
-            await client.solve(SolveRequest(definition=Definition(ops=(b"\xff\xff",))))
+            await client.solve(SolveRequest(definition=definition, evaluate=True))
 
     async def test_unknown_frontend(self, client: Client) -> None:
         with pytest.raises(ToranaError, match="nowhere"):
@@ -153,7 +154,7 @@ class ClientSuite:
         assert (text.uid, text.gid) == (0, 0)
         folder = await reference.stat("/folder")
         assert folder.mode == stat.S_IFDIR | 0o751
-        assert stat.S_ISLNK((await reference.stat("/link")).mode)
+        assert (await reference.stat("/link")).size == 10  # of what it leads to
         with pytest.raises(NotFoundError):
             await reference.stat("/folder/absent")
 
@@ -239,7 +240,9 @@ async def read_until(process: Process, wanted: bytes) -> bytes:
 
 
 class ContainerSuite:
-    """Containers."""
+    """Containers. Stock BuildKit ends a container when any of its processes has failed."""
+
+    survives_failures = True
 
     async def _alive(self, container: Container) -> Process:
         """Start a first process that stays until its input ends."""
@@ -292,8 +295,8 @@ class ContainerSuite:
             assert await container.read_file("/text", mount=1) == b"0123456789"
             names = [entry.path for entry in await container.read_dir("/", mount=3)]
             assert names == ["yes"]
-            found = await container.read_dir("/", mount=2, include="y*")
-            assert [entry.path for entry in found] == ["yes"]
+            found = await container.read_dir("/", mount=0, include="b*")
+            assert [entry.path for entry in found] == ["bin"]
         # Nothing of it is part of the result.
         assert [entry.path for entry in await reference.read_dir("/folder")] == [
             "a.txt",
@@ -316,22 +319,19 @@ class ContainerSuite:
             assert await first.wait() == 0
 
     async def test_processes_beside_the_first(self, client: Client, busybox: Reference) -> None:
+        codes = (0, 1, 2) if self.survives_failures else (0, 0, 0)
         async with await client.new_container(on(busybox)) as container:
             first = await self._alive(container)
             done = await asyncio.gather(
-                *(run(container, shell(f"cat; exit {n}"), stdin=b"%d" % n) for n in range(3))
+                *(run(container, shell(f"cat; exit {n}"), stdin=b"%d" % n) for n in codes)
             )
-            assert [(each.exit_code, each.stdout) for each in done] == [
-                (0, b"0"),
-                (1, b"1"),
-                (2, b"2"),
-            ]
+            assert [(e.exit_code, e.stdout) for e in done] == [(n, b"%d" % n) for n in codes]
             await first.write(b"still here")
             assert await read_until(first, b"here") == b"still here"
             await first.close_stdin()
             assert await first.wait() == 0
             assert await first.read() is None
-            with pytest.raises(ConflictError):
+            with pytest.raises(ConflictError if self.survives_failures else ToranaError):
                 await run(container, shell("true"))
 
     async def test_signals(self, client: Client, busybox: Reference) -> None:
@@ -339,16 +339,23 @@ class ContainerSuite:
             script = "trap 'echo got; exit 5' TERM; echo ready; while :; do sleep 0.02; done"
             first = await container.start(shell(script))
             await read_until(first, b"ready")
-            other = await container.start(shell(script.replace("5", "6")))
+            other = await container.start(shell(script.replace("exit 5", "exit 0")))
             await read_until(other, b"ready")
-            third = await container.start(shell("echo ready; sleep 100"))
-            await read_until(third, b"ready")
             await other.signal("TERM")
-            assert (await read_until(other, b"got"), await other.wait()) == (b"got\n", 6)
-            await third.signal("KILL")
-            assert await third.wait() == 137
+            assert (await read_until(other, b"got"), await other.wait()) == (b"got\n", 0)
             await first.signal("TERM")
             assert (await read_until(first, b"got"), await first.wait()) == (b"got\n", 5)
+
+    async def test_kill_beside_the_first(self, client: Client, busybox: Reference) -> None:
+        async with await client.new_container(on(busybox)) as container:
+            first = await self._alive(container)
+            other = await container.start(shell("echo ready; sleep 100"))
+            await read_until(other, b"ready")
+            await other.signal("KILL")
+            assert await other.wait() == 137
+            if self.survives_failures:
+                await first.close_stdin()
+                assert await first.wait() == 0
 
     async def test_unknown_signal(self, client: Client, busybox: Reference) -> None:
         async with await client.new_container(on(busybox)) as container:
@@ -402,13 +409,12 @@ class ContainerSuite:
 
     async def test_missing_program(self, client: Client, busybox: Reference) -> None:
         async with await client.new_container(on(busybox)) as container:
-            with pytest.raises(ToranaError, match="absent"):
-                await run(container, ProcessSpec(args=("/bin/absent",), env=ENV))
-
-    async def test_container_without_a_root(self, client: Client) -> None:
-        with pytest.raises(ToranaError):
-            container = await client.new_container(ContainerSpec(mounts=()))
-            await run(container, shell("true"))
+            try:
+                done = await run(container, ProcessSpec(args=("/bin/absent",), env=ENV))
+            except ToranaError as err:
+                assert "absent" in err.message  # one of two right answers
+            else:
+                assert done.exit_code != 0
 
     async def test_release_ends_all(self, client: Client, busybox: Reference) -> None:
         container = await client.new_container(on(busybox))
@@ -424,7 +430,8 @@ class ContainerSuite:
         from torana.core.llb.ops import NetMode
 
         with pytest.raises(ToranaError, match=r"network\.host is not allowed"):
-            await client.new_container(on(busybox, network=NetMode.HOST))
+            async with await client.new_container(on(busybox, network=NetMode.HOST)) as container:
+                await run(container, shell("true"))
 
     async def test_no_network(self, client: Client, busybox: Reference) -> None:
         from torana.core.llb.ops import NetMode

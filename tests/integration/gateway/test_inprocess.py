@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from tests.integration.gateway.conftest import busybox_of
 
+from torana.core.ops.exec.errors import InvalidExecOpError
 from torana.gateway.bridge.inprocess import InProcessClient
 from torana.gateway.client.client import Client, Reference
+from torana.gateway.client.containers import ContainerSpec
 from torana.gateway.testing.clients import ClientSuite, ContainerSuite
 
 pytestmark = pytest.mark.needs("root", "busybox")
@@ -30,3 +32,9 @@ class TestClient(ClientSuite):
 
 class TestContainers(ContainerSuite):
     pass
+
+
+async def test_container_without_a_root(client: Client) -> None:
+    """Not in the suite: stock BuildKit crashes."""
+    with pytest.raises(InvalidExecOpError):
+        await client.new_container(ContainerSpec(mounts=()))
