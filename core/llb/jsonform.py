@@ -26,7 +26,7 @@ def _sorted(value: Any) -> Any:
 
 
 def in_order(message: Any) -> dict[str, Any]:
-    """Give the JSON value of any message of the schema, fields by number as protojson has them."""
+    """Give the JSON value of any message of the schema, fields by number."""
     out: dict[str, Any] = {}
     for field in sorted(SCHEMA[type(message)], key=_number):
         value = getattr(message, field.attr)

@@ -8,7 +8,7 @@ Spec: conversion reference, section 1.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from torana.core.errors import UserError
@@ -111,6 +111,7 @@ class Conversion:
         target = self.target = self._find_target()
         self._link_stages(plan)
         check_cycles(self.settings.stages, file)
+        self.settings.stages.shows_names = len(self.settings.stages.all) > 1
         resolver = Resolver(
             context, self.settings, self.target_platform, self.platform is None, self.all_stages
         )
@@ -161,7 +162,7 @@ class Conversion:
             if stage.replacement is not None:
                 stage.base = None
             else:
-                stage.outline.reads.update(found.reads)
+                stage.outline.reads.update(dict.fromkeys(found.reads))
 
     def _find_target(self) -> Stage:
         settings = self._settings
@@ -209,6 +210,8 @@ class Conversion:
         if self.platform is not None:
             image.set_platform(self.platform)
         image.platform = image.platform.normalized()
+        if not image.platform.os:
+            image.platform = replace(image.platform, os="linux")
 
     def outline(self) -> Outline:
         """Give what the target can be given; only after `evaluate`."""

@@ -61,13 +61,13 @@ def workdir(ev: Evaluation, instruction: Workdir) -> None:
         epoch = ev.settings.epoch
         ev.act(
             MakeDirectory(
-                ev.describe(ev.expanded_name(), ignores_cache=False),
+                ev.describe(ev.expanded_name(), stage.platform, ignores_cache=False),
                 paths.clean(stage.work_dir),
                 parse_owner(ev.image.config.get("User") or ""),
                 None if epoch is None else epoch * 1_000_000_000,
             )
         )
-        stage.tree_platform = stage.platform
+        stage.tree_platform = stage.platform.normalized() if stage.platform else None
     ev.history(f"WORKDIR {stage.work_dir}", layer=makes)
 
 
@@ -94,7 +94,7 @@ def _transfer(
     merges = instruction.link and mode is None and "mergeop" in ev.settings.caps
     ev.act(
         Copy(
-            step=ev.describe(ev.expanded_name()),
+            step=ev.describe(ev.expanded_name(), ev.stage.platform),
             sources=(*read, *documents),
             destination=destination,
             owner=parse_owner(owner_text),

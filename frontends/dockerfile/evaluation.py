@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from torana.core.errors import BuildFileError, SourceRange
+from torana.core.oci.platform import Platform
 from torana.core.patterns import PatternMatcher
 from torana.frontends.dockerfile import lint
 from torana.frontends.dockerfile.actions import Action, Step, UsedPaths
@@ -118,7 +119,7 @@ class Evaluation:
             value = settings.global_args.get(name)
             is_inherited = value is not None
         outline = self.stage.outline
-        outline.reads.add(name)
+        outline.reads[name] = None
         if not is_inherited:
             about = description(name, self.step.instruction.comments)
             outline.args[name] = OutlineArg(
@@ -141,13 +142,11 @@ class Evaluation:
     def act(self, action: Action) -> None:
         self.stage.actions.append(action)
 
-    def describe(
-        self, name: str, *, ignores_cache: bool = True, shows_platform: bool = True
-    ) -> Step:
+    def describe(self, name: str, platform: Platform | None, *, ignores_cache: bool = True) -> Step:
         """Give the visible side of a step called `name`; takes the next step number."""
         settings = self.settings
-        shows_platform = shows_platform and settings.shows_platform
-        start = prefix(self.stage, len(settings.stages.all), shows_platform=shows_platform)
+        shown = platform if settings.shows_platform else None
+        start = prefix(self.stage, shown, shows_name=settings.stages.shows_names)
         word, blank, rest = name.partition(" ")
         trigger = "ONBUILD " if self.step.is_trigger else ""
         return Step(

@@ -36,7 +36,7 @@ class StageOutline:
     """What one stage uses, by name; `reads` are the names of its arguments, global ones too."""
 
     args: dict[str, OutlineArg] = field(default_factory=dict)
-    reads: set[str] = field(default_factory=set)
+    reads: dict[str, None] = field(default_factory=dict)  # in order
     secrets: dict[str, OutlineMount] = field(default_factory=dict)
     ssh: dict[str, OutlineMount] = field(default_factory=dict)
 
@@ -71,15 +71,14 @@ def collect(stages: Iterable[StageOutline], global_args: Mapping[str, OutlineArg
 
 def _closure(names: Iterable[str], known: Mapping[str, OutlineArg]) -> list[str]:
     """Add the arguments that defaults of arguments use."""
-    found: dict[str, None] = {}
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found[name] = None
-            if name in known:
-                waiting += known[name].reads
-    return list(found)
+    found = dict.fromkeys(names)
+    waiting = list(found)
+    for name in waiting:  # grows on the way
+        for read in known[name].reads if name in known else ():
+            if read not in found:
+                found[read] = None
+                waiting.append(read)
+    return waiting
 
 
 def _by_place(items: Iterable[Item]) -> list[Item]:

@@ -63,6 +63,8 @@ def stored_work_dir(path: str, system: str) -> str:
 
 def destination(current: str, path: str, system: str) -> str:
     """Give where `COPY ... path` writes; a final `/` or `/.` stays, since it means a directory."""
+    if system == _WINDOWS:  # a name of one letter loses its slash here
+        path = _without_drive(path, keeps_slash=True)
     found = _normalize(current, "./" if path in (".", "") else path, system, keeps_slash=True)
     cleaned = clean(found)
     if found.endswith("/") and not cleaned.endswith("/"):
@@ -91,8 +93,6 @@ def _normalize(current: str, path: str, system: str, *, keeps_slash: bool) -> st
     result = path or base
     if not result.startswith("/"):
         result = join(base, result)
-        # A name of one letter loses its slash on Windows: cleaning it there drops the slash first.
-        given = path
     if not keeps_slash or path.startswith("/"):
         return result
     if given.endswith("/") and not result.endswith("/"):

@@ -77,7 +77,8 @@ class Resolver:
         if stage.named is not None or stage.base_name == SCRATCH or is_hollow:
             return
         settings = self.settings
-        start = prefix(stage, len(settings.stages.all), shows_platform=settings.shows_platform)
+        shown = stage.platform if settings.shows_platform else None
+        start = prefix(stage, shown, shows_name=settings.stages.shows_names)
         stage.from_name = f"{start}FROM {stage.reference}"
 
     async def _resolve_one(self, stage: Stage, is_needed: bool) -> None:
@@ -112,7 +113,8 @@ class Resolver:
             )
             stage.base_config = stage.image.to_json()
             stage.image.created = ""
-            stage.platform = stage.tree_platform = platform
+            stage.platform = platform
+            stage.tree_platform = platform.normalized()
             stage.is_evaluated = stage.is_image
 
     async def _replace(self, stage: Stage, replacement: ContextSpecifier) -> None:
@@ -125,7 +127,8 @@ class Resolver:
         stage.image = ImageConfig.parse(stage.named.config)
         stage.image.created = ""
         if stage.image.platform.os and stage.image.platform.architecture:
-            stage.platform = stage.tree_platform = stage.image.platform
+            stage.platform = stage.image.platform
+            stage.tree_platform = stage.platform.normalized()
 
     async def _pull(self, stage: Stage, reference: str, written: str, platform: Platform) -> None:
         shown = f"{platform.format()} internal" if self.settings.shows_platform else "internal"
@@ -148,7 +151,7 @@ class Resolver:
             stage.reference = str(pinned.with_digest(found.digest) if found.digest else pinned)
         stage.image = image
         stage.platform = self._actual_platform(stage, image.platform, platform)
-        stage.tree_platform = stage.platform if stage.reference else None
+        stage.tree_platform = stage.platform.normalized() if stage.reference else None
         self._lint_platform(stage, image.platform, stage.platform, written)
         stage.is_evaluated = stage.is_image
 

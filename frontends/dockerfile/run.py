@@ -41,7 +41,7 @@ def run(ev: Evaluation, instruction: Run) -> None:
     environment = ev.stage.environment
     ev.act(
         RunProcess(
-            step=ev.describe(shown, shows_platform=ev.stage.tree_platform is not None),
+            step=ev.describe(shown, ev.stage.tree_platform),
             args=args,
             env=environment.lines(),
             cwd=ev.stage.work_dir,
@@ -106,6 +106,12 @@ def _name(ev: Evaluation, instruction: Run, mounts: list[Mount]) -> str:
 
 
 def _mount(ev: Evaluation, mount: MountFields, origin: Stage | None) -> Mount:
+    stage = origin if mount.origin else None
+    if stage is not None and not stage.is_evaluated:
+        raise BuildFileError(
+            f'cannot mount from stage "{mount.origin}" to "{mount.target}", stage needs to be '
+            "defined before current command"
+        )
     if mount.type == "secret":
         return _secret(ev, mount)
     if mount.type == "ssh":
@@ -115,21 +121,15 @@ def _mount(ev: Evaluation, mount: MountFields, origin: Stage | None) -> Mount:
         target = paths.join("/", ev.stage.work_dir, target)
     if target == "/":
         raise BuildFileError('invalid mount target "/"')
-    if mount.type == "tmpfs":
-        return TmpfsMount(target, mount.size_bytes)
-    stage = origin if mount.origin else None
     source = paths.rooted(mount.source)
     if stage is not None:
-        if not stage.is_evaluated:
-            raise BuildFileError(
-                f'cannot mount from stage "{mount.origin}" to "{mount.target}", stage needs to be '
-                "defined before current command"
-            )
         stage.used.add(source)
+    elif mount.type != "cache":  # memory counts, too, though it reads nothing
+        ev.settings.used.add(source)
+    if mount.type == "tmpfs":
+        return TmpfsMount(target, mount.size_bytes)
     if mount.type == "cache":
         return _cache(ev, mount, target, stage)
-    if stage is None:
-        ev.settings.used.add(source)
     return BindMount(target=target, stage=stage, source=source, read_only=mount.is_read_only)
 
 

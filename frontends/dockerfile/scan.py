@@ -14,12 +14,12 @@ from torana.core.llb import ops as o
 from torana.core.llb.state import State, image
 from torana.core.llb.vertices import MountSpec
 from torana.core.oci.image import parse_config
-from torana.core.oci.platform import Platform
+from torana.core.oci.platform import Platform, host_platform
 from torana.frontends.dockerfile.convert import Conversion
 from torana.frontends.dockerfile.emit import Emitter
 from torana.frontends.dockerfile.stage import Stage
 from torana.frontends.kit.context import BuildContext
-from torana.gateway.client.client import Attestation
+from torana.gateway.client.client import Attestation, SolveRequest
 
 _OUT: Final = "/run/out/"
 _CORE: Final = "/run/src/core/sbom"
@@ -130,11 +130,13 @@ class Scanner:
         self, conversion: Conversion, emitter: Emitter, platform_id: str
     ) -> Attestation:
         """Scan what was emitted and say what comes out of it."""
+        client = conversion.context.client
         scan = Scan.of(conversion, emitter, conversion.found_target)
-        definition = conversion.marshal(self.state(scan, platform_id))
+        # The original forgets the target's platform here.
+        definition = conversion.context.marshal(self.state(scan, platform_id), host_platform())
         return Attestation(
             kind="bundle",
-            ref=await conversion.context.solve_result(definition),
+            ref=(await client.solve(SolveRequest(definition=definition))).ref,
             predicate_type=_PREDICATE,
             metadata={"reason": b"sbom", "sbom-core": b"sbom"},
         )

@@ -106,6 +106,7 @@ class Stages:
     """All stages in order: FROM lines first, then images as they come in."""
 
     all: list[Stage] = field(default_factory=list)
+    shows_names: bool = True  # in the names of steps: not where one stage is all there is
     _by_name: dict[str, Stage] = field(default_factory=dict)
     _known: set[Stage] = field(default_factory=set)
 
@@ -132,15 +133,18 @@ class Stages:
         return [stage.label for stage in self.all if not stage.is_image]
 
 
-def prefix(stage: Stage, stage_count: int, *, shows_platform: bool) -> str:
-    """Take the next number of a stage and give the bracketed start of a step's name."""
+def prefix(stage: Stage, platform: Platform | None, *, shows_name: bool) -> str:
+    """Take the next number of a stage and give the bracketed start of a step's name.
+
+    `platform` is shown if there is one, the stage's name if `shows_name`.
+    """
     if stage.step_total == 0:
         return ""
     stage.step_number += 1
     parts = []
-    if shows_platform and stage.platform is not None:
-        parts.append(_platform_text(stage.platform, stage.environment))
-    if stage_count > 1:
+    if platform is not None:
+        parts.append(_platform_text(platform, stage.environment))
+    if shows_name:
         parts.append(stage.label)
     total = str(stage.step_total)
     number = str(stage.step_number).rjust(len(total))
@@ -149,12 +153,12 @@ def prefix(stage: Stage, stage_count: int, *, shows_platform: bool) -> str:
 
 def _platform_text(platform: Platform, environment: Environment) -> str:
     """Give the stage's platform, and what it builds for where that is declared and differs."""
-    text = platform.format()
+    text = platform.format_all()
     target = _declared_target(platform, environment)
     if (target.os, target.architecture) == (platform.os, platform.architecture):
         return text
     tail = "/".join(part for part in (target.architecture, target.variant) if part)
-    return f"{text}->{tail}" if target.os == platform.os else f"{text}->{target.os}/{tail}"
+    return f"{text}->{tail}" if target.os == platform.os else f"{text}->{target.format_all()}"
 
 
 def _declared_target(platform: Platform, environment: Environment) -> Platform:
