@@ -16,6 +16,7 @@ from torana.core.errors import ToranaError, UsageError
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 _COMMANDS = {
     "build": ("torana.cli.commands.build", "build"),
+    "check": ("torana.cli.commands.check", "check"),
     "debug": ("torana.cli.commands.debug", "debug"),
     "du": ("torana.cli.commands.store", "du"),
     "explain": ("torana.cli.commands.explain", "explain"),
@@ -25,6 +26,7 @@ _COMMANDS = {
 }
 _SUMMARIES = {
     "build": "Build from a Dockerfile or through any frontend.",
+    "check": "Look for mistakes in build files, without an engine.",
     "debug": "Look into Torana's store and engine.",
     "du": "Show what the build cache holds.",
     "explain": "Say why steps ran or were cached.",

@@ -69,6 +69,33 @@ def read_locals(locals_: Sequence[str]) -> dict[str, Path]:
     return named
 
 
+def read_build_contexts(texts: Sequence[str]) -> Inputs:
+    """Read `--build-context NAME=FOLDER|ADDRESS`.
+
+    Raises:
+        UsageError: malformed, or no such folder.
+    """
+    folders: dict[str, Path] = {}
+    options = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name or not value:
+            raise UsageError(f"invalid --build-context: must be NAME=FOLDER|ADDRESS: `{text}`")
+        if value.startswith("oci-layout:"):
+            raise UsageError(
+                f"--build-context {name}: OCI layouts are not supported by this version",
+                hint="load the image into Torana's store and use docker-image://NAME",
+            )
+        if value.startswith("docker-image://") or _ADDRESS.match(value):
+            options[f"context:{name}"] = value
+            continue
+        # The names of the main folders are taken.
+        local = f"_{name}" if name in ("context", "dockerfile") else name
+        folders[local] = folder_of(value, f"--build-context {name}")
+        options[f"context:{name}"] = f"local:{local}"
+    return Inputs(folders, options)
+
+
 def folder_of(path: str, what: str) -> Path:
     """Give an existing folder, links resolved.
 

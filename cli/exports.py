@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from dataclasses import replace
 
+from torana.cli.frontendoptions import annotation_attributes
 from torana.core.errors import UsageError
 from torana.gateway.engines.engine import ExportRequest
 
+_IMAGES = ("image", "registry", "oci", "docker")
 _FILES = ("oci", "docker", "tar")
 _FOLDERS = ("local",)
 
@@ -77,3 +80,22 @@ def with_names(exports: Sequence[ExportRequest], tags: Sequence[str]) -> list[Ex
         for e in exports
     ]
     return named or [ExportRequest(type="image", attrs={"name": names})]
+
+
+def with_annotations(
+    exports: Sequence[ExportRequest], annotations: Sequence[str]
+) -> list[ExportRequest]:
+    """Give the exports with the annotations of the command line, which only images take.
+
+    Raises:
+        UsageError: an annotation is malformed, or nothing makes an image.
+    """
+    if not annotations:
+        return list(exports)
+    attributes = annotation_attributes(annotations)
+    if not any(export.type in _IMAGES for export in exports):
+        raise UsageError("--annotation needs an image: -t, or -o with type=image or type=oci")
+    return [
+        replace(export, attrs={**attributes, **export.attrs}) if export.type in _IMAGES else export
+        for export in exports
+    ]

@@ -7,14 +7,18 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from torana.cli import memo, progress
-from torana.cli.contexts import Inputs, read_inputs, read_locals
-from torana.cli.exports import parse_output, with_names
+from torana.cli.access import parse_agent, parse_secret
+from torana.cli.calls import Call, parse_call, show
+from torana.cli.contexts import Inputs, read_build_contexts, read_inputs, read_locals
+from torana.cli.exports import parse_output, with_annotations, with_names
+from torana.cli.frontendoptions import HOST_NETWORK, frontend_options
 from torana.cli.recording import Recording
 from torana.cli.report import summarize, write_files
 from torana.core.errors import UsageError
@@ -27,8 +31,10 @@ from torana.gateway.engines.engine import BuildRequest, BuildResult, ExportReque
 @click.option("-t", "--tag", "tags", multiple=True, metavar="NAME", help="Name of the image.")
 @click.option("--target", metavar="STAGE", help="Stage to build.")
 @click.option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]")
+@click.option("--build-context", "build_contexts", multiple=True, metavar="NAME=FOLDER|ADDRESS")
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE")
-@click.option("--platform", metavar="PLATFORM[,...]")
+@click.option("--annotation", "annotations", multiple=True, metavar="[TYPE:]KEY=VALUE")
+@click.option("--platform", multiple=True, metavar="PLATFORM[,...]")
 @click.option(
     "-o",
     "--output",
@@ -52,7 +58,23 @@ from torana.gateway.engines.engine import BuildRequest, BuildResult, ExportReque
     help="Run the image that a `# syntax=` line names, even if a plugin stands for it.",
 )
 @click.option("--secret", "secrets", multiple=True, metavar="id=ID[,src=FILE|,env=NAME]")
+@click.option("--ssh", "agents", multiple=True, metavar="ID[=SOCKET|KEY,...]")
 @click.option("--allow", multiple=True, metavar="ENTITLEMENT")
+@click.option("--network", metavar="default|host|none", help="Network of RUN steps.")
+@click.option("--add-host", "add_hosts", multiple=True, metavar="NAME=ADDRESS")
+@click.option("--shm-size", metavar="BYTES", help="Size of /dev/shm in RUN steps.")
+@click.option("--ulimit", "ulimits", multiple=True, metavar="NAME=SOFT[:HARD]")
+@click.option("--cgroup-parent", metavar="CGROUP")
+@click.option("--pull", is_flag=True, help="Look base images up in their registries.")
+@click.option("--attest", "attests", multiple=True, metavar="type=TYPE[,KEY=VALUE...]")
+@click.option("--sbom", metavar="true|GENERATOR", help="Short for --attest type=sbom.")
+@click.option("--provenance", metavar="true|MODE", help="Short for --attest type=provenance.")
+@click.option(
+    "--call",
+    metavar="METHOD[,format=json]",
+    help="Ask instead of building: check, outline, targets.",
+)
+@click.option("--check", "is_check", is_flag=True, help="Short for --call=check.")
 @click.option(
     "--progress",
     "mode",
@@ -75,6 +97,9 @@ def build(path: str | None, **options: Any) -> int:
 
     The long form names everything itself: --frontend, --local and --opt.
     """
+    call = parse_call(options["call"], is_check=options["is_check"])
+    if call is not None:
+        return _ask(call, path, options)
     begun = memo.Beginning()
     with tempfile.TemporaryDirectory(prefix="torana-") as scratch:
         request = make_request(path, options, Path(scratch))
@@ -93,6 +118,24 @@ def build(path: str | None, **options: Any) -> int:
     return 0
 
 
+def _ask(call: Call, path: str | None, options: Mapping[str, Any]) -> int:
+    """Let the frontend answer a question; gives the exit code that goes with the answer."""
+
+    async def ask(request: BuildRequest) -> Mapping[str, bytes]:
+        from torana.gateway.engines.embedded import EmbeddedEngine
+
+        async with EmbeddedEngine.open(Path(memo.store_root())) as engine:
+            return await engine.ask(request, progress.open_display("quiet"))
+
+    with tempfile.TemporaryDirectory(prefix="torana-") as scratch:
+        request = make_request(path, {**options, "outputs": (), "tags": ()}, Path(scratch))
+        asked = {**request.options, "requestid": call.request}
+        answer = asyncio.run(ask(replace(request, options=asked)))
+    text, code = show(call, answer)
+    sys.stdout.write(text)
+    return code
+
+
 async def _run(request: BuildRequest, recording: Recording) -> BuildResult:
     from torana.gateway.engines.embedded import EmbeddedEngine
 
@@ -109,16 +152,21 @@ def make_request(
         UsageError: options are wrong or contradict each other.
     """
     inputs = _inputs(path, options, scratch)
-    outputs = [parse_output(text) for text in options.get("outputs", ())]
+    named = read_build_contexts(options.get("build_contexts", ()))
+    outputs = with_names(
+        [parse_output(text) for text in options.get("outputs", ())], options.get("tags", ())
+    )
+    allow = frozenset(options.get("allow", ()))
     return BuildRequest(
         frontend=options["frontend"] or "dockerfile.v0",
-        options={**inputs.options, **_frontend_options(options)},
-        local_dirs=inputs.folders,
-        exports=_checked(with_names(outputs, options.get("tags", ()))),
-        secrets=[_secret(text) for text in options.get("secrets", ())],
-        allow=frozenset(options.get("allow", ())),
         is_syntax_strict=bool(options.get("strict_syntax")),
         has_file_index=not options.get("no_file_index"),
+        options={**inputs.options, **named.options, **frontend_options(options)},
+        local_dirs={**inputs.folders, **named.folders},
+        exports=_checked(with_annotations(outputs, options.get("annotations", ()))),
+        secrets=[parse_secret(text) for text in options.get("secrets", ())],
+        agents=[parse_agent(text) for text in options.get("agents", ())],
+        allow=allow | ({HOST_NETWORK} if options.get("network") == "host" else set()),
     )
 
 
@@ -128,60 +176,6 @@ def _inputs(path: str | None, options: Mapping[str, Any], scratch: Path | None) 
             raise UsageError("PATH and -f do not go with --frontend and --local")
         return Inputs(read_locals(options["locals_"]))
     return read_inputs(path or ".", options["file"], options["locals_"], scratch)
-
-
-def _frontend_options(options: Mapping[str, Any]) -> dict[str, str]:
-    out: dict[str, str] = {}
-    for key in ("target", "platform"):
-        if options.get(key):
-            out[key] = options[key]
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    if epoch is not None:
-        out["build-arg:SOURCE_DATE_EPOCH"] = epoch
-    for text in options["build_args"]:
-        name, equals, value = text.partition("=")
-        if not name:
-            raise UsageError(f"invalid --build-arg: no name: `{text}`")
-        if equals:
-            out[f"build-arg:{name}"] = value
-        elif name in os.environ:
-            out[f"build-arg:{name}"] = os.environ[name]
-    for text in options.get("labels", ()):
-        name, _, value = text.partition("=")
-        out[f"label:{name}"] = value
-    if options.get("no_cache"):
-        out["no-cache"] = ""
-    elif options.get("no_cache_filter"):
-        out["no-cache"] = ",".join(options["no_cache_filter"])
-    for text in options["opts"]:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"invalid --opt: must be KEY=VALUE: `{text}`")
-        out[key] = value
-    return out
-
-
-def _secret(text: str) -> Any:
-    from torana.cli.exports import parse_fields
-    from torana.gateway.engines.engine import SecretSource
-
-    fields = parse_fields(text, "--secret")
-    kind = fields.pop("type", "")
-    source = fields.pop("src", fields.pop("source", None))
-    env = fields.pop("env", None)
-    id_ = fields.pop("id", None)
-    if id_ is None or fields or kind not in ("", "file", "env"):
-        raise UsageError(f"invalid --secret: must be id=ID[,src=FILE|,env=NAME]: `{text}`")
-    if kind == "env" and env is None:
-        source, env = None, source or id_
-    if source is None and env is None:
-        env = id_ if id_ in os.environ else None
-        source = None if env else id_
-    if source is not None and not Path(source).is_file():
-        raise UsageError(f"--secret {id_}: no such file: `{source}`")
-    if env is not None and env not in os.environ:
-        raise UsageError(f"--secret {id_}: no such environment variable: `{env}`")
-    return SecretSource(id=id_, file=None if source is None else Path(source), env=env)
 
 
 def _checked(exports: Sequence[ExportRequest]) -> list[ExportRequest]:
@@ -214,7 +208,9 @@ def _remember(
 ) -> None:
     """Leave a memo, where the same command would do nothing but look."""
     trees = result.reproducible_from
-    is_plain = not (request.secrets or options["no_cache"] or options["no_cache_filter"])
+    is_plain = not (
+        request.secrets or request.agents or options["no_cache"] or options["no_cache_filter"]
+    )
     is_plain = is_plain and request.has_file_index  # a memo trusts what `stat` says, too
     if trees is None or not is_plain or mode == "rawjson":
         return

@@ -19,7 +19,7 @@ from torana.core.errors import UserError
 @click.option("-f", "--file", "file", metavar="FILE", help="The build file.  [PATH/Dockerfile]")
 @click.option("--target", metavar="STAGE", help="Stage to translate.")
 @click.option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]")
-@click.option("--platform", metavar="PLATFORM[,...]")
+@click.option("--platform", multiple=True, metavar="PLATFORM[,...]")
 @click.option("--format", "form", type=click.Choice(["text", "json", "dot", "pb"]), default="text")
 @click.option("--frontend", metavar="NAME", help="Frontend to run.  [dockerfile.v0]")
 @click.option("--local", "locals_", multiple=True, metavar="NAME=FOLDER")

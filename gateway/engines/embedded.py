@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from torana.core.worker import Worker
 from torana.gateway.bridge.inprocess import InProcessClient
 from torana.gateway.client.client import Result, SolveRequest
 from torana.gateway.engines import collection
+from torana.gateway.engines.agents import SshAgents
 from torana.gateway.engines.engine import (
     BuildRequest,
     BuildResult,
@@ -111,6 +112,14 @@ class EmbeddedEngine:
             ref = next(iter(result.refs.values()), result.ref)
             return None if ref is None else await ref.definition()
 
+    async def ask(self, request: BuildRequest, progress: ProgressSink) -> Mapping[str, bytes]:
+        """Let the frontend answer the subrequest that the option `requestid` names.
+
+        Gives the metadata of the answer: `result.json`, `result.txt`, `result.statuscode`.
+        """
+        async with self._job(request, progress) as (_, client):
+            return dict((await self._run(request, client)).metadata)
+
     def _job(
         self, request: BuildRequest, progress: ProgressSink
     ) -> AbstractAsyncContextManager[tuple[Job, InProcessClient]]:
@@ -124,6 +133,7 @@ class EmbeddedEngine:
             find_frontend=FrontendFinder(self._plugins, is_strict=request.is_syntax_strict),
             runtime=chosen_runtime(self._worker.root, self._plugins),
             secrets=_Secrets(request.secrets),
+            ssh=SshAgents(request.agents),
             options=request.options,
             entitlements=request.allow,
             ignore_cache=request.no_cache,

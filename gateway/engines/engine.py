@@ -30,6 +30,15 @@ class SecretSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSource:
+    """An ssh agent of the client: the socket of a running one, or files with keys for one."""
+
+    id: str
+    socket: Path | None = None
+    keys: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
     """Everything that a build needs to know; either `frontend` or `definition`.
 
@@ -43,6 +52,7 @@ class BuildRequest:
     local_dirs: Mapping[str, Path] = field(default_factory=dict)
     exports: Sequence[ExportRequest] = ()
     secrets: Sequence[SecretSource] = ()
+    agents: Sequence[AgentSource] = ()
     allow: frozenset[str] = frozenset()  # entitlements granted
     is_syntax_strict: bool = False  # images named by `# syntax=` are run, whatever is installed
     no_cache: bool = False  # with `definition`: ignore the cache for every op

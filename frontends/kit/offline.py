@@ -1,0 +1,140 @@
+"""`OfflineClient`: a client without an engine, for questions that only need the build file.
+
+It reads folders of this machine and knows no image: whatever is asked for has an empty config for
+the platform at hand. Nothing can be built with it.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from torana.core.errors import NotFoundError, UnsupportedError
+from torana.core.llb.caps import LLB_CAPS
+from torana.core.llb.definition import Definition
+from torana.core.llb.ops import SourceOp
+from torana.core.oci.digest import Digest
+from torana.core.oci.image import compact_json
+from torana.core.oci.platform import Platform, host_platform
+from torana.gateway.client.client import (
+    ResolvedImage,
+    ResolvedSource,
+    Result,
+    SolveRequest,
+    Stat,
+    Warning,
+    Worker,
+)
+
+if TYPE_CHECKING:
+    from torana.gateway.client.containers import Container, ContainerSpec
+
+_LOCAL: Final = "local://"
+_NO_ENGINE: Final = "there is no engine here: only the build file is looked at"
+
+
+@dataclass(slots=True)
+class OfflineClient:
+    """Answers from `folders` (by the name of the local source); `asked_images` were looked up."""
+
+    folders: Mapping[str, Path]
+    options: Mapping[str, str] = field(default_factory=dict)
+    asked_images: list[str] = field(default_factory=list)
+    session_id: str = "offline"
+    llb_caps: frozenset[str] = LLB_CAPS
+    gateway_caps: frozenset[str] = frozenset()
+
+    @property
+    def workers(self) -> Sequence[Worker]:
+        return (Worker(id="offline", platforms=(host_platform(),)),)
+
+    async def inputs(self) -> Mapping[str, Definition]:
+        return {}
+
+    async def solve(self, request: SolveRequest) -> Result:
+        """Give what can be read without building: folders.
+
+        Raises:
+            UnsupportedError: another frontend was asked for.
+        """
+        if request.frontend:
+            raise UnsupportedError(_NO_ENGINE)
+        return Result(ref=OfflineReference(self.folders, request.definition or Definition()))
+
+    async def resolve_image(
+        self,
+        ref: str,
+        *,
+        platform: Platform | None = None,
+        resolve_mode: str = "default",
+        log_name: str = "",
+    ) -> ResolvedImage:
+        """Give an image without settings; it is not looked up anywhere."""
+        self.asked_images.append(ref)
+        config = compact_json((platform or host_platform()).to_dict())
+        return ResolvedImage(ref=ref, digest=Digest.of(config), config=config)
+
+    async def resolve_source(
+        self,
+        identifier: str,
+        attrs: Mapping[str, str],
+        *,
+        platform: Platform | None = None,
+        log_name: str = "",
+        resolve_mode: str = "default",
+    ) -> ResolvedSource:
+        image = None
+        if identifier.startswith(("docker-image://", "oci-layout://")):
+            image = await self.resolve_image(identifier.partition("://")[2], platform=platform)
+        return ResolvedSource(identifier=identifier, attrs=attrs, image=image)
+
+    async def new_container(self, spec: ContainerSpec) -> Container:
+        raise UnsupportedError(_NO_ENGINE)
+
+    async def warn(self, warning: Warning) -> None:
+        """Ignore the warning: answers have findings of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfflineReference:
+    """The tree of a definition that ends in a folder of this machine; others cannot be read."""
+
+    folders: Mapping[str, Path]
+    _definition: Definition
+
+    async def read_file(self, path: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        name = posixpath.normpath(f"/{path}").lstrip("/")
+        folder = self._folder()
+        if folder is None:
+            raise NotFoundError(f"open {name}: no such file or directory", hint=_NO_ENGINE)
+        try:
+            data = (folder / name).read_bytes()
+        except OSError as err:
+            text = (err.strerror or str(err)).lower()
+            raise NotFoundError(f"open {name}: {text}") from err
+        return data[offset:] if length is None else data[offset : offset + length]
+
+    def _folder(self) -> Path | None:
+        ops = list(self._definition.decoded().values())
+        last = ops[-2].kind if len(ops) > 1 else None
+        if not isinstance(last, SourceOp) or not last.identifier.startswith(_LOCAL):
+            return None
+        return self.folders.get(last.identifier.removeprefix(_LOCAL))
+
+    async def read_dir(self, path: str, *, include: str | None = None) -> Sequence[Stat]:
+        self._refuse()
+
+    async def stat(self, path: str) -> Stat:
+        self._refuse()
+
+    async def evaluate(self) -> None:
+        """Do nothing: nothing can be built."""
+
+    async def definition(self) -> Definition | None:
+        return self._definition
+
+    def _refuse(self) -> NoReturn:
+        raise UnsupportedError(_NO_ENGINE)
