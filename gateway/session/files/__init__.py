@@ -1,0 +1,1 @@
+"""The file protocol: trees and files over a stream, both ends."""
