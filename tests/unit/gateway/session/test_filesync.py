@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.gateway.session.files.trees import listing, make_tree, resources
+from tests.unit.gateway.session.files.trees import Resources, listing, make_tree
 
 from torana.gateway.session.files.receiver import ReceiveOptions
 from torana.gateway.session.files.walk import Selection
@@ -30,14 +30,14 @@ OPTIONS = ReceiveOptions(write=WriteOptions(owner=(os.geteuid(), os.getegid())))
 async def test_a_folder_arrives_by_name(tmp_path: Path) -> None:
     make_tree(tmp_path / "source")
     (tmp_path / "target").mkdir()
-    before = resources()
+    before = Resources.now()
     session = LocalSession([FileSync({"context": tmp_path / "source"})])
     request = FolderRequest(name="context", exclude=["big"])
     await receive_folder(session, request, tmp_path / "target", OPTIONS)
     expected = listing(tmp_path / "source")
     del expected["big"]
     assert listing(tmp_path / "target") == expected
-    assert resources() == before
+    assert before.leaked() == []
 
 
 async def test_only_offered_folders_are_given(tmp_path: Path) -> None:
@@ -51,12 +51,12 @@ async def test_only_offered_folders_are_given(tmp_path: Path) -> None:
 async def test_a_session_that_closes_fails_its_transfer(tmp_path: Path) -> None:
     make_tree(tmp_path / "source")
     (tmp_path / "target").mkdir()
-    before = resources()
+    before = Resources.now()
     session = LocalSession([FileSync({"context": tmp_path / "source"})])
     options = ReceiveOptions(write=OPTIONS.write, on_bytes=lambda size: session.close())
     with pytest.raises(SessionLostError):
         await receive_folder(session, FolderRequest(name="context"), tmp_path / "target", options)
-    assert resources() == before
+    assert before.leaked() == []
 
 
 def test_values_are_escaped_only_where_they_must_be() -> None:

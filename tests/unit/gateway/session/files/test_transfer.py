@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.unit.gateway.session.files.trees import listing, make_tree, resources
+from tests.unit.gateway.session.files.trees import Resources, listing, make_tree
 
 from torana.core.errors import ToranaError
 from torana.gateway.protocol import filemode
@@ -74,11 +74,11 @@ async def transfer(
 
 async def test_everything_arrives(tmp_path: Path) -> None:
     make_tree(tmp_path / "source")
-    before = resources()
+    before = Resources.now()
     await transfer(tmp_path / "source", tmp_path / "target")
     assert listing(tmp_path / "target") == listing(tmp_path / "source")
     assert os.path.samefile(tmp_path / "target" / "a.txt", tmp_path / "target" / "z-hard")
-    assert resources() == before
+    assert before.leaked() == []
 
 
 async def test_only_what_has_changed_is_asked_for(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ async def test_bad_senders_fail_and_leave_nothing_outside(
 ) -> None:
     target = tmp_path / "target"
     target.mkdir()
-    before = resources()
+    before = Resources.now()
     caller, handler = pipe()
     for packet in packets:
         await handler.send(packet.SerializeToString())
@@ -264,14 +264,14 @@ async def test_bad_senders_fail_and_leave_nothing_outside(
         await handler.end()
     with pytest.raises(ToranaError, match=text):
         await receive_tree(caller, target, SYNC, is_caller=True)
-    assert resources() == before
+    assert before.leaked() == []
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
     assert not any(name.startswith(".torana-") for name in os.listdir(target))
 
 
 async def test_endless_nesting_is_refused(tmp_path: Path) -> None:
     caller, handler = pipe()
-    before = resources()
+    before = Resources.now()
 
     async def send() -> None:
         path = b"d"
@@ -285,7 +285,7 @@ async def test_endless_nesting_is_refused(tmp_path: Path) -> None:
     handler.finish(None)
     sending.cancel()
     await asyncio.wait([sending])
-    assert resources() == before
+    assert before.leaked() == []
 
 
 async def test_garbage_is_refused(tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ async def test_garbage_is_refused(tmp_path: Path) -> None:
 )
 async def test_bad_receivers(tmp_path: Path, packet: Packet | None, text: str) -> None:
     make_tree(tmp_path / "source")
-    before = resources()
+    before = Resources.now()
     caller, handler = pipe()
     if packet is not None:
         await caller.send(packet.SerializeToString())
@@ -314,7 +314,7 @@ async def test_bad_receivers(tmp_path: Path, packet: Packet | None, text: str) -
     with pytest.raises(ToranaError, match=text):
         with FolderTree(tmp_path / "source") as tree:
             await send_tree(handler, tree)
-    assert resources() == before
+    assert before.leaked() == []
 
 
 async def test_a_file_may_be_asked_for_once(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 TIME_NS = 1_700_000_000_123_456_789
@@ -56,12 +57,24 @@ def make_tree(root: Path) -> None:
     os.utime(root, ns=(TIME_NS, TIME_NS))
 
 
-def resources() -> tuple[set[str], int]:
-    """Give the open descriptors of this process and the number of its tasks."""
-    descriptors = set()
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            descriptors.add(os.readlink(f"/proc/self/fd/{name}"))
-        except FileNotFoundError:
-            continue
-    return descriptors, len(asyncio.all_tasks())
+@dataclass(frozen=True)
+class Resources:
+    """What a process has: open descriptors by what they are, and tasks of its loop."""
+
+    descriptors: frozenset[str]
+    tasks: frozenset[asyncio.Task[object]]
+
+    @classmethod
+    def now(cls) -> Resources:
+        found = set()
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                found.add(os.readlink(f"/proc/self/fd/{name}"))
+            except FileNotFoundError:
+                continue
+        return cls(frozenset(found), frozenset(asyncio.all_tasks()))
+
+    def leaked(self) -> list[object]:
+        """Give what there is now and was not then."""
+        now = Resources.now()
+        return [*(now.descriptors - self.descriptors), *(now.tasks - self.tasks)]

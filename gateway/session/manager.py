@@ -1,0 +1,184 @@
+"""`SessionManager`: the clients that are connected to an engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+from torana.core.errors import ConflictError, ToranaError, UserError
+from torana.gateway.session import health
+from torana.gateway.session.transport import (
+    Metadata,
+    NoSessionError,
+    Session,
+    SessionLostError,
+    value,
+)
+
+T = TypeVar("T")
+
+ID: Final = "x-docker-expose-session-uuid"
+SHARED_KEY: Final = "x-docker-expose-session-sharedkey"
+METHOD: Final = "x-docker-expose-session-grpc-method"
+WAIT_S: Final = 5.0
+
+
+class SessionManager:
+    """Finds sessions by id. Lives on one event loop."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, Session] = {}
+        self._changed = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    @contextmanager
+    def registered(self, session: Session) -> Iterator[None]:
+        """Let a session be found while entered.
+
+        Raises:
+            ConflictError: there is one with the same id.
+        """
+        if session.id in self._sessions:
+            raise ConflictError(f"session {session.id} is connected already")
+        self._sessions[session.id] = session
+        self._notify()
+        try:
+            yield
+        finally:
+            del self._sessions[session.id]
+            self._notify()
+
+    def find(self, id: str) -> Session | None:
+        """Give the session of an id, which may have a prefix: `PREFIX:ID`."""
+        session = self._sessions.get(_plain(id))
+        return None if session is None or session.is_closed else session
+
+    async def get(self, id: str, *, wait_s: float = WAIT_S) -> Session:
+        """Give a session, waiting for one that is about to come.
+
+        Raises:
+            NoSessionError: it did not come in time.
+        """
+        try:
+            async with asyncio.timeout(wait_s):
+                while (session := self.find(id)) is None:
+                    await self._changed.wait()
+        except TimeoutError:
+            raise NoSessionError(
+                f"no active session for {_plain(id)}: context deadline exceeded",
+                hint="the client of the build has gone, or never opened its session",
+            ) from None
+        return session
+
+    async def any(self, ids: Sequence[str], use: Callable[[Session], Awaitable[T]]) -> T:
+        """Give what the first session gives with which `use` succeeds, in the order of `ids`.
+
+        Raises:
+            NoSessionError: there are no ids.
+            ToranaError: what failed for the last one.
+        """
+        failure: ToranaError = NoSessionError("no active sessions")
+        for id in ids:
+            try:
+                return await use(await self.get(id))
+            except ToranaError as err:
+                failure = err
+        raise failure
+
+    async def serve(self, context: Any) -> None:
+        """Serve a call of `Control.Session`, given its grpcio context, until the client leaves.
+
+        Raises:
+            UserError: the metadata names no session.
+            ConflictError: its id is taken.
+        """
+        from torana.gateway.session.tunnel import CallBytes
+
+        metadata: Metadata = [
+            (key.lower(), text)
+            for key, text in context.invocation_metadata() or ()
+            if isinstance(text, str)
+        ]
+        await context.send_initial_metadata(())  # clients wait for it
+        await self.serve_bytes(CallBytes(context), metadata)
+
+    async def serve_bytes(self, outer: Any, metadata: Metadata) -> None:
+        """Serve a session over a `tunnel.ByteStream`, as above."""
+        from torana.gateway.session.grpcstreams import TunnelSession
+        from torana.gateway.session.tunnel import pump, tunnel_channel
+
+        id = value(metadata, ID)
+        if not id:
+            raise UserError("session without an id")
+        checks = health.HealthChecks.asked_for(metadata)
+        async with tunnel_channel() as (channel, inner):
+            session = TunnelSession(
+                channel,
+                id=id,
+                shared_key=value(metadata, SHARED_KEY),
+                methods=[text for key, text in metadata if key == METHOD],
+            )
+            with self.registered(session):
+                pumping = asyncio.ensure_future(pump(_UntilEnd(outer), inner))
+                watching = asyncio.ensure_future(health.watch(session, checks))
+                stopping = asyncio.ensure_future(self._stopping.wait())
+                tasks: list[asyncio.Future[Any]] = [pumping, watching, stopping]
+                try:
+                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    reason = "the engine is stopping" if stopping.done() else "connection closed"
+                    has_failed = watching.done()
+                    if has_failed:
+                        reason = watching.result()
+                    session.close(reason)
+                    await _ended(tasks)
+                if has_failed:
+                    raise SessionLostError(f"session {id} is given up: {reason}")
+
+    def close(self) -> None:
+        """End all sessions; `serve` returns."""
+        self._stopping.set()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+class _Ended(Exception):
+    """The client has half-closed its stream: the session is over."""
+
+
+class _UntilEnd:
+    """A byte stream whose end ends the pump at once."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def read(self) -> bytes:
+        data: bytes = await self._stream.read()
+        if not data:
+            raise _Ended
+        return data
+
+    async def write(self, data: bytes) -> None:
+        await self._stream.write(data)
+
+    async def end(self) -> None:
+        await self._stream.end()
+
+
+async def _ended(tasks: Sequence[asyncio.Future[Any]]) -> None:
+    """Cancel tasks and wait for them; how they end does not count."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()
+
+
+def _plain(id: str) -> str:
+    _, colon, rest = id.partition(":")
+    return rest if colon and rest else id
