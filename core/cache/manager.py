@@ -125,9 +125,17 @@ class CacheManager:
         return SnapshotRef(self, record, is_borrowed=True)
 
     async def retained(
-        self, key: str, *, description: str, base: ImmutableRef | None, wait: bool
+        self,
+        key: str,
+        *,
+        description: str,
+        base: ImmutableRef | None,
+        wait: bool,
+        record_type: RecordType = RecordType.CACHE_MOUNT,
     ) -> MutableRef | None:
-        return await self.retained_folders.open(key, description=description, base=base, wait=wait)
+        return await self.retained_folders.open(
+            key, description=description, base=base, wait=wait, record_type=record_type
+        )
 
     def hold_blob(self, digest: Digest) -> None:
         """Keep a blob from being collected until the builds that run now have ended."""

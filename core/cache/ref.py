@@ -153,7 +153,13 @@ class RefStore(Protocol):
         ...
 
     async def retained(
-        self, key: str, *, description: str, base: ImmutableRef | None, wait: bool
+        self,
+        key: str,
+        *,
+        description: str,
+        base: ImmutableRef | None,
+        wait: bool,
+        record_type: RecordType = RecordType.CACHE_MOUNT,
     ) -> MutableRef | None:
         """Open the retained mutable record `key` (cache mounts), made on first use from `base`.
 

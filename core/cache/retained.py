@@ -75,7 +75,13 @@ class RetainedFolders:
         self._locks = ByteLocks(manager.root / "locks" / "cachemounts")
 
     async def open(
-        self, key: str, *, description: str, base: ImmutableRef | None, wait: bool
+        self,
+        key: str,
+        *,
+        description: str,
+        base: ImmutableRef | None,
+        wait: bool,
+        record_type: RecordType = RecordType.CACHE_MOUNT,
     ) -> RetainedRef | None:
         """Give the record of `key`, made from `base` if there is none; None if it is taken."""
         number = lock_number(key)
@@ -83,7 +89,7 @@ class RetainedFolders:
         if lock is None:
             return None
         try:
-            id = await run_blocking(self._find_or_make, key, description, base)
+            id = await run_blocking(self._find_or_make, key, description, base, record_type)
         except BaseException:
             lock.close()
             raise
@@ -127,7 +133,9 @@ class RetainedFolders:
         finally:
             os.close(folder)
 
-    def _find_or_make(self, key: str, description: str, base: ImmutableRef | None) -> str:
+    def _find_or_make(
+        self, key: str, description: str, base: ImmutableRef | None, record_type: RecordType
+    ) -> str:
         """Give the id of the record of `key`, held; the key is locked."""
         manager = self._manager
         known = manager.records.find_key(key)
@@ -147,7 +155,7 @@ class RetainedFolders:
                 id,
                 parents=(),
                 description=description,
-                record_type=RecordType.CACHE_MOUNT,
+                record_type=record_type,
                 is_mutable=True,
                 key=key,
             )

@@ -98,7 +98,7 @@ class TunnelSession:
         except grpc.aio.AioRpcError as err:
             failure = error_of(call_status(err))
             if err.code() == grpc.StatusCode.UNAVAILABLE:
-                failure = self._lost()
+                failure = self._lost(err.details())
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -108,8 +108,9 @@ class TunnelSession:
             failure = self._lost()
         raise failure
 
-    def _lost(self) -> ToranaError:
-        reason = f": {self._reason}" if self._reason else ""
+    def _lost(self, details: str | None = None) -> ToranaError:
+        text = self._reason or details
+        reason = f": {text}" if text else ""
         return SessionLostError(
             f"client session {self.id} was lost{reason}",
             hint="the client of this build has ended or cannot be reached any more",

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from torana.core.patterns import PatternMatcher, State
+from torana.core.cache.followpaths import include_patterns
+from torana.core.cache.treefilter import TreeFilter
 from torana.core.snapshots.rootfs import RootFolder
 from torana.gateway.protocol import filemode
 from torana.gateway.protocol.files_pb2 import Stat
-from torana.gateway.session.files.links import follow
 
 ChangeStat = Callable[[Stat], None]
 _GONE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)  # the last: a socket
@@ -57,11 +57,10 @@ class FolderTree:
             OSError: it cannot be opened.
             UserError: a pattern is malformed.
         """
-        include = list(selection.include)
+        include = selection.include
         if selection.follow_paths:
-            include = _with_followed(include, follow(os.fsencode(root), selection.follow_paths))
-        self._include = PatternMatcher(include) if include else None
-        self._exclude = PatternMatcher(selection.exclude) if selection.exclude else None
+            include = include_patterns(os.fsencode(root), include, selection.follow_paths)
+        self._filter = TreeFilter(include, selection.exclude)
         self._change = change
         self._root = RootFolder(root)
         self._links: dict[tuple[int, int], bytes] = {}
@@ -85,7 +84,7 @@ class FolderTree:
         Raises:
             OSError: a folder or an entry that is to be sent cannot be read.
         """
-        stack: list[Iterator[_Found]] = [self._children(b"", None, None)]
+        stack: list[Iterator[_Found]] = [self._children(b"")]
         unsent: list[_Found | None] = []  # the folder of each level but the first, until it is sent
         while stack:
             try:
@@ -106,7 +105,7 @@ class FolderTree:
                         yield self._stat(parent)
                 yield self._stat(found)
             if found.may_hold:
-                stack.append(self._children(found.path, found.include, found.exclude))
+                stack.append(self._children(found.path))
                 unsent.append(None if found.is_sent else found)
 
     def open(self, path: bytes) -> int | None:
@@ -131,9 +130,7 @@ class FolderTree:
             return None
         return fd
 
-    def _children(
-        self, folder: bytes, include: State | None, exclude: State | None
-    ) -> Iterator[_Found]:
+    def _children(self, folder: bytes) -> Iterator[_Found]:
         try:
             parent = self._root.open(folder)
         except FileNotFoundError:
@@ -151,23 +148,9 @@ class FolderTree:
             found = status[name]
             if found is not None:
                 path = folder + b"/" + name if folder else name
-                yield self._judge(path, found, include, exclude)
-
-    def _judge(
-        self, path: bytes, status: os.stat_result, include: State | None, exclude: State | None
-    ) -> _Found:
-        is_folder = posix.S_ISDIR(status.st_mode)
-        is_sent = may_hold = True
-        text = os.fsdecode(path) if self._include or self._exclude else ""
-        if self._include:
-            is_sent, include = self._include.matches_below(text, include)
-            may_hold = is_sent or self._include.could_start_below(text)
-        if self._exclude:
-            is_excluded, exclude = self._exclude.matches_below(text, exclude)
-            if is_excluded:
-                is_sent = False
-                may_hold = may_hold and self._exclude.could_match_below(text)
-        return _Found(path, status, is_sent, is_folder and may_hold, include, exclude)
+                verdict = self._filter.verdict(path)
+                may_hold = verdict.may_hold and posix.S_ISDIR(found.st_mode)
+                yield _Found(path, found, verdict.is_sent, may_hold)
 
     def _stat(self, found: _Found) -> Stat:
         path, status = found.path, found.status
@@ -213,8 +196,6 @@ class _Found:
     status: os.stat_result
     is_sent: bool
     may_hold: bool  # a folder to look into
-    include: State | None
-    exclude: State | None
 
 
 def _lstat(entry: os.DirEntry[str]) -> os.stat_result | None:
@@ -236,16 +217,3 @@ def _read_xattrs(full: bytes, stat: Stat) -> None:
             stat.xattrs[name] = os.getxattr(full, name, follow_symlinks=False)
         except OSError:
             continue
-
-
-def _with_followed(include: list[str], followed: list[str] | None) -> list[str]:
-    """Join include patterns and followed paths; what is below another one is left out."""
-    if followed is None:
-        return include
-    kept: list[str] = []
-    for pattern in [*include, *followed]:
-        if pattern == ".":
-            return []
-        if not (kept and pattern.startswith(kept[-1] + "/")):
-            kept.append(pattern)
-    return kept
