@@ -123,8 +123,11 @@ def remember(argv: list[str], watches: list[Watch], begun: Beginning, answer: An
         with open(temporary, "wb") as file:
             file.write(b"\0\0".join(body))
         os.replace(temporary, path)
-    except OSError:
-        return  # a memo is a convenience
+    except OSError:  # a memo is a convenience
+        try:
+            os.unlink(temporary)
+        except OSError:
+            return
 
 
 def look(watches: list[Watch]) -> tuple[str, int] | None:
@@ -225,7 +228,7 @@ def _head() -> bytes:
     try:
         with open(os.path.join(store_root(), "generation"), "rb") as file:
             generation = file.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         generation = b""
     # The code's own folder stands for its version while it is being worked on.
     code = os.path.dirname(os.path.abspath(__file__))

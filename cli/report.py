@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from torana.gateway.engines.engine import BuildRequest, BuildResult, ExportRequest
+from torana.gateway.engines.output import whole_file
 
 
 def summarize(request: BuildRequest, result: BuildResult, *, is_quiet: bool) -> tuple[str, str]:
@@ -69,9 +69,5 @@ def _decode(value: str) -> Any:
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        file.write(text.encode())

@@ -22,6 +22,7 @@ from torana.core.faults import fault_point
 
 SCHEMA_VERSION: Final = 1
 _BUSY_TIMEOUT_S: Final = 60.0
+_LITTLE_BYTES: Final = 256 << 10
 _ERRNOS: Final = {
     sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_READONLY: errno.EACCES,
@@ -62,6 +63,14 @@ def _set_up(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
+def _is_full(folder: Path) -> bool:
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return False
+    return status.f_bavail * status.f_frsize < _LITTLE_BYTES
+
+
 class Database:
     """Tables of a store. Each owner of tables creates them by `execute_script` when it starts."""
 
@@ -100,6 +109,8 @@ class Database:
             )
         if isinstance(err, sqlite3.OperationalError):
             number = _ERRNOS.get(code)
+            if code == sqlite3.SQLITE_IOERR and _is_full(self.path.parent):
+                number = errno.ENOSPC  # SQLite does not say so of its shared memory
             if number is None:
                 return OSError(f"{err}: {self.path}")
             return OSError(number, os.strerror(number), str(self.path))

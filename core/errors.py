@@ -110,6 +110,16 @@ class UnsupportedError(ToranaError):
     code = "UNSUPPORTED"
 
 
+class UnwritableError(ToranaError):
+    """A place that was named for writing cannot be written to."""
+
+    code = "UNWRITABLE"
+
+    def __init__(self, place: str, cause: OSError, *, hint: str | None = None) -> None:
+        reason = (cause.strerror or str(cause)).lower()
+        super().__init__(f"cannot write `{place}`: {reason}", hint=hint)
+
+
 class CorruptError(ToranaError):
     """Stored or received data does not match its digest or format."""
 

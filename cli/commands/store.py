@@ -109,6 +109,7 @@ def prune(
 ) -> None:
     """Remove build cache. Named images stay, and so does what a running build uses."""
     from torana.core.cache.policy import Disk, GCPolicy
+    from torana.core.cache.reserve import free_reserve
     from torana.core.cache.usage import UsageRecord
 
     keep_duration_s = _duration_s(keep_duration)
@@ -126,6 +127,7 @@ def prune(
             click.echo(row(record))
         shown += 1
 
+    free_reserve(Path(memo.store_root()))  # on a full disk, opening the store wants some, too
     with _worker() as worker:
         disk = Disk(0, 0) if worker is None else Disk.of(worker.root)
         policy = GCPolicy(

@@ -18,6 +18,7 @@ from torana.core.cache.reconcile import (
     missing_blobs,
     reconcile_if_needed,
 )
+from torana.core.cache.reserve import free_reserve, make_reserve
 from torana.core.cache.usage import UsageRecord, disk_usage
 from torana.core.content.images import ImageStore
 from torana.core.content.store import ContentStore
@@ -72,18 +73,22 @@ class Upkeep:
         with self._alone(is_waiting) as is_alone:
             if not is_alone:
                 return []
-            self.reconcile()
-            for call in self.on_prune:
-                call()
-            deleted = prune(
-                self._manager,
-                policies,
-                image_blobs=self._image_blobs(),
-                on_record=on_record,
-                is_cancelled=is_cancelled,
-            )
-            self._collect_blobs()
-            self._manager.sweep(pause_s=pause_s)
+            free_reserve(self._manager.root)
+            try:
+                self.reconcile()
+                for call in self.on_prune:
+                    call()
+                deleted = prune(
+                    self._manager,
+                    policies,
+                    image_blobs=self._image_blobs(),
+                    on_record=on_record,
+                    is_cancelled=is_cancelled,
+                )
+                self._collect_blobs()
+                self._manager.sweep(pause_s=pause_s)
+            finally:
+                make_reserve(self._manager.root)
             return deleted
 
     def check(self, *, is_verified: bool = False) -> list[Finding]:
