@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, assert_never
 
-from torana.core.cache.copies import Copies
 from torana.core.cache.executions import Executions
 from torana.core.cache.keys import SqliteKeyStore
 from torana.core.cache.layers import LayerStore
@@ -229,7 +228,6 @@ class Worker:
         make_reserve(root)
         self._executor: ExecutorFolder | None = None
         self._caches = CacheMounts(self.refs)
-        self._copies = Copies(self.refs)
 
     @classmethod
     def open(cls, root: Path) -> Worker:
@@ -344,7 +342,7 @@ class Worker:
                     name=vertex.name,
                     input_count=count,
                     refs=self.refs,
-                    copies=self._copies,
+                    copies=self.refs.copies,
                 )
             case o.MergeOp():
                 return MergeVertexOp(kind, name=vertex.name, input_count=count, refs=self.refs)

@@ -5,15 +5,18 @@ the snapshot before. They are linked from there: a link needs no inode and no da
 never written to, so that two may share a file, as stacks do.
 
 A row names the latest snapshot of one copy, with the digests of the files that were copied into it.
+`copy_origins` says which snapshot another one shares files with.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from torana.core.cache.lease import HoldKind
 from torana.core.cache.ref import ImmutableRef, MutableRef
 from torana.core.database import pack, unpack
 from torana.core.errors import NotFoundError
@@ -27,6 +30,9 @@ CREATE TABLE IF NOT EXISTS copies (
     key TEXT PRIMARY KEY, ref TEXT NOT NULL, value BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS copies_ref ON copies (ref);
+CREATE TABLE IF NOT EXISTS copy_origins (
+    ref TEXT PRIMARY KEY, earlier TEXT NOT NULL
+) WITHOUT ROWID;
 """
 
 CopiedFiles = Mapping[bytes, Mapping[bytes, str]]
@@ -67,11 +73,34 @@ class Copies:
         """Give the directory with a snapshot's own files."""
         return os.fsencode(self._manager.snapshots.directories(ref.snapshot_name)[0])
 
-    def save(self, key: Digest, ref: ImmutableRef, files: CopiedFiles) -> None:
-        """Make `ref` the latest copy with a key."""
-        self._database.execute(
-            "INSERT OR REPLACE INTO copies VALUES (?, ?, ?)", (key, ref.id, pack(files))
-        )
+    def save(
+        self, key: Digest, ref: ImmutableRef, files: CopiedFiles, earlier: EarlierCopy | None
+    ) -> None:
+        """Make `ref`, which may have files of `earlier`, the latest copy with a key."""
+        with self._database.transaction():
+            self._database.execute(
+                "INSERT OR REPLACE INTO copies VALUES (?, ?, ?)", (key, ref.id, pack(files))
+            )
+            if earlier is not None:
+                self._database.execute(
+                    "INSERT OR REPLACE INTO copy_origins VALUES (?, ?)", (ref.id, earlier.ref.id)
+                )
+
+    @contextmanager
+    def origin(self, ref_id: str) -> Iterator[ImmutableRef | None]:
+        """Give the snapshot that another one has files of, where it is; held while entered."""
+        row = self._database.row("SELECT earlier FROM copy_origins WHERE ref = ?", (ref_id,))
+        if row is None:
+            yield None
+            return
+        self._manager.lease.hold(HoldKind.REF, row[0])
+        try:
+            record = self._manager.records.get(row[0])
+            is_there = record is not None and self._manager.has_data(record)
+            yield self._manager.borrow(row[0]) if is_there else None
+        finally:
+            self._manager.lease.release(HoldKind.REF, row[0])
 
     def forget(self, ref_id: str) -> None:
         self._database.execute("DELETE FROM copies WHERE ref = ?", (ref_id,))
+        self._database.execute("DELETE FROM copy_origins WHERE ref = ?", (ref_id,))

@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from torana.core.cache.manager import CacheManager
 from torana.core.cache.ref import ImmutableRef
-from torana.core.content.compression import Compression, compressor
+from torana.core.content.compression import Compression, compressor, open_compressed
 from torana.core.content.store import ContentStore
 from torana.core.database import pack, unpack
+from torana.core.errors import NotFoundError
 from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.digest import Digest
 from torana.core.oci.image import OCI_LAYER
 from torana.core.pool import run_blocking, tasks_together
 from torana.core.snapshots.layertar import write_layer
 from torana.core.snapshots.snapshotter import LayerOf
+from torana.core.snapshots.tarsplice import TarSplice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +73,9 @@ class LayerStore:
         )
         raw = None if row is None else unpack(row[0])
         if raw is None or not self._content.use(Digest(raw["digest"])):
-            raw = self._write(layer, compression, latest)
+            splice = self._splice(holder, key) if is_own else nullcontext()
+            with splice as entries:
+                raw = self._write(layer, compression, latest, entries)
             database.execute(
                 "INSERT OR REPLACE INTO layers VALUES (?, ?, ?)", (holder, key, pack(raw))
             )
@@ -86,8 +91,35 @@ class LayerStore:
             description=record.description if is_own else layer.description,
         )
 
+    @contextmanager
+    def _splice(self, ref_id: str, key: str) -> Iterator[TarSplice | None]:
+        """Open the layer of the snapshot that `ref_id` shares files with, if it is there."""
+        with self._refs.copies.origin(ref_id) as earlier:
+            digest = None if earlier is None else self._stored(earlier.id, key)
+            if earlier is None or digest is None:
+                yield None
+                return
+            try:
+                blob = self._content.open(digest)
+            except NotFoundError:
+                yield None
+                return
+            with blob:
+                yield TarSplice(open_compressed(blob), self._refs.copies.layer(earlier))
+
+    def _stored(self, ref_id: str, key: str) -> Digest | None:
+        row = self._refs.database.row(
+            "SELECT value FROM layers WHERE ref = ? AND compression = ?", (ref_id, key)
+        )
+        raw = None if row is None else unpack(row[0])
+        return None if raw is None else Digest(raw["digest"])
+
     def _write(
-        self, layer: LayerOf, compression: Compression, latest: int | None
+        self,
+        layer: LayerOf,
+        compression: Compression,
+        latest: int | None,
+        splice: TarSplice | None,
     ) -> dict[str, Any]:
         snapshots = self._refs.snapshots
         with ExitStack() as stack:
@@ -98,7 +130,7 @@ class LayerStore:
                 root = os.fsencode(mounted)
             tee = _Tee(writer, compression)
             changes = snapshots.changes(layer.upper, layer.lower)
-            write_layer(changes, root, tee, latest=latest)
+            write_layer(changes, root, tee, latest=latest, splice=splice)
             diff_id = tee.finish()
             digest = writer.commit()
             return {"digest": digest, "size": writer.size, "diff_id": diff_id}

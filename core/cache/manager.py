@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from torana.core.cache.checksums import Checksums
+from torana.core.cache.copies import Copies
 from torana.core.cache.lease import HoldKind, Lease, is_held
 from torana.core.cache.lockedfolders import make_locked_folder
 from torana.core.cache.records import RecordTable, RefRecord
@@ -39,6 +40,7 @@ class CacheManager:
         self.lease = Lease(root, database)
         self.records = RecordTable(database)
         self.checksums = Checksums(self.records, database, snapshots)
+        self.copies = Copies(self)
         self.retained_folders = RetainedFolders(self)
         self.view_mounts: list[str] = []
         self.overlay_options: tuple[str, ...] = getattr(snapshots, "options", ())

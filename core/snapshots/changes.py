@@ -41,7 +41,7 @@ class _Links:
     def unchanged(self, path: bytes, source: bytes, status: os.stat_result) -> Iterator[Change]:
         """Give the file as a change if a sibling is one, else remember it."""
         if _is_linked(status):
-            change = Change(ChangeKind.MODIFY, path, source)
+            change = Change(ChangeKind.MODIFY, path, source, status)
             key = status.st_dev, status.st_ino
             if key in self._changed:
                 yield change
@@ -73,13 +73,13 @@ def _walk(lower: bytes | None, upper: bytes, prefix: bytes, links: _Links) -> It
         status = os.lstat(above)
         is_folder = stat.S_ISDIR(status.st_mode)
         if below is None:
-            yield from links.changed(Change(ChangeKind.ADD, path, above), status)
+            yield from links.changed(Change(ChangeKind.ADD, path, above, status), status)
         else:
             under = os.lstat(below)
             if is_same(below, under, above, status):
                 yield from links.unchanged(path, above, status)
             else:
-                yield from links.changed(Change(ChangeKind.MODIFY, path, above), status)
+                yield from links.changed(Change(ChangeKind.MODIFY, path, above, status), status)
             if not stat.S_ISDIR(under.st_mode):
                 below = None
         if is_folder:
@@ -122,11 +122,11 @@ def walk_overlay(upper: bytes, lower: bytes) -> Iterator[Change]:
                 yield Change(ChangeKind.DELETE, path, None)
             continue
         if under is None:
-            yield from links.changed(Change(ChangeKind.ADD, path, full), status)
+            yield from links.changed(Change(ChangeKind.ADD, path, full, status), status)
         elif is_same(below, under, full, status):
             yield from links.unchanged(path, full, status)
         else:
-            yield from links.changed(Change(ChangeKind.MODIFY, path, full), status)
+            yield from links.changed(Change(ChangeKind.MODIFY, path, full, status), status)
         if not stat.S_ISDIR(status.st_mode):
             continue
         has_lower = under is not None and stat.S_ISDIR(under.st_mode)

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from torana.core.errors import CorruptError
 from torana.core.snapshots.snapshotter import Change, ChangeKind
+from torana.core.snapshots.tarsplice import TarSplice
 
 _BLOCK: Final = 512
 _CHUNK: Final = 1 << 20
@@ -49,22 +50,30 @@ class Sink(Protocol):
 
 
 def write_layer(
-    changes: Iterable[Change], root: bytes, sink: Sink, *, latest: int | None = None
+    changes: Iterable[Change],
+    root: bytes,
+    sink: Sink,
+    *,
+    latest: int | None = None,
+    splice: TarSplice | None = None,
 ) -> None:
     """Write `changes` of the tree at `root` as a tar, to `sink` in big pieces. Blocks.
 
-    `latest` (seconds since the epoch) is the time that no entry may be younger than.
+    `latest` (seconds since the epoch) is the time that no entry may be younger than. `splice` gives
+    entries of an archive that was written with the same `latest`.
 
     Raises:
         CorruptError: a file became shorter while it was read.
     """
     writer = TarWriter(sink)
-    writer.add(changes, root, latest=latest)
+    writer.add(changes, root, latest=latest, splice=splice)
     writer.finish()
 
 
-def _with_parents(changes: Iterable[Change], root: bytes) -> Iterator[tuple[bytes, bytes | None]]:
-    """Give path and file of each change, unchanged parents once before their first child."""
+def _with_parents(
+    changes: Iterable[Change], root: bytes
+) -> Iterator[tuple[bytes, bytes | None, os.stat_result | None]]:
+    """Give path, file and status of each change, unchanged parents before their first child."""
     seen: set[bytes] = {b""}
     for change in changes:
         path = change.path
@@ -75,13 +84,13 @@ def _with_parents(changes: Iterable[Change], root: bytes) -> Iterator[tuple[byte
                 parent = path[:position]
                 if parent not in seen:
                     seen.add(parent)
-                    yield parent, root + b"/" + parent
+                    yield parent, root + b"/" + parent, None
                 position = path.find(b"/", position + 1)
         if change.kind is ChangeKind.DELETE:
-            yield path, None
+            yield path, None, None
             continue
         seen.add(path)
-        yield path, change.source
+        yield path, change.source, change.status
 
 
 class TarWriter:
@@ -102,6 +111,7 @@ class TarWriter:
         prefix: bytes = b"",
         latest: int | None = None,
         fixed_time: int | None = None,
+        splice: TarSplice | None = None,
     ) -> None:
         """Write `changes` of the tree at `root`, names behind `prefix`.
 
@@ -109,11 +119,17 @@ class TarWriter:
         """
         self._latest, self._fixed_time = latest, fixed_time
         self._links.clear()
-        for path, source in _with_parents(changes, root):
+        for path, source, status in _with_parents(changes, root):
             if source is None:
                 self.whiteout(prefix + path)
-            else:
-                self.entry(prefix + path, source)
+                continue
+            status = os.lstat(source) if status is None else status
+            if splice is not None and status.st_nlink > 1:
+                entry = self._spliced(splice, path, status)
+                if entry is not None:
+                    self._put(entry)
+                    continue
+            self.entry(prefix + path, source, status)
 
     def folder(self, name: bytes, mtime: int) -> None:
         """Write a plain directory; `name` ends with a slash."""
@@ -128,8 +144,17 @@ class TarWriter:
         else:
             self._put(_block(short, b"0", mode=0, size=0, prefix=prefix))
 
-    def entry(self, path: bytes, source: bytes) -> None:
-        status = os.lstat(source)
+    def _spliced(self, splice: TarSplice, path: bytes, status: os.stat_result) -> bytes | None:
+        """Take an entry, unless it is a link to an earlier one in this archive."""
+        key = status.st_dev, status.st_ino
+        if key in self._links:
+            return None
+        entry = splice.take(path, status)
+        if entry is not None:
+            self._links[key] = path
+        return entry
+
+    def entry(self, path: bytes, source: bytes, status: os.stat_result) -> None:
         mode = status.st_mode
         kind = stat.S_IFMT(mode)
         if kind == stat.S_IFSOCK:

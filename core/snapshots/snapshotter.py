@@ -8,6 +8,7 @@ of its own: a list of layers of others.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ class Change:
     kind: ChangeKind
     path: bytes
     source: bytes | None
+    # What lstat gave for the source, where it was looked at.
+    status: os.stat_result | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,7 +230,7 @@ class _Run:
 
     def _remember(self, key: Digest, ref: ImmutableRef, reuse: Reuse) -> None:
         if self._copies is not None and reuse.copied:
-            self._copies.save(key, ref, reuse.copied)
+            self._copies.save(key, ref, reuse.copied, reuse.earlier)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ class Project:
 
     def __init__(self, root: Path) -> None:
         self.store = Store(root)
-        self.copies = Copies(self.store.refs)
+        self.copies = self.store.refs.copies
         self.folder = root / "context"
         for name in ("a/one", "a/two", "b/c/three", "top"):
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -215,7 +215,7 @@ def edit(folder: Path, name: str, kind: str, number: int) -> None:
 
 
 @given(st.lists(edits, max_size=3))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_copy_is_the_same_with_and_without_earlier_ones(
     rounds: list[list[tuple[str, str]]],
 ) -> None:
