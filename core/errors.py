@@ -78,6 +78,7 @@ class ToranaError(Exception):
         self.message = message
         self.hint = hint
         self.sources: tuple[SourceExcerpt, ...] = tuple(sources)
+        self.frontends: tuple[tuple[str, str], ...] = ()  # that were running: name, image or ""
 
 
 class UserError(ToranaError):

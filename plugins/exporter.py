@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 
 from torana.core.cache.layers import LayerStore
 from torana.core.cache.ref import ImmutableRef
@@ -50,6 +50,30 @@ class Output(Protocol):
 
     def directory(self) -> Path:
         """Give the destination folder, made if missing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputTree:
+    """Files to give out: those below `root`, or none at all.
+
+    `prefix` is the name of the folder that they go into, or empty. With `epoch` all times are that.
+    """
+
+    root: Path | None
+    prefix: str = ""
+    epoch: int | None = None  # seconds
+
+
+@runtime_checkable
+class TreeOutput(Protocol):
+    """An output whose folder is elsewhere: it takes trees, where others give a `directory`."""
+
+    async def send_trees(self, trees: Sequence[OutputTree], *, deletes: bool) -> None:
+        """Send `trees`, which do not have a file in common.
+
+        With `deletes` the folder has nothing else afterwards.
+        """
         ...
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from torana.core.cache.ref import Tree
-from torana.core.errors import NotFoundError, SourceRange, UnsupportedError, UserError
+from torana.core.errors import NotFoundError, SourceRange, ToranaError, UnsupportedError, UserError
 from torana.core.llb.caps import LLB_CAPS
 from torana.core.llb.definition import Definition
 from torana.core.llb.ops import NetMode
@@ -141,6 +141,10 @@ class InProcessClient:
         )
         try:
             result: c.Result = await frontend.build(client)
+        except ToranaError as err:
+            image = request.frontend_opt.get("source", "")
+            err.frontends = (*err.frontends, (request.frontend, image))
+            raise
         finally:
             await client.close()
         self.definitions += client.definitions

@@ -10,7 +10,6 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from torana.core.errors import UnsupportedError
 from torana.gateway.daemon.builds import STATUS_WAIT_S
 from torana.gateway.daemon.history import EventType, HistoryEvent
 from torana.gateway.daemon.housekeeping import prune_policy
@@ -66,9 +65,8 @@ class Control(ControlServicer):
             for response in responses(batch):
                 yield response
 
-    async def Session(self, request_iterator: Any, context: Any) -> AsyncIterator[pb.BytesMessage]:
-        raise UnsupportedError("sessions are not served yet")
-        yield
+    async def Session(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]  # grpc.aio streams either way
+        await self._daemon.sessions.serve(context)
 
     # What there is
 

@@ -36,6 +36,7 @@ from torana.gateway.protocol.calls import ErrorInterceptor
 from torana.gateway.protocol.content_pb2_grpc import add_ContentServicer_to_server
 from torana.gateway.protocol.control_pb2_grpc import add_ControlServicer_to_server
 from torana.gateway.protocol.health_pb2_grpc import add_HealthServicer_to_server
+from torana.gateway.session.manager import SessionManager
 from torana.plugins.manager import PluginManager
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Daemon:
         self.worker = worker
         self.identity = identify(worker, config.worker)
         self.builds = Builds()
+        self.sessions = SessionManager()
         self.history = History(
             worker.root,
             max_age_s=config.history_max_age_s,
@@ -69,7 +71,7 @@ class Daemon:
             PluginManager(),
             self.builds,
             self.history,
-            None,
+            self.sessions,
             on_end=self._build_ended,
         )
         self._spans = collector_sink()
@@ -143,6 +145,7 @@ class Daemon:
         self._is_stopping = True
         self.history.end_listening()
         self._health.stop()
+        self.sessions.close()
         await self._server.stop(_STOP_GRACE_S)
         self.housekeeping.stop()
         tasks = [*self._builds, *self._tasks]

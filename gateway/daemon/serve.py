@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from torana.core.worker import Worker
 from torana.gateway.daemon.config import Config
 from torana.gateway.daemon.lock import RootLock
-from torana.gateway.daemon.systemd import notify
+from torana.gateway.daemon.systemd import notify, take_notify_address
 
 if TYPE_CHECKING:
     from torana.gateway.daemon.daemon import Daemon
@@ -68,14 +68,15 @@ async def _serve(config: Config, worker: Worker) -> None:
     # grpc starts its threads when it is imported or used: not before the namespaces.
     from torana.gateway.daemon.daemon import Daemon
 
+    systemd = take_notify_address(os.environ)
     stop = asyncio.Event()
     daemon = Daemon(config, worker)
     try:
         await daemon.start()
         _on_signals(stop, daemon)
-        notify("READY=1")
+        notify(systemd, "READY=1")
         await stop.wait()
-        notify("STOPPING=1")
+        notify(systemd, "STOPPING=1")
         log.info("stopping server")
         await daemon.drain()
     finally:

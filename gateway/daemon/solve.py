@@ -8,10 +8,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, Final
 
 from torana.core.errors import NotFoundError, ToranaError, UserError
+from torana.core.ops.source import Source
 from torana.core.pool import run_blocking
 from torana.core.worker import Worker
 from torana.gateway.bridge.bridge import Bridge
@@ -20,6 +22,8 @@ from torana.gateway.client.client import Result, SolveRequest
 from torana.gateway.daemon.builds import Build, Builds
 from torana.gateway.daemon.config import Config
 from torana.gateway.daemon.history import History
+from torana.gateway.daemon.localsource import SessionFolders
+from torana.gateway.daemon.output import SessionOutput
 from torana.gateway.daemon.record import ERROR_STATUS, STATUS_LOG, TRACE, Blob, BuildRecord
 from torana.gateway.daemon.solvemessages import WantedBuild
 from torana.gateway.daemon.statusmessages import frame, responses
@@ -30,6 +34,7 @@ from torana.gateway.engines.runtime import chosen_runtime
 from torana.gateway.protocol.errors import status_of
 from torana.gateway.protocol.status_pb2 import Status
 from torana.gateway.runners.finder import FrontendFinder
+from torana.gateway.session.manager import SessionManager
 from torana.plugins.exporter import Exporter
 from torana.plugins.manager import PluginManager
 
@@ -57,7 +62,7 @@ class Solving:
         plugins: PluginManager,
         builds: Builds,
         history: History,
-        sessions: Any,
+        sessions: SessionManager,
         *,
         on_end: OnEnd,
     ) -> None:
@@ -103,13 +108,19 @@ class Solving:
         self, wanted: WantedBuild, build: Build, exporters: Sequence[Exporter]
     ) -> tuple[Mapping[str, bytes], dict[str, str]]:
         """Give the result's metadata and the answer to the client."""
-        exports = [
-            Export(exporter=exporter, attrs=export.attrs)
-            for exporter, export in zip(exporters, wanted.exports, strict=True)
-        ]
-        async with open_job(self._worker, self._parts(wanted), build.progress) as (job, client):
+        local = SessionFolders(self._sessions.get, self._worker.refs, session_id=wanted.session_id)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(local.close)
+            parts = self._parts(wanted, local)
+            job, client = await stack.enter_async_context(
+                open_job(self._worker, parts, build.progress)
+            )
             try:
                 result = await self._result(wanted, build, client)
+                exports = [
+                    await self._export(wanted, number, exporter)
+                    for number, exporter in enumerate(exporters)
+                ]
                 response = await export_result(self._worker, job, result, exports, wanted.options)
                 await run_blocking(self._worker.refs.flush)
             finally:
@@ -117,10 +128,18 @@ class Solving:
                     await build.bridge.close()
         return result.metadata, response | _frontend_answers(result.metadata)
 
-    def _parts(self, wanted: WantedBuild) -> BuildParts:
+    async def _export(self, wanted: WantedBuild, number: int, exporter: Exporter) -> Export:
+        export = wanted.exports[number]
+        if export.type == "image" or not wanted.session_id:
+            return Export(exporter=exporter, attrs=export.attrs)
+        session = await self._sessions.get(wanted.session_id)
+        output = SessionOutput(session, number)
+        return Export(exporter=exporter, attrs=export.attrs, output=output)
+
+    def _parts(self, wanted: WantedBuild, local: Source) -> BuildParts:
         return BuildParts(
             session_id=wanted.session_id or wanted.ref,
-            local=self._worker.local_source({}, wanted.session_id),
+            local=local,
             find_source=self._plugins.source,
             find_frontend=self._find_frontend,
             runtime=chosen_runtime(

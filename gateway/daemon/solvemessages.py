@@ -71,6 +71,8 @@ def read_request(
         raise UserError(f"unsupported compatibility version: {request.CompatibilityVersion}")
     if request.ProxyNetwork:
         raise UnsupportedError("proxy network is not supported by this daemon")
+    if request.SourcePolicy.rules:  # to ignore it would allow what somebody has forbidden
+        raise UnsupportedError("source policies are not supported by this daemon")
     return WantedBuild(
         ref=request.Ref,
         session_id=request.Session,

@@ -51,9 +51,16 @@ def pick_listeners(passed: Mapping[str, list[socket.socket]], name: str) -> list
     return sockets
 
 
-def notify(state: str, environment: Mapping[str, str] = os.environ) -> bool:
-    """Tell systemd `READY=1` or `STOPPING=1`; says whether there was somebody to tell."""
-    address = environment.get("NOTIFY_SOCKET", "")
+def take_notify_address(environment: MutableMapping[str, str]) -> str:
+    """Give where systemd wants to hear from us, empty if nowhere.
+
+    The variable is removed: runtimes would pass it on to containers, and crun fails to.
+    """
+    return environment.pop("NOTIFY_SOCKET", "")
+
+
+def notify(address: str, state: str) -> bool:
+    """Tell systemd `READY=1` or `STOPPING=1`; says whether it could be told."""
     if not address:
         return False
     if address.startswith("@"):

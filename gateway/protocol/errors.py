@@ -196,6 +196,8 @@ def _own_details(error: BaseException, chain: list[BaseException]) -> Iterator[A
     for part in known:
         if not isinstance(part, RemoteError):
             yield from (details.pack(message) for message in _typed(part))
+            for name, source in part.frontends:
+                yield details.pack(errdefs_pb2.Frontend(name=name, source=source))
     if isinstance(error, ToranaError):
         yield AnyMessage(type_url=TORANA_DETAIL, value=_torana_detail(error))
 

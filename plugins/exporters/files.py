@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from torana.core.errors import UserError
@@ -16,7 +17,14 @@ from torana.core.pool import run_blocking
 from torana.core.snapshots.changes import walk_both
 from torana.core.snapshots.copytree import copy_file
 from torana.core.snapshots.layertar import TarWriter
-from torana.plugins.exporter import ExportContext, ExportResult, Output, PlatformResult
+from torana.plugins.exporter import (
+    ExportContext,
+    ExportResult,
+    Output,
+    OutputTree,
+    PlatformResult,
+    TreeOutput,
+)
 from torana.plugins.exporters import attributes
 
 
@@ -47,6 +55,10 @@ class FilesExporter:
             context.progress.status("sending tarball", done=True)
             return {}
         context.progress.status("copying files")
+        if isinstance(output, TreeOutput):
+            await _send(output, result, split, mode == "delete", epoch)
+            context.progress.status("copying files", done=True)
+            return {}
         await run_blocking(
             _write_folder, output.directory(), result, split, mode == "delete", epoch
         )
@@ -56,6 +68,21 @@ class FilesExporter:
 
 def _folder_name(part: PlatformResult) -> str:
     return part.id.replace("/", "_")
+
+
+async def _send(
+    output: TreeOutput, result: ExportResult, split: bool, deletes: bool, epoch: int | None
+) -> None:
+    with ExitStack() as mounts:
+        trees = [
+            OutputTree(
+                root=None if part.ref is None else mounts.enter_context(part.ref.mount()),
+                prefix=_folder_name(part) if split else "",
+                epoch=epoch,
+            )
+            for part in result.platforms
+        ]
+        await output.send_trees(trees, deletes=deletes)
 
 
 def _write_tar(output: Output, result: ExportResult, epoch: int | None) -> None:

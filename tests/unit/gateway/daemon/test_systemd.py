@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from torana.core.errors import UserError
-from torana.gateway.daemon.systemd import notify, pick_listeners, take_listeners
+from torana.gateway.daemon.systemd import (
+    notify,
+    pick_listeners,
+    take_listeners,
+    take_notify_address,
+)
 
 
 def test_variables_for_another_process_are_ignored_and_removed() -> None:
@@ -34,9 +39,12 @@ def test_sockets_are_picked_by_name() -> None:
 
 
 def test_systemd_is_told(tmp_path: Path) -> None:
-    assert not notify("READY=1", {})
+    environment = {"NOTIFY_SOCKET": os.fspath(tmp_path / "n"), "HOME": "/"}
+    address = take_notify_address(environment)
+    assert environment == {"HOME": "/"} and take_notify_address(environment) == ""
+    assert not notify("", "READY=1")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
-        server.bind(os.fspath(tmp_path / "n"))
-        assert notify("READY=1", {"NOTIFY_SOCKET": os.fspath(tmp_path / "n")})
+        server.bind(address)
+        assert notify(address, "READY=1")
         assert server.recv(100) == b"READY=1"
-    assert not notify("READY=1", {"NOTIFY_SOCKET": os.fspath(tmp_path / "gone")})
+    assert not notify(os.fspath(tmp_path / "gone"), "READY=1")
