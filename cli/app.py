@@ -23,6 +23,7 @@ _COMMANDS = {
     "frontend": ("torana.cli.commands.frontend", "frontend"),
     "llb": ("torana.cli.commands.llb", "llb"),
     "prune": ("torana.cli.commands.store", "prune"),
+    "replay": ("torana.cli.commands.replay", "replay"),
 }
 _SUMMARIES = {
     "build": "Build from a Dockerfile or through any frontend.",
@@ -33,6 +34,7 @@ _SUMMARIES = {
     "frontend": "Run a frontend for an engine that is somewhere else.",
     "llb": "Print the LLB that a build file is translated to.",
     "prune": "Remove build cache.",
+    "replay": "Run a frontend again against a recording.",
 }
 
 

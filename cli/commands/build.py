@@ -53,6 +53,12 @@ from torana.gateway.engines.engine import BuildRequest, BuildResult, ExportReque
     help="Read all files of local folders, also those that look unchanged.",
 )
 @click.option(
+    "--record",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Keep what the frontend asks and is answered, for `torana replay`.",
+)
+@click.option(
     "--strict-syntax",
     is_flag=True,
     help="Run the image that a `# syntax=` line names, even if a plugin stands for it.",
@@ -159,6 +165,7 @@ def make_request(
     allow = frozenset(options.get("allow", ()))
     return BuildRequest(
         frontend=options["frontend"] or "dockerfile.v0",
+        record=options.get("record"),
         is_syntax_strict=bool(options.get("strict_syntax")),
         has_file_index=not options.get("no_file_index"),
         options={**inputs.options, **named.options, **frontend_options(options)},
@@ -211,6 +218,7 @@ def _remember(
     is_plain = not (
         request.secrets or request.agents or options["no_cache"] or options["no_cache_filter"]
     )
+    is_plain = is_plain and request.record is None
     is_plain = is_plain and request.has_file_index  # a memo trusts what `stat` says, too
     if trees is None or not is_plain or mode == "rawjson":
         return

@@ -34,7 +34,7 @@ from torana.gateway.engines.jobs import BuildParts, open_job
 from torana.gateway.engines.output import ClientOutput
 from torana.gateway.engines.runtime import chosen_runtime
 from torana.gateway.explain.recorder import project_of, record_build
-from torana.gateway.runners.finder import FrontendFinder
+from torana.gateway.runners.finder import GATEWAY, FrontendFinder
 from torana.plugins.manager import PluginManager
 
 
@@ -151,7 +151,14 @@ class EmbeddedEngine:
         if request.definition is not None:
             return await client.solve(SolveRequest(definition=request.definition))
         finder = FrontendFinder(self._plugins, is_strict=request.is_syntax_strict)
-        result: Result = await finder(request.frontend).build(client)
+        frontend = finder(request.frontend)
+        if request.record is not None:
+            if request.frontend == GATEWAY:
+                raise UserError("only conversations of frontends in this process are recorded")
+            from torana.gateway.recording.frontend import RecordedFrontend
+
+            frontend = RecordedFrontend(request.frontend, frontend, request.record)
+        result: Result = await frontend.build(client)
         return result
 
 

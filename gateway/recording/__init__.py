@@ -1,0 +1,1 @@
+"""Recordings of what a frontend asked and was answered, and their replay."""
