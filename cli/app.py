@@ -18,6 +18,7 @@ _COMMANDS = {
     "build": ("torana.cli.commands.build", "build"),
     "check": ("torana.cli.commands.check", "check"),
     "debug": ("torana.cli.commands.debug", "debug"),
+    "dial-stdio": ("torana.cli.commands.dial", "dial_stdio"),
     "du": ("torana.cli.commands.store", "du"),
     "explain": ("torana.cli.commands.explain", "explain"),
     "frontend": ("torana.cli.commands.frontend", "frontend"),
@@ -61,11 +62,12 @@ class _Lazy(click.Group):
 
 @click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", "is_debug", is_flag=True, help="Show tracebacks of errors.")
+@click.option("--addr", envvar="BUILDKIT_HOST", metavar="ADDRESS", help="Daemon to talk to.")
 @click.version_option(__version__, prog_name="torana", message="%(prog)s %(version)s")
 @click.pass_context
-def torana(ctx: click.Context, is_debug: bool) -> None:
+def torana(ctx: click.Context, is_debug: bool, addr: str | None) -> None:
     """A BuildKit for Python people: no daemon, no root, frontends as plugins."""
-    ctx.obj = {"debug": is_debug}
+    ctx.obj = {"debug": is_debug, "addr": addr}
 
 
 def run(argv: list[str]) -> int:

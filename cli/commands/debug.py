@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from torana.cli import memo
+from torana.cli.commands import daemons
 from torana.core.errors import UnsupportedError
 
 
@@ -57,9 +58,18 @@ def collect_garbage() -> None:
         click.echo(f"{record.id} {record.description}")
 
 
+debug.add_command(daemons.info)
+debug.add_command(daemons.histories)
+debug.add_command(daemons.logs)
+
+
 @debug.command()
-def workers() -> None:
-    """Show what builds use here: platform, snapshotter and container runtime, and why."""
+@click.pass_context
+def workers(ctx: click.Context) -> None:
+    """Show what builds use here, and why; with --addr, the workers of that daemon."""
+    if ctx.obj["addr"]:
+        daemons.show_workers(ctx)
+        return
     from torana.core.worker import Worker
     from torana.plugins.manager import PluginManager
     from torana.plugins.runtimes.choose import choose_runtime

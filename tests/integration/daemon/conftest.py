@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -26,9 +27,10 @@ def folder() -> Iterator[Path]:
 def start(folder: Path) -> Iterator[Callable[..., RunningDaemon]]:
     """Start daemons on one root; those that still run are stopped at the end."""
     started: list[RunningDaemon] = []
+    names = map(str, itertools.count())
 
     def start_one(*arguments: str, **environment: str) -> RunningDaemon:
-        name = str(len(started))
+        name = next(names)
         started.append(start_daemon(folder, arguments, name=name, environment=environment))
         return started[-1]
 
