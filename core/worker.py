@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any, assert_never
 
 from torana.core.cache.executions import Executions
+from torana.core.cache.imagelayers import ImageLayers
 from torana.core.cache.keys import SqliteKeyStore
 from torana.core.cache.layers import LayerStore
 from torana.core.cache.local import LocalSelection, LocalTree
 from torana.core.cache.localstats import LocalStats
 from torana.core.cache.manager import CacheManager
+from torana.core.cache.pending import PendingRef
 from torana.core.cache.policy import GCPolicy
 from torana.core.cache.prune import OnRecord
 from torana.core.cache.reserve import make_reserve
@@ -60,6 +62,7 @@ from torana.core.ops.runtime import (
 from torana.core.ops.source import (
     FindSource,
     Source,
+    SourceProgress,
     SourceServices,
     SourceVertexOp,
     open_source,
@@ -176,7 +179,7 @@ class RefResults:
     def record_id(self, result: Result | None) -> str | None:
         if result is None:
             return SCRATCH_RECORD
-        return result.id if isinstance(result, SnapshotRef) else None
+        return result.id if isinstance(result, SnapshotRef | PendingRef) else None
 
     def exists(self, record_id: str) -> bool:
         if record_id == SCRATCH_RECORD:
@@ -220,6 +223,7 @@ class Worker:
         self.results = RefResults(self.refs)
         self.layers = LayerStore(self.refs, self.content)
         self.images = ImageStore(self.database)
+        self.image_layers = ImageLayers(self.refs, self.content)
         self.executions = Executions(root, self.database)
         self.upkeep = Upkeep(self.refs, self.content, self.images)
         self.upkeep.on_prune.append(self.executions.forget_old)
@@ -246,10 +250,14 @@ class Worker:
         runtime: Runtime,
         secrets: SecretProvider | None = None,
         ssh: SSHProvider | None = None,
+        memo: dict[Any, Any] | None = None,
         max_parallelism: int = 0,
     ) -> Solver:
-        """Make the solver of one build, with sources and secrets of its client."""
-        memo: dict[Any, Any] = {}
+        """Make the solver of one build, with sources and secrets of its client.
+
+        `memo` is what its sources remember of names that they resolved.
+        """
+        memo = {} if memo is None else memo
 
         def resolve(vertex: Vertex, context: OpContext) -> Op:
             op = self._op(vertex, context, find_source, memo, runtime, secrets, ssh)
@@ -315,17 +323,7 @@ class Worker:
         kind = op.kind
         match kind:
             case o.SourceOp():
-                services = SourceServices(
-                    root=self.root,
-                    refs=self.refs,
-                    content=self.content,
-                    images=self.images,
-                    database=self.database,
-                    memo=memo,
-                    progress=context,
-                    secrets=secrets,
-                    ssh=ssh,
-                )
+                services = self.source_services(context, memo, secrets, ssh)
                 return SourceVertexOp(open_source(kind, platform, find, services))
             case o.ExecOp():
                 return ExecVertexOp(
@@ -360,6 +358,27 @@ class Worker:
                 raise AssertionError("validated definitions have no op without a kind")
             case _:
                 assert_never(kind)
+
+    def source_services(
+        self,
+        progress: SourceProgress,
+        memo: dict[Any, Any],
+        secrets: SecretProvider | None = None,
+        ssh: SSHProvider | None = None,
+    ) -> SourceServices:
+        """Give what sources of one build use of this worker."""
+        return SourceServices(
+            root=self.root,
+            refs=self.refs,
+            content=self.content,
+            images=self.images,
+            image_layers=self.image_layers,
+            database=self.database,
+            memo=memo,
+            progress=progress,
+            secrets=secrets,
+            ssh=ssh,
+        )
 
     def services(
         self,

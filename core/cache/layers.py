@@ -9,22 +9,27 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
+from torana.core.cache.imagelayers import ImageLayer, LayerMaker, fetched, read_origin
 from torana.core.cache.manager import CacheManager
+from torana.core.cache.pending import Pending
 from torana.core.cache.ref import ImmutableRef
+from torana.core.cache.snapshotref import SnapshotRef
 from torana.core.content.compression import Compression, compressor, open_compressed
 from torana.core.content.store import ContentStore
 from torana.core.database import pack, unpack
 from torana.core.errors import NotFoundError
 from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.digest import Digest
-from torana.core.oci.image import OCI_LAYER
+from torana.core.oci.image import DOCKER_LAYER, OCI_LAYER
 from torana.core.pool import run_blocking, tasks_together
 from torana.core.snapshots.layertar import write_layer
 from torana.core.snapshots.snapshotter import LayerOf
 from torana.core.snapshots.tarsplice import TarSplice
+
+_DOCKER_SUFFIXES: Final = {"": "", ".gzip": "+gzip", ".zstd": "+zstd"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,16 +59,36 @@ class LayerStore:
         layers = () if ref is None else ref.layers
         async with tasks_together() as group:
             made = {
-                layer: group.create_task(run_blocking(self._layer, layer, compression, latest))
+                layer: group.create_task(self._layer(layer, compression, latest))
                 for layer in dict.fromkeys(layers)
             }
         return [made[layer].result() for layer in layers]
 
-    def _layer(self, layer: LayerOf, compression: Compression, latest: int | None) -> Layer:
+    async def _layer(self, layer: LayerOf, compression: Compression, latest: int | None) -> Layer:
+        holder = layer.upper or layer.lower
+        assert holder is not None
+        is_own = layer.upper is not None and self._refs.parent_of(holder) == layer.lower
+        pending = self._refs.pending_of(holder)
+        if pending is not None and is_own:
+            maker = pending.maker
+            if isinstance(maker, LayerMaker):
+                # The blob is all that is wanted; nothing is unpacked.
+                await fetched(maker)
+                return _imported(maker.origin, pending)
+        for name in (layer.upper, layer.lower):
+            if name is not None and (below := self._refs.pending_of(name)) is not None:
+                await below.ready()
+        return await run_blocking(self._made, layer, is_own, compression, latest)
+
+    def _made(
+        self, layer: LayerOf, is_own: bool, compression: Compression, latest: int | None
+    ) -> Layer:
         holder = layer.upper or layer.lower
         assert holder is not None
         record = self._refs.borrow(holder)
-        is_own = layer.upper is not None and self._refs.snapshots.parent(holder) == layer.lower
+        origin = read_origin(self._refs, holder) if is_own else None
+        if origin is not None and self._content.use(origin.blob.digest):
+            return _imported(origin, record)
         key = compression.key if latest is None else f"{compression.key}@{latest}"
         if not is_own:
             key = f"{key} {'from' if layer.upper else 'gone'} {layer.lower or ''}"
@@ -134,6 +159,21 @@ class LayerStore:
             diff_id = tee.finish()
             digest = writer.commit()
             return {"digest": digest, "size": writer.size, "diff_id": diff_id}
+
+
+def _imported(origin: ImageLayer, ref: Pending | SnapshotRef) -> Layer:
+    """Give a layer that came as a blob: that very blob, with the OCI name of its kind."""
+    media_type = origin.blob.media_type
+    for docker, suffix in _DOCKER_SUFFIXES.items():
+        if media_type == DOCKER_LAYER + docker:
+            media_type = OCI_LAYER + suffix
+    descriptor = replace(origin.blob, media_type=media_type)
+    return Layer(
+        descriptor=descriptor,
+        diff_id=origin.diff_id,
+        created=ref.created,
+        description=ref.description,
+    )
 
 
 class _Tee:

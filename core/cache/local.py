@@ -68,6 +68,9 @@ class LocalTree:
     def clone(self) -> LocalTree:
         return self
 
+    async def ready(self) -> None:
+        """It is here."""
+
     async def release(self) -> None:
         """Nothing is held: the view goes with the build."""
 

@@ -9,13 +9,17 @@ import os
 import secrets
 import shutil
 import threading
+import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from torana.core.cache.checksums import Checksums
 from torana.core.cache.copies import Copies
 from torana.core.cache.lease import HoldKind, Lease, is_held
 from torana.core.cache.lockedfolders import make_locked_folder
+from torana.core.cache.pending import Pending, PendingStack
 from torana.core.cache.records import RecordTable, RefRecord
 from torana.core.cache.ref import ImmutableRef, MutableRef, RecordType
 from torana.core.cache.retained import RetainedFolders
@@ -44,6 +48,7 @@ class CacheManager:
         self.retained_folders = RetainedFolders(self)
         self.view_mounts: list[str] = []
         self.overlay_options: tuple[str, ...] = getattr(snapshots, "options", ())
+        self.pending: WeakValueDictionary[str, Pending] = WeakValueDictionary()
         self._views: tuple[Path, int] | None = None
         self._views_mutex = threading.Lock()
 
@@ -65,6 +70,8 @@ class CacheManager:
         description: str = "",
         record_type: RecordType = RecordType.REGULAR,
     ) -> MutableRef:
+        if parent is not None:
+            await parent.ready()
         ref = NewRef(self, parent, description, record_type)
         try:
             await run_blocking(ref.prepare)
@@ -74,18 +81,35 @@ class CacheManager:
         return ref
 
     async def stack(self, layers: Sequence[LayerOf], *, description: str = "") -> ImmutableRef:
-        return await run_blocking(self._stack, layers, description)
-
-    def _stack(self, layers: Sequence[LayerOf], description: str) -> SnapshotRef:
         id = secrets.token_hex(12)
+        needed = self._needed(layers)
+        make = partial(self._stack, id, layers, needed, description)
+        if not any(self.pending_of(name) for name in needed):
+            return await run_blocking(make)
+        parts: list[ImmutableRef] = []
+        for name in needed:
+            pending = self.pending_of(name)
+            parts.append(self.find(name) if pending is None else pending.hold())
+        made = self.pending[id] = Pending(
+            id,
+            PendingStack(parts, make),
+            parent=None,
+            layers=tuple(layers),
+            description=description,
+            created=time.time(),
+        )
+        return made.hold()
+
+    def _stack(
+        self, id: str, layers: Sequence[LayerOf], needed: Sequence[str], description: str
+    ) -> SnapshotRef:
+        if self.snapshots.exists(id):
+            return self.find(id)  # made before, and let go since
         self.lease.hold(HoldKind.REF, id)
         try:
             self.snapshots.stack(id, layers)
             record = self.records.add(
-                id,
-                parents=self._needed(layers),
-                description=description,
-                record_type=RecordType.REGULAR,
+                id, parents=needed, description=description, record_type=RecordType.REGULAR
             )
         except BaseException:
             self.snapshots.remove(id)
@@ -99,9 +123,21 @@ class CacheManager:
         kept = {
             layer.lower
             for layer in layers
-            if layer.upper is not None and self.snapshots.parent(layer.upper) == layer.lower
+            if layer.upper is not None and self.parent_of(layer.upper) == layer.lower
         }
         return [name for name in dict.fromkeys(named) if name is not None and name not in kept]
+
+    def parent_of(self, ref_id: str) -> str | None:
+        """Give the id of the ref that one is made on, whether its data is here or not."""
+        pending = self.pending_of(ref_id)
+        if pending is None:
+            return self.snapshots.parent(ref_id)
+        return None if pending.parent is None else pending.parent.id
+
+    def pending_of(self, ref_id: str) -> Pending | None:
+        """Give what makes a ref whose data is not here yet."""
+        pending = self.pending.get(ref_id)
+        return pending if pending is not None and pending.is_open else None
 
     async def get(self, ref_id: str) -> ImmutableRef:
         return self.find(ref_id)

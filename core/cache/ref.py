@@ -50,8 +50,15 @@ class Tree(Protocol):
 
     async def release(self) -> None: ...
 
+    async def ready(self) -> None:
+        """Bring here what is still elsewhere, such as layers in a registry.
+
+        Cancelling ends that. `mount` does it too, but cannot be cancelled.
+        """
+        ...
+
     def mount(self) -> AbstractContextManager[Path]:
-        """Show the tree read-only at a directory while entered; blocks briefly.
+        """Show the tree read-only at a directory while entered; blocks, briefly after `ready`.
 
         For a `LocalTree` it is the folder itself when nothing is filtered out of it, else a
         hard-linked or copied view of what is included.
@@ -83,6 +90,10 @@ class ImmutableRef(Tree, Protocol):
     @property
     def parent(self) -> ImmutableRef | None:
         """The ref below, borrowed; None for a base layer."""
+        ...
+
+    def make(self) -> None:
+        """Do in this thread what `ready` does."""
         ...
 
     @property

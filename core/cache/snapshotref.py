@@ -59,6 +59,12 @@ class SnapshotRef:
             self._is_counted = False
             self._manager.lease.release(HoldKind.REF, self.id)
 
+    async def ready(self) -> None:
+        """Its data is here."""
+
+    def make(self) -> None:
+        """Its data is here."""
+
     @contextmanager
     def mount(self) -> Iterator[Path]:
         with self._manager.snapshots.mount(self.id, readonly=True) as path:
@@ -96,6 +102,8 @@ class NewRef:
 
     def prepare(self) -> None:
         """Make the snapshot on disk; blocks."""
+        if self._parent is not None:
+            self._parent.make()
         below = None if self._parent is None else self._parent.snapshot_name
         self._manager.snapshots.prepare(self.id, below)
 

@@ -79,6 +79,7 @@ class BuildVertexOp:
         if tree is None:
             raise InvalidBuildOpError("the llb definition input is empty")
         name = self._op.attrs.get(FILENAME, DEFINITION_INPUT)
+        await tree.ready()
         data = await run_blocking(_read, tree, name)
         return [cast("Result", await self._solve(Definition.decode(data)))]
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from torana.core.cache.imagelayers import ImageLayers
 from torana.core.cache.ref import RefStore, Tree
 from torana.core.content.images import ImageStore
 from torana.core.content.store import ContentStore
@@ -70,6 +71,21 @@ class SourceInstance(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageMetadata:
+    """What a reference stands for: the digest (of an index, if there is one) and a config."""
+
+    ref: str
+    digest: Digest
+    config: bytes
+
+
+class ImageSourceInstance(SourceInstance, Protocol):
+    """An instance that knows the config of an image without fetching its layers."""
+
+    async def metadata(self) -> ImageMetadata: ...
+
+
 class SourceProgress(Protocol):
     """Where a source reports counters (`sha256:... 3 MB / 8 MB`) and output, on the event loop."""
 
@@ -93,6 +109,7 @@ class SourceServices:
     refs: RefStore
     content: ContentStore
     images: ImageStore
+    image_layers: ImageLayers
     database: Database
     memo: MutableMapping[Any, Any]
     progress: SourceProgress

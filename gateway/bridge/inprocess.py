@@ -5,11 +5,10 @@ Definitions are checked at once and solved lazily; frontends asked for by name a
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from torana.core.cache.ref import Tree
 from torana.core.errors import NotFoundError, SourceRange, ToranaError, UnsupportedError, UserError
@@ -17,9 +16,15 @@ from torana.core.llb.caps import LLB_CAPS
 from torana.core.llb.definition import Definition
 from torana.core.llb.ops import NetMode
 from torana.core.oci.digest import Digest
-from torana.core.oci.platform import Platform, best_match
+from torana.core.oci.platform import Platform
 from torana.core.oci.reference import parse_reference
 from torana.core.ops.exec.services import StepServices
+from torana.core.ops.source import (
+    ImageSourceInstance,
+    SourceInstance,
+    SourceProgress,
+    SourceRequest,
+)
 from torana.core.solver.job import Job
 from torana.core.solver.op import Result as SolverResult
 from torana.core.solver.progress import LogEvent, VertexEvent, WarningEvent
@@ -43,6 +48,24 @@ GATEWAY_CAPS = frozenset(
 _UNAVAILABLE = frozenset({"cache.gha", "cache.s3", "cache.azblob", "exec.meta.network.proxy"})
 
 
+_IMAGE = "docker-image"
+
+OpenSource = Callable[[SourceRequest, SourceProgress], SourceInstance]
+"""Opens a source for a build, to be asked rather than solved."""
+
+
+class _LookUp:
+    """Progress of a look-up: its vertex says it all, but for output."""
+
+    def __init__(self, log: Callable[[int, bytes], None]) -> None:
+        self.log = log
+
+    def status(
+        self, id: str, *, name: str = "", current: int = 0, total: int = 0, done: bool = False
+    ) -> None:
+        """Show nothing."""
+
+
 class InProcessClient:
     """Answers one frontend on behalf of one job."""
 
@@ -58,6 +81,7 @@ class InProcessClient:
         ignore_cache: bool = False,
         services: Callable[[], StepServices] | None = None,
         entitlements: frozenset[str] = frozenset(),
+        open_source: OpenSource | None = None,
         parent: InProcessClient | None = None,
     ) -> None:
         self._worker = worker
@@ -69,6 +93,7 @@ class InProcessClient:
         self._ignore_cache = ignore_cache
         self._services = services
         self._entitlements = entitlements
+        self._open_source = open_source
         self._containers: set[InProcessContainer] = set()
         self._parent = parent
         # References outlive the frontend that made them, and are solved late: the outermost client
@@ -137,6 +162,7 @@ class InProcessClient:
             ignore_cache=self._ignore_cache,
             services=self._services,
             entitlements=self._entitlements,
+            open_source=self._open_source,
             parent=self,
         )
         try:
@@ -194,31 +220,25 @@ class InProcessClient:
         resolve_mode: str = "default",
         log_name: str = "",
     ) -> c.ResolvedImage:
-        """Look an image up in Torana's own store.
+        """Ask the source of images.
 
         Raises:
-            NotFoundError: it is not there; registries are not asked by this version.
+            NotFoundError: there is no such image, or none for the platform.
+            ToranaError: there is no way to find out.
         """
         reference = parse_reference(ref).with_default_tag()
-        with self.vertex(log_name or f"[internal] load metadata for {reference}"):
-            stored = self._worker.images.get(str(reference))
-            if stored is None:
-                raise NotFoundError(
-                    f"{reference}: not found",
-                    hint="this version has no registry client: start `FROM scratch` and ADD a root "
-                    "file system archive (see examples/real)",
-                )
-            content = self._worker.content
-            document = json.loads(content.read(stored.target.digest))
-            if "manifests" in document:
-                entries = document["manifests"]
-                offered = [Platform.from_dict(e.get("platform") or {}) for e in entries]
-                index = best_match(platform or self._worker.platform, offered)
-                if index is None:
-                    raise NotFoundError(f"{reference}: no match for platform in manifest")
-                document = json.loads(content.read(Digest(entries[index]["digest"])))
-            config = content.read(Digest(document["config"]["digest"]))
-            return c.ResolvedImage(ref=str(reference), digest=stored.target.digest, config=config)
+        with self.vertex(log_name or f"[internal] load metadata for {reference}") as log:
+            request = SourceRequest(
+                scheme=_IMAGE,
+                rest=str(reference),
+                attrs={"image.resolvemode": resolve_mode},
+                platform=platform or self._worker.platform,
+            )
+            if self._open_source is None:
+                raise UnsupportedError(f"{reference}: images are not supported here")
+            instance = cast("ImageSourceInstance", self._open_source(request, _LookUp(log)))
+            found = await instance.metadata()
+        return c.ResolvedImage(ref=found.ref, digest=found.digest, config=found.config)
 
     async def resolve_source(
         self,
@@ -231,7 +251,10 @@ class InProcessClient:
     ) -> c.ResolvedSource:
         if identifier.startswith("docker-image://"):
             image = await self.resolve_image(
-                identifier.removeprefix("docker-image://"), platform=platform, log_name=log_name
+                identifier.removeprefix("docker-image://"),
+                platform=platform,
+                resolve_mode=resolve_mode,
+                log_name=log_name,
             )
             return c.ResolvedSource(identifier=identifier, attrs=dict(attrs), image=image)
         return c.ResolvedSource(identifier=identifier, attrs=dict(attrs))

@@ -42,18 +42,21 @@ class LazyReference:
         tree = await self.tree()
         if tree is None:
             raise NotFoundError(f"open {path}: no such file or directory")
+        await tree.ready()
         return await run_blocking(_read, tree, path, offset, length)
 
     async def read_dir(self, path: str, *, include: str | None = None) -> Sequence[Stat]:
         tree = await self.tree()
         if tree is None:
             return []
+        await tree.ready()
         return await run_blocking(_list, tree, path, include)
 
     async def stat(self, path: str) -> Stat:
         tree = await self.tree()
         if tree is None:
             raise NotFoundError(f"stat {path}: no such file or directory")
+        await tree.ready()
         return await run_blocking(_stat, tree, path)
 
 

@@ -13,7 +13,14 @@ from typing import Any
 from torana.core.llb.definition import Definition
 from torana.core.ops.exec.services import SecretProvider, SSHProvider
 from torana.core.ops.runtime import Runtime
-from torana.core.ops.source import FindSource, Source
+from torana.core.ops.source import (
+    FindSource,
+    Source,
+    SourceInstance,
+    SourceProgress,
+    SourceRequest,
+    UnknownSchemeError,
+)
 from torana.core.solver.job import Job
 from torana.core.solver.progress import ProgressSink
 from torana.core.worker import Worker
@@ -46,8 +53,21 @@ async def open_job(
     def find_source(scheme: str) -> Source | None:
         return parts.local if scheme == "local" else parts.find_source(scheme)
 
+    memo: dict[Any, Any] = {}
+
+    def open_source(request: SourceRequest, progress: SourceProgress) -> SourceInstance:
+        source = find_source(request.scheme)
+        if source is None:
+            raise UnknownSchemeError(f"unknown scheme {request.scheme}: not found")
+        services = worker.source_services(progress, memo, parts.secrets, parts.ssh)
+        return source.open(request, services)
+
     solver = worker.solver(
-        find_source=find_source, runtime=parts.runtime, secrets=parts.secrets, ssh=parts.ssh
+        find_source=find_source,
+        runtime=parts.runtime,
+        secrets=parts.secrets,
+        ssh=parts.ssh,
+        memo=memo,
     )
     job = solver.new_job(parts.session_id)
     job.subscribe(progress)
@@ -61,6 +81,7 @@ async def open_job(
         ignore_cache=parts.ignore_cache,
         services=lambda: worker.services(parts.runtime, parts.secrets, parts.ssh),
         entitlements=parts.entitlements,
+        open_source=open_source,
     )
     with worker.refs.lease.build():
         try:

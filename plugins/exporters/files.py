@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from torana.core.cache.pending import all_ready
 from torana.core.errors import UserError
 from torana.core.pool import run_blocking
 from torana.core.snapshots.changes import walk_both
@@ -49,6 +50,7 @@ class FilesExporter:
             raise UserError(f"invalid local exporter mode: `{mode}`", hint="copy or delete")
         epoch = attributes.epoch(attrs, result.epoch)
         split = attributes.flag(attrs, "platform-split", result.is_map)
+        await all_ready(part.ref for part in result.platforms)
         if self.type == "tar":
             context.progress.status("sending tarball")
             await run_blocking(_write_tar, output, result, epoch)

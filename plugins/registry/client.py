@@ -24,7 +24,14 @@ from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.digest import Digest, InvalidDigestError
 from torana.core.oci.reference import ImageReference
 from torana.plugins.registry.authorization import Authorizer
-from torana.plugins.registry.connection import BROKEN, Connection, Pause, Pools, describe
+from torana.plugins.registry.connection import (
+    BROKEN,
+    Connection,
+    Pause,
+    Pools,
+    describe,
+    finish,
+)
 from torana.plugins.registry.credentials import Credentials, DockerCredentials
 from torana.plugins.registry.errors import (
     RegistryAuthError,
@@ -144,7 +151,7 @@ class _Server:
         named = str(reference.digest or reference.tag)
         url = self._url(reference, f"manifests/{named}")
         response = self._request("HEAD", url, reference, named, {"Accept": ACCEPT})
-        response.close()
+        finish(response)
         text = response.headers.get(_DIGEST, "")
         if not text and reference.digest is None:
             return self._resolve_by_content(reference, url)
@@ -290,7 +297,7 @@ class _Server:
             response = self._connection.request(method, url, {**headers, **known})
             if response.status != 401 or attempt == 2:
                 break
-            response.close()
+            finish(response)
             if known and attempt:
                 self._authorizer.forget(host, scope)
                 break

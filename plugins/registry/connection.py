@@ -20,6 +20,7 @@ from urllib3.exceptions import (
     HTTPError,
     LocationParseError,
     MaxRetryError,
+    NameResolutionError,
     NewConnectionError,
     ProtocolError,
     ProxyError,
@@ -33,6 +34,7 @@ from torana.plugins.registry.settings import HostSettings
 
 ATTEMPTS: Final = 5
 BROKEN: Final = (ProtocolError, ReadTimeoutError, ConnectTimeoutError, NewConnectionError)
+_REFUSALS: Final = 2  # before a server counts as not there
 _AGAIN: Final = (408, 429, 500, 502, 503, 504)
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _MAX_REDIRECTS: Final = 10
@@ -61,6 +63,13 @@ class Pools:
                 context = _tls(settings) if "https" in (parts.scheme, proxy[:5]) else None
                 self._pools[key] = _pool(proxy, context)
             return self._pools[key]
+
+    def close(self) -> None:
+        """Close what is open."""
+        with self._lock:
+            for pool in self._pools.values():
+                pool.clear()
+            self._pools.clear()
 
 
 def _pool(proxy: str, context: ssl.SSLContext | None) -> urllib3.PoolManager:
@@ -93,6 +102,11 @@ class Pause:
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
         self.attempts = 0
+
+    @property
+    def is_last(self) -> bool:
+        """Say whether there are to be no more attempts."""
+        return self.attempts >= ATTEMPTS - 1
 
     def wait(self, retry_after: str = "") -> bool:
         """Sleep before the next attempt; False if there is to be none.
@@ -141,15 +155,16 @@ class Connection:
             try:
                 response = self._follow(method, url, headers, body)
             except HTTPError as err:
-                if isinstance(err, BROKEN) and pause.wait():
+                is_passing = isinstance(err, BROKEN) and not isinstance(err, NameResolutionError)
+                if isinstance(err, NewConnectionError) and pause.attempts >= _REFUSALS:
+                    is_passing = False  # nobody is there: that rarely changes within seconds
+                if is_passing and pause.wait():
                     continue
                 raise unreachable(url, err) from err
-            if response.status not in _AGAIN:
+            if response.status not in _AGAIN or pause.is_last:
                 return response
-            retry_after = response.headers.get("Retry-After", "")
-            if not pause.wait(retry_after):
-                return response
-            response.close()
+            finish(response)
+            pause.wait(response.headers.get("Retry-After", ""))
 
     def _follow(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
@@ -170,12 +185,20 @@ class Connection:
             target = response.headers.get("Location", "")
             if response.status not in _REDIRECTS or not target or method not in ("GET", "HEAD"):
                 return response
-            response.close()
+            finish(response)
             after = urljoin(url, target)
             if urlsplit(after).netloc != urlsplit(url).netloc:
                 sent.pop("Authorization", None)
             url = after
         raise RegistryError(f"{urlsplit(url).netloc}: too many redirects")
+
+
+def finish(response: urllib3.BaseHTTPResponse) -> None:
+    """End a response whose body does not matter and is short; the connection may be used again."""
+    try:
+        response.drain_conn()
+    finally:
+        response.release_conn()
 
 
 def unreachable(url: str, err: BaseException) -> RegistryError:

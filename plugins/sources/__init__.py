@@ -1,4 +1,4 @@
-"""Built-in sources: git, http and https."""
+"""Built-in sources: images, git, http and https."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ def torana_find_source(scheme: str) -> Source | None:
         from torana.plugins.sources.http import HttpSource
 
         return HttpSource()
+    if scheme == "docker-image":
+        from torana.plugins.sources.image import ImageSource
+
+        return ImageSource()
     if scheme == "git":
         from torana.plugins.sources.git import GitSource
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from torana.core.cache.pending import all_ready
 from torana.core.cache.ref import Tree
 from torana.core.errors import ConflictError, NotFoundError
 from torana.core.llb.ops import ExecOp, Meta, SecretEnv, SecurityMode
@@ -83,6 +84,7 @@ class OpenContainer:
         for tree in trees:
             if tree is not None:
                 self._stack.push_async_callback(tree.release)
+        await all_ready(trees)
         id, directory = self._stack.enter_context(self._services.folder.container())
         sources = await open_sources(
             self._op, self._plan, trees, self._services, directory, self._stack

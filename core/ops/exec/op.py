@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from typing import cast
 
+from torana.core.cache.pending import all_ready
 from torana.core.cache.ref import Tree
 from torana.core.errors import ToranaError, UnsupportedError
 from torana.core.llb.ops import ExecOp, LinuxResources, Meta
@@ -95,6 +96,7 @@ class ExecVertexOp:
         plan = plan_mounts(self._op, len(inputs))
         self._check_devices()
         trees = [cast("Tree | None", tree) for tree in inputs]
+        await all_ready(trees)
         async with AsyncExitStack() as stack:
             id, directory = stack.enter_context(self._services.folder.container())
             sources = await open_sources(self._op, plan, trees, self._services, directory, stack)

@@ -14,6 +14,7 @@ from typing import cast
 
 from torana.core.cache.copies import Copies
 from torana.core.cache.local import LocalTree
+from torana.core.cache.pending import all_ready
 from torana.core.cache.ref import ImmutableRef, MutableRef, RefStore, Tree
 from torana.core.errors import UserError
 from torana.core.llb.ops import Copy, FileOp, MkDir, MkFile, Rm, Symlink
@@ -81,6 +82,7 @@ class FileVertexOp:
         """
         planned = plan(self._op.actions, len(inputs))
         trees = [cast("Tree | None", tree) for tree in inputs]
+        await all_ready(trees)
         async with _Run(planned, trees, self._refs, self._name, self._copies) as run:
             await run.run()
             return [run.take_output(slot) for slot in planned.outputs]

@@ -203,7 +203,7 @@ def test_wrong_usage_exits_with_2(project: Project, arguments: Sequence[str]) ->
     ("text", "message"),
     [
         ("FROM scratch\nRUNN x\n", "unknown instruction: RUNN"),
-        ("FROM nowhere\n", "not found"),
+        ("FROM 127.0.0.1:1/nowhere\n", "connection refused"),
         ("", "empty"),
         ("FROM scratch\nCOPY missing /\n", "missing"),
     ],

@@ -17,12 +17,13 @@ import pytest
 from tests.integration.gateway.conftest import SESSION, Events
 
 from torana.core.cache.ref import Tree
-from torana.core.errors import ToranaError, UserError
+from torana.core.errors import NotFoundError, ToranaError, UserError
 from torana.core.llb.definition import Definition
 from torana.core.oci.descriptor import Descriptor
+from torana.core.oci.digest import Digest
 from torana.core.oci.image import OCI_CONFIG, OCI_MANIFEST, compact_json, manifest
 from torana.core.ops.runtime import ContainerMount
-from torana.core.ops.source import SourceKey, SourceRequest, SourceServices
+from torana.core.ops.source import ImageMetadata, SourceKey, SourceRequest, SourceServices
 from torana.core.solver.progress import LogEvent, VertexEvent
 from torana.core.worker import Worker
 from torana.gateway.bridge.containers import InProcessContainer
@@ -49,11 +50,11 @@ class ImageSource:
 
     def __init__(self, folders: dict[str, Path]) -> None:
         self.folders = folders
-        self.requests: list[SourceRequest] = []
+        self.requests: list[SourceRequest] = []  # of trees; the config costs nothing
 
     def open(self, request: SourceRequest, services: SourceServices) -> ImageInstance:
-        self.requests.append(request)
-        return ImageInstance(self.folders[request.rest.partition("@")[0]], request, services)
+        folder = self.folders[request.rest.partition("@")[0]]
+        return ImageInstance(folder, request, services, self.requests)
 
 
 @dataclass
@@ -61,11 +62,23 @@ class ImageInstance:
     folder: Path
     request: SourceRequest
     services: SourceServices
+    requests: list[SourceRequest]
 
     async def cache_key(self, index: int) -> SourceKey:
         return SourceKey(self.request.identifier)
 
+    async def metadata(self) -> ImageMetadata:
+        name = self.request.rest.partition("@")[0]
+        stored = self.services.images.get(name)
+        if stored is None:
+            raise NotFoundError(f"{name}: not found")
+        content = self.services.content
+        document = json.loads(content.read(stored.target.digest))
+        config = content.read(Digest(document["config"]["digest"]))
+        return ImageMetadata(ref=name, digest=stored.target.digest, config=config)
+
     async def snapshot(self) -> Tree | None:
+        self.requests.append(self.request)
         ref = await self.services.refs.new_mutable(None)
         with ref.mount() as path:
             shutil.copytree(self.folder, path, symlinks=True, dirs_exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,16 @@ class One:
         return self.credential
 
 
+_opened: list[RegistryAccess] = []
+
+
+@pytest.fixture(autouse=True)
+def closed_connections() -> Iterator[None]:
+    yield
+    while _opened:
+        _opened.pop().pools.close()
+
+
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "_FIRST_PAUSE_S", 0.001)
@@ -46,9 +57,9 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 def client(
     settings: RegistrySettings | None = None, credentials: Credentials | None = None
 ) -> RegistryClient:
-    return RegistryClient(
-        RegistryAccess(settings or RegistrySettings(), credentials or NoCredentials())
-    )
+    access = RegistryAccess(settings or RegistrySettings(), credentials or NoCredentials())
+    _opened.append(access)
+    return RegistryClient(access)
 
 
 def named(registry: FaultyRegistry, suffix: str = ":tag") -> ImageReference:

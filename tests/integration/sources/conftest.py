@@ -57,6 +57,7 @@ class Store:
             refs=worker.refs,
             content=worker.content,
             images=worker.images,
+            image_layers=worker.image_layers,
             database=worker.database,
             memo={},
             progress=self.progress,

@@ -113,6 +113,10 @@ class Committed:
     async def release(self) -> None:
         self.refs.held.discard(self)
 
+    async def ready(self) -> None: ...
+
+    def make(self) -> None: ...
+
     @contextmanager
     def mount(self) -> Iterator[Path]:
         with self.refs.snapshots.mount(self.id, readonly=True) as folder:
