@@ -7,6 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No test fails for a busy machine.
+settings.register_profile("torana", deadline=None)
+settings.load_profile("torana")
 
 ROOT = Path(__file__).resolve().parents[1]
 
