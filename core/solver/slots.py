@@ -19,7 +19,7 @@ class Slots:
     def __init__(self, limit: int) -> None:
         self.on_free: Callable[[], object] = self.grant
         self._limit = limit
-        self._used = 0
+        self.used = 0
         self._order = count()
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
 
@@ -29,8 +29,8 @@ class Slots:
         if self._limit <= 0:
             yield
             return
-        if self._used < self._limit and not self._waiting:
-            self._used += 1
+        if self.used < self._limit and not self._waiting:
+            self.used += 1
         else:
             await self._wait(priority())
         try:
@@ -49,14 +49,14 @@ class Slots:
             raise
 
     def _give_back(self) -> None:
-        self._used -= 1
+        self.used -= 1
         if self._waiting:
             self.on_free()
 
     def grant(self) -> None:
         """Give free slots to those who wait."""
-        while self._waiting and self._used < self._limit:
+        while self._waiting and self.used < self._limit:
             _, _, turn = heapq.heappop(self._waiting)
             if not turn.done():
-                self._used += 1
+                self.used += 1
                 turn.set_result(None)

@@ -120,9 +120,10 @@ class FakeOp:
         values = [each.value for each in inputs if isinstance(each, FakeResult)]
         if self.fake.nested is not None:
             nested = await self.context.build(Edge(self.fake.nested))
-            assert isinstance(nested, FakeResult)
-            values.append(nested.value)
-            await nested.release()
+            if nested is not None:
+                assert isinstance(nested, FakeResult)
+                values.append(nested.value)
+                await nested.release()
         if self.fake.is_split:
             return [self.result(self.fake.value + value) for value in values]
         return [self.result(sum(values, start=self.fake.value))]
