@@ -64,8 +64,11 @@ class BuildVertexOp:
         self._solve = solve
 
     async def cache_map(self, index: int) -> tuple[CacheMap, bool]:
+        return self.define(), True
+
+    def define(self) -> CacheMap:
         inputs = (CacheMapInput(),) * self._input_count
-        return CacheMap(digest=build_key(self._op), inputs=inputs), True
+        return CacheMap(digest=build_key(self._op), inputs=inputs)
 
     async def exec(self, inputs: Sequence[Result]) -> Sequence[Result]:
         if self._op.builder != LLB_BUILDER:

@@ -51,6 +51,14 @@ class OnceOp:
         self._maps[index] = answer
         return answer, is_last
 
+    def define(self) -> CacheMap | None:
+        """Give the only cache map if the op knows it without work."""
+        define = getattr(self._op, "define", None)
+        answer: CacheMap | None = None if define is None else define()
+        if answer is not None:
+            self._maps[0] = answer
+        return answer
+
     async def exec(self, inputs: Sequence[Result]) -> Sequence[Result]:
         identity = await self._identity(cast("Sequence[Result | None]", inputs))
         if identity is None:

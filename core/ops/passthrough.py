@@ -33,8 +33,11 @@ class PassthroughVertexOp:
         self._input_count = input_count
 
     async def cache_map(self, index: int) -> tuple[CacheMap, bool]:
+        return self.define(), True
+
+    def define(self) -> CacheMap:
         inputs = (CacheMapInput(),) * self._input_count
-        return CacheMap(digest=passthrough_key(self._op), inputs=inputs), True
+        return CacheMap(digest=passthrough_key(self._op), inputs=inputs)
 
     async def exec(self, inputs: Sequence[Result]) -> Sequence[Result]:
         for index in self._op.outputs:

@@ -44,8 +44,11 @@ class StackedVertexOp(ABC):
         """Give the layers of the result, base first; `parts` in the order of `indexes`."""
 
     async def cache_map(self, index: int) -> tuple[CacheMap, bool]:
+        return self.define(), True
+
+    def define(self) -> CacheMap:
         inputs = (CacheMapInput(),) * self._input_count
-        return CacheMap(digest=self.key(), inputs=inputs), True
+        return CacheMap(digest=self.key(), inputs=inputs)
 
     async def exec(self, inputs: Sequence[Result]) -> Sequence[Result]:
         """Give scratch for no layers, an input where the layers are just its own, else a stack."""

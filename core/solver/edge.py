@@ -34,6 +34,38 @@ if TYPE_CHECKING:
 class ActiveEdge:
     """One output of an active vertex. `owner` is the edge that it was merged into, if any."""
 
+    __slots__ = (
+        "_failed",
+        "_is_last_map",
+        "_is_match_impossible",
+        "_known_ids",
+        "_map_pipe",
+        "_records",
+        "_root_digests",
+        "_situation",
+        "_tried",
+        "_work_pipe",
+        "cache_map",
+        "error",
+        "has_failed",
+        "has_keys_changed",
+        "ignores_cache",
+        "incoming",
+        "index",
+        "inputs",
+        "is_postponed",
+        "is_queued",
+        "keys",
+        "merged",
+        "news",
+        "outgoing",
+        "owner",
+        "result",
+        "secondary",
+        "state",
+        "vertex",
+    )
+
     def __init__(self, vertex: ActiveVertex, index: int) -> None:
         self.vertex = vertex
         self.index = index
@@ -114,7 +146,8 @@ class ActiveEdge:
 
     def _answer(self) -> tuple[EdgeState, bool]:
         """Answer requests; gives the highest state wanted, and whether nothing is left to do."""
-        desired = self.state
+        desired = state = self.state
+        is_busy = self.is_busy
         can_finish = True
         is_wanted = False
         if not self.is_final:
@@ -122,19 +155,19 @@ class ActiveEdge:
                 if pipe.is_cancelled:
                     continue
                 is_wanted = True
-                if pipe.desired > self.state:
+                if pipe.desired > state:
                     desired = max(desired, pipe.desired)
                     # More keys than the asking side knew are an answer, too.
                     has_more = pipe.key_count != len(self.keys)
-                    if self.is_busy or pipe.desired == EdgeState.COMPLETE or not has_more:
+                    if is_busy or pipe.desired == EdgeState.COMPLETE or not has_more:
                         can_finish = False
-            if is_wanted and not self.keys and self.is_busy:
+            if is_wanted and not self.keys and is_busy:
                 can_finish = False
         if can_finish:
             self._finish_all()
             return desired, True
         for pipe in list(self.incoming):
-            if pipe.is_cancelled or (not self.is_busy and self.state >= pipe.desired):
+            if pipe.is_cancelled or (not is_busy and state >= pipe.desired):
                 self._finish(pipe)
             elif pipe.known != (self.state, len(self.keys)):
                 pipe.known = (self.state, len(self.keys))
@@ -300,16 +333,12 @@ class ActiveEdge:
                 return False
             item.pipe.cancel()
         vertex, index = self.vertex.inputs[item.position]
-
-        def take(pipe: Pipe) -> None:
-            self._take_input(item, pipe)
-
-        item.pipe = scheduler.ask(
-            vertex.edge(index), wanted, origin=self, handle=take, key_count=len(item.keys)
-        )
+        item.pipe = scheduler.ask(vertex.edge(index), wanted, self, self._take_input, item)
         return True
 
-    def _take_input(self, item: Input, pipe: Pipe) -> None:
+    def _take_input(self, pipe: Pipe) -> None:
+        item = pipe.item
+        assert item is not None
         self.inputs.to_ask[item] = None
         if pipe.is_completed and pipe.error is not None and not pipe.is_cancelled:
             self.fail(pipe.error)
@@ -341,15 +370,14 @@ class ActiveEdge:
         if self.cache_map is None or not item.is_prepared or item.is_content_done:
             return False
         assert item.result is not None
-
-        def take(pipe: Pipe) -> None:
-            self._take_content(item, pipe)
-
-        item.content_pipe = pipe = scheduler.call(self, take)
+        item.content_pipe = pipe = scheduler.call(self, self._take_content)
+        pipe.item = item
         self.vertex.op.digest_input(item.position, item.need, item.result.result, pipe)
         return True
 
-    def _take_content(self, item: Input, pipe: Pipe) -> None:
+    def _take_content(self, pipe: Pipe) -> None:
+        item = pipe.item
+        assert item is not None
         self.inputs.to_ask[item] = None
         if not pipe.is_completed:
             return

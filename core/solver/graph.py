@@ -32,6 +32,25 @@ if TYPE_CHECKING:
 class ActiveVertex:
     """A vertex that somebody needs: its op, its edges, its holders."""
 
+    __slots__ = (
+        "_context",
+        "_owned",
+        "cache",
+        "children",
+        "cleanups",
+        "edges",
+        "graph",
+        "inputs",
+        "jobs",
+        "op",
+        "parents",
+        "rank",
+        "reporter",
+        "sources",
+        "table_key",
+        "vertex",
+    )
+
     def __init__(
         self,
         graph: Graph,
@@ -49,14 +68,21 @@ class ActiveVertex:
         self.children: dict[ActiveVertex, None] = {}
         self.edges: dict[int, ActiveEdge] = {}
         self.op = SharedOp(self)
-        self.context = OpContext(self, graph.build_nested)
-        self.reporter: Reporter = Reporter(
-            vertex, self.emit, lambda: [each.reporter for each, _ in self.inputs]
-        )
+        self.reporter: Reporter = Reporter(vertex, self)
         self.sources: dict[str, CacheSource] = {}
-        self.cache = CombinedCache(graph.cache)
+        self.cache = graph.plain_cache
+        self._context: OpContext | None = None
         self.cleanups: list[Callable[[], Awaitable[None]]] = []
         self._owned: list[Result] = []
+
+    @property
+    def context(self) -> OpContext:
+        if self._context is None:
+            self._context = OpContext(self, self.graph.build_nested)
+        return self._context
+
+    def input_reporters(self) -> list[Reporter]:
+        return [vertex.reporter for vertex, _ in self.inputs]
 
     def edge(self, index: int) -> ActiveEdge:
         """Give an output: the edge that it was merged into, if it was."""
@@ -139,6 +165,7 @@ class Graph:
     ) -> None:
         self.resolve_op = resolve_op
         self.cache = cache
+        self.plain_cache = CombinedCache(cache)
         self.slots = slots
         self.build_nested = build_nested
         self._forget_edge = forget_edge

@@ -30,6 +30,9 @@ NO_KEY: Final = 6
 NO_MATCH: Final = 7
 """Neither a match, nor content, nor a result of it is known."""
 _CLAIMS: Final = 8
+_BITS: Final = [
+    tuple(claim for claim in range(_CLAIMS) if bits >> claim & 1) for bits in range(1 << _CLAIMS)
+]
 
 
 class CachedResult:
@@ -165,14 +168,13 @@ class Inputs:
         if not self.is_described:
             return
         before = item.claims
-        now = item.claims = item.compute_claims()
-        changed = before ^ now
-        claim = 0
-        while changed:
-            if changed & 1:
-                self._counts[claim] += 1 if now >> claim & 1 else -1
-            changed >>= 1
-            claim += 1
+        now = item.compute_claims()
+        if now != before:
+            item.claims = now
+            for claim in _BITS[before & ~now]:
+                self._counts[claim] -= 1
+            for claim in _BITS[now & ~before]:
+                self._counts[claim] += 1
 
     def any(self, claim: int) -> bool:
         """Tell whether a claim holds for any input."""

@@ -38,9 +38,7 @@ class CacheKey:
         self.id = id if inputs or id else root_key(digest, output)
         self.ids: dict[str, str] = {}
         self.index_ids: tuple[str, ...] = ()
-        self.is_storable: bool = not is_random(digest) and all(
-            any(each.key.is_storable for each in alternatives) for alternatives in inputs
-        )
+        self.is_storable: bool = not is_random(digest) and _are_storable(inputs)
 
     def with_inputs(self, inputs: tuple[tuple[SelectedKey, ...], ...]) -> CacheKey:
         """Give the same key, known to be made from `inputs`."""
@@ -65,3 +63,14 @@ class SelectedKey(NamedTuple):
     key: CacheKey
     exporter: Exporter
     selector: str | None
+
+
+def _are_storable(inputs: tuple[tuple[SelectedKey, ...], ...]) -> bool:
+    """Tell whether each input has an alternative that is stored."""
+    for alternatives in inputs:
+        for each in alternatives:
+            if each.key.is_storable:
+                break
+        else:
+            return False
+    return True

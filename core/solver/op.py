@@ -59,6 +59,14 @@ class CacheMap:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+class DefinedOp(Protocol):
+    """What an op may have besides: its only cache map, if that takes no work to find out."""
+
+    def define(self) -> CacheMap | None:
+        """Give what `cache_map` gives, at once; None if that is to be asked after all."""
+        ...
+
+
 class Op(Protocol):
     """The work of one vertex. One instance serves one active vertex; the solver memoises calls."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torana.core.solver.edge import ActiveEdge
+    from torana.core.solver.inputs import Input
 
 
 class EdgeState(IntEnum):
@@ -42,6 +43,7 @@ class Pipe:
         "has_news",
         "is_cancelled",
         "is_completed",
+        "item",
         "key_count",
         "known",
         "on_cancel",
@@ -64,6 +66,7 @@ class Pipe:
     ) -> None:
         self.desired = desired
         self.key_count = key_count
+        self.item: Input | None = None  # of `origin`, that the request is about
         self.known: tuple[EdgeState, int] | None = None
         self.origin = origin
         self.target = target

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from torana.core.errors import ToranaError, UserError
 from torana.core.solver.failure import SolveError
@@ -26,20 +26,22 @@ def cancelled_event(event: VertexEvent) -> VertexEvent:
     return replace(event, completed=time.time(), error=CANCELLED)
 
 
+class Place(Protocol):
+    """Where a vertex is in the graph: who is interested in it, and what is below it."""
+
+    def emit(self, event: ProgressEvent) -> None: ...
+
+    def input_reporters(self) -> Iterable[Reporter]: ...
+
+
 class Reporter:
-    """Events of one vertex. `emit` sends to whoever is interested; `inputs` are its inputs'."""
+    """Events of one vertex."""
 
-    __slots__ = ("_emit", "_inputs", "announcement", "event", "vertex")
+    __slots__ = ("_place", "announcement", "event", "vertex")
 
-    def __init__(
-        self,
-        vertex: Vertex,
-        emit: Callable[[ProgressEvent], None],
-        inputs: Callable[[], Iterable[Reporter]],
-    ) -> None:
+    def __init__(self, vertex: Vertex, place: Place) -> None:
         self.vertex = vertex
-        self._emit = emit
-        self._inputs = inputs
+        self._place = place
         self.announcement = VertexEvent(
             digest=vertex.digest,
             name=vertex.name,
@@ -57,21 +59,21 @@ class Reporter:
         self.event = event
         if not event.error and event.started is not None:
             self._report_inputs()
-        self._emit(event)
+        self._place.emit(event)
 
     def _report_inputs(self) -> None:
         """Report inputs that never ran as cached, those below them first."""
         now = time.time()
         found: list[Reporter] = []
-        pending = list(self._inputs())
+        pending = list(self._place.input_reporters())
         while pending:
             each = pending.pop()
             if each.is_silent:
                 each.event = replace(each.announcement, started=now, completed=now, cached=True)
                 found.append(each)
-                pending.extend(each._inputs())
+                pending.extend(each._place.input_reporters())
         for each in reversed(found):
-            each._emit(each.event)
+            each._place.emit(each.event)
 
     def report_cached(self) -> None:
         """Report that a stored result was taken."""
@@ -83,8 +85,9 @@ class Reporter:
 
         Without `is_reported` only a failure is reported.
         """
-        started = replace(self.announcement, started=time.time())
+        started = self.announcement
         if is_reported:
+            started = replace(started, started=time.time())
             self._report(started)
         error = ""
         try:

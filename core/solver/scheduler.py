@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from torana.core.solver.edge import ActiveEdge
 from torana.core.solver.failure import SchedulerError
 from torana.core.solver.index import EdgeIndex
-from torana.core.solver.inputs import CachedResult
+from torana.core.solver.inputs import CachedResult, Input
 from torana.core.solver.pipe import EdgeState, Pipe
 
 if TYPE_CHECKING:
@@ -80,21 +80,21 @@ class Scheduler:
         self,
         target: ActiveEdge,
         desired: EdgeState,
-        *,
         origin: ActiveEdge,
         handle: Callable[[Pipe], Any],
-        key_count: int,
+        item: Input,
     ) -> Pipe:
-        """Ask an edge to reach a state."""
+        """Ask an edge, which is the input `item` of another, to reach a state."""
         pipe = Pipe(
             desired=desired,
-            key_count=key_count,
+            key_count=len(item.keys),
             origin=origin,
             target=target,
             handle=handle,
             on_news=self._deliver,
             on_cancel=self._cancelled,
         )
+        pipe.item = item
         origin.outgoing[pipe] = None
         target.incoming[pipe] = None
         self.enqueue(target)

@@ -40,30 +40,55 @@ class Executed:
 class SharedOp:
     """Calls of one op. Each of the methods answers a pipe."""
 
-    __slots__ = ("_contents", "_execution", "_maps", "_op", "_owner")
+    __slots__ = ("_contents", "_definition", "_execution", "_maps", "_op", "_owner")
 
     def __init__(self, owner: ActiveVertex) -> None:
         self._owner = owner
         self._op: Op | None = None
-        self._maps: list[SharedCall[tuple[CacheMap, bool]]] = []
-        self._contents: dict[int, SharedCall[str | None]] = {}
-        self._execution: SharedCall[Executed] = SharedCall()
+        # Made when needed: most vertices of a cached build need none of them.
+        self._definition: CacheMap | None = None
+        self._maps: list[SharedCall[tuple[CacheMap, bool]]] | None = None
+        self._contents: dict[int, SharedCall[str | None]] | None = None
+        self._execution: SharedCall[Executed] | None = None
 
     def ask_map(self, index: int, pipe: Pipe) -> None:
         """Answer with cache map number `index`, and whether it is the last."""
+        if self._definition is None and self._maps is None:
+            self._definition = self._define()
+        if self._definition is not None:
+            pipe.complete((self._definition, True))
+            return
+        if self._maps is None:
+            self._maps = []
         while len(self._maps) <= index:
             self._maps.append(SharedCall())
         self._maps[index].join(pipe, lambda: self._map(index))
+
+    def _define(self) -> CacheMap | None:
+        """Give the cache map if that takes no work, fails in no way and is not to be reported."""
+        owner = self._owner
+        if not owner.inputs or owner.sources:
+            return None
+        try:
+            define = getattr(self._instance(), "define", None)
+            answer = None if define is None else define()
+        except ToranaError:
+            return None  # it fails again where that is reported
+        return None if answer is None else _complete(answer, len(owner.inputs))
 
     def digest_input(
         self, position: int, need: CacheMapInput, result: Result | None, pipe: Pipe
     ) -> None:
         """Make an input local; answer with the digest of its content, None if it has none."""
+        if self._contents is None:
+            self._contents = {}
         call = self._contents.setdefault(position, SharedCall())
         call.join(pipe, lambda: self._digest(position, need, result))
 
     def execute(self, inputs: Sequence[Result | None], pipe: Pipe) -> None:
         """Answer with all outputs."""
+        if self._execution is None:
+            self._execution = SharedCall()
         self._execution.join(pipe, lambda: self._execute(inputs))
 
     def load(self, record: CacheRecord, pipe: Pipe) -> None:
@@ -91,10 +116,7 @@ class SharedOp:
         answer, is_last = await owner.reporter.run(
             lambda: self._ask(index), is_reported=not has_inputs
         )
-        missing = len(owner.inputs) - len(answer.inputs)
-        if missing > 0:
-            answer = replace(answer, inputs=answer.inputs + (CacheMapInput(),) * missing)
-        return answer, is_last or has_inputs
+        return _complete(answer, len(owner.inputs)), is_last or has_inputs
 
     async def _ask(self, index: int) -> tuple[CacheMap, bool]:
         return await self._instance().cache_map(index)
@@ -142,3 +164,11 @@ class SharedOp:
         owner.own(result)
         owner.reporter.report_cached()
         return result
+
+
+def _complete(answer: CacheMap, input_count: int) -> CacheMap:
+    """Add what an op left out for its last inputs."""
+    missing = input_count - len(answer.inputs)
+    if missing > 0:
+        return replace(answer, inputs=answer.inputs + (CacheMapInput(),) * missing)
+    return answer

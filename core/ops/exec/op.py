@@ -68,9 +68,12 @@ class ExecVertexOp:
         self._on_failure = on_failure
 
     async def cache_map(self, index: int) -> tuple[CacheMap, bool]:
+        return self.define(), True
+
+    def define(self) -> CacheMap:
         key = exec_key(self._op, self._platform, self._input_count)
         inputs = tuple(self._cache_input(entry) for entry in key.inputs)
-        return CacheMap(digest=key.digest, inputs=inputs), True
+        return CacheMap(digest=key.digest, inputs=inputs)
 
     def _cache_input(self, entry: InputKey) -> CacheMapInput:
         async def content(result: Result) -> Digest | None:

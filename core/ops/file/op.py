@@ -58,9 +58,12 @@ class FileVertexOp:
         self._copies = copies
 
     async def cache_map(self, index: int) -> tuple[CacheMap, bool]:
+        return self.define(), True
+
+    def define(self) -> CacheMap:
         key = file_key(self._op.actions, self._input_count)
         inputs = tuple(self._cache_input(entry) for entry in key.inputs)
-        return CacheMap(digest=key.digest, inputs=inputs), True
+        return CacheMap(digest=key.digest, inputs=inputs)
 
     def _cache_input(self, entry: InputKey) -> CacheMapInput:
         async def content(result: Result) -> Digest | None:

@@ -178,7 +178,7 @@ class SolverMachine(RuleBasedStateMachine):
     ) -> Vertex:
         wanted = tuple(sorted(each for each in contents if each < len(inputs)))
         return self.make(
-            f"op{number}",
+            f"op{number} of {len(inputs)}",  # an op says how many inputs it has
             *inputs,
             delay=delay,
             value=10 * number,
@@ -191,7 +191,7 @@ class SolverMachine(RuleBasedStateMachine):
 
     @rule(target=vertices, nested=vertices, inputs=st.lists(vertices, max_size=2))
     def add_nest(self, nested: Vertex, inputs: list[Vertex]) -> Vertex:
-        return self.make(f"nest {nested.digest}", *inputs, delay=1, nested=nested)
+        return self.make(f"nest {nested.digest} {len(inputs)}", *inputs, delay=1, nested=nested)
 
     @rule(target=jobs)
     def start_job(self) -> Job:
