@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import tempfile
 import time
@@ -241,6 +242,9 @@ class Worker:
             UnsupportedError: neither root nor user namespaces are to be had.
         """
         namespace.enter()
+        # Graphs are many small objects that live until the end: looking for garbage among them
+        # every 700 objects, as is Python's default, takes as long as solving does.
+        gc.set_threshold(50_000, 20, 50)
         return cls(root)
 
     def solver(

@@ -31,8 +31,8 @@ _EXISTS: Final = (
     " OR EXISTS (SELECT 1 FROM cache_links WHERE source = ?)"
 )
 _TARGETS: Final = (
-    "SELECT target FROM cache_links WHERE source = ? AND digest = ? AND position = ?"
-    " AND output = ? AND selector = ?"
+    "SELECT target, record, created FROM cache_links LEFT JOIN cache_records ON key = target"
+    " WHERE source = ? AND digest = ? AND position = ? AND output = ? AND selector = ?"
 )
 _ADD_LINK: Final = (
     "INSERT OR IGNORE INTO cache_links (source, position, output, digest, selector, target)"
@@ -48,6 +48,7 @@ class SqliteKeyStore:
         self._lock = threading.Lock()  # of the two below; taken after the database's, if both
         self._links: dict[str, dict[Link, set[str]]] = {}
         self._records: dict[str, dict[str, float]] = {}
+        self._read: dict[str, dict[str, float]] = {}  # records read along with links, until `flush`
         database.execute_script(_TABLES)
 
     # Reading
@@ -63,17 +64,25 @@ class SqliteKeyStore:
         values = (key_id, digest, position, output, selector or "")
         pending = self._links.get(key_id)
         found = set(pending.get(link, ())) if pending else set()
-        found.update(target for (target,) in self._database.rows(_TARGETS, values))
+        read = self._read
+        for target, record, created in self._database.rows(_TARGETS, values):
+            found.add(target)
+            records = read.setdefault(target, {})
+            if record is not None:
+                records[record] = created
         return found
 
     def records(self, key_id: str) -> list[Record]:
         pending = dict(self._records.get(key_id, ()))
-        rows = self._database.rows(
-            "SELECT record, created FROM cache_records WHERE key = ?", (key_id,)
-        )
-        if not pending and len(rows) < 2:
-            return [Record(*row) for row in rows]
-        found = dict(rows) | pending
+        stored = self._read.get(key_id)
+        if stored is None:
+            rows = self._database.rows(
+                "SELECT record, created FROM cache_records WHERE key = ?", (key_id,)
+            )
+            stored = dict(rows)
+        found = {**stored, **pending} if pending else stored
+        if len(found) < 2:
+            return [Record(*item) for item in found.items()]
         return sorted(
             (Record(*item) for item in found.items()),
             key=lambda record: (-record.created, record.id),
@@ -111,6 +120,7 @@ class SqliteKeyStore:
             self._records.setdefault(key_id, {})[record.id] = record.created
 
     def flush(self) -> None:
+        self._read = {}
         if not self._links and not self._records:
             return
         links: list[tuple[str, Link, str]] = []
@@ -160,3 +170,4 @@ class SqliteKeyStore:
                         "DELETE FROM cache_links WHERE target = ? RETURNING source", (key,)
                     )
                     pending += {source for (source,) in rows}
+        self._read = {}

@@ -9,15 +9,14 @@ Spec: the solver reference, section 5.4.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from torana.core.solver import inputs as claims
 from torana.core.solver.inputs import Input, Inputs
 from torana.core.solver.pipe import EdgeState
 
 
-@dataclass(frozen=True, slots=True)
-class Situation:
+class Situation(NamedTuple):
     """What decides about all inputs alike; equal situations give equal wishes."""
 
     desired: EdgeState
