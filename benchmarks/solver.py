@@ -28,7 +28,7 @@ from torana.core.solver.vertex import Edge
 from torana.core.worker import Worker, load
 
 JOIN = 40
-ROUNDS = 5
+ROUNDS = 15
 
 
 def graph(count: int) -> Definition:

@@ -289,10 +289,13 @@ class ActiveEdge:
         ):
             self.state = EdgeState.CACHE_SLOW  # hashing could only find what there is already
 
-    def index_key(self) -> CacheKey | None:
-        """Give the key by which an equal live edge is found; None while too little is known."""
-        if self.cache_map is None or self.inputs.any(claims.NO_KEY):
-            return None
+    @property
+    def has_index_key(self) -> bool:
+        """Whether an equal edge could be told by what is known of the inputs."""
+        return self.cache_map is not None and not self.inputs.any(claims.NO_KEY)
+
+    def index_key(self, digest: str, output: int) -> CacheKey | None:
+        """Give the key by which an equal live edge is found, for one of its cache maps."""
         alternatives = []
         for item in self.inputs.items:
             selector = item.need.selector
@@ -302,7 +305,7 @@ class ActiveEdge:
             if not known:
                 return None
             alternatives.append(tuple(known))
-        return CacheKey(self.cache_map.digest, self.index, tuple(alternatives))
+        return CacheKey(digest, output, tuple(alternatives))
 
     # Inputs
 

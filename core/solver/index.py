@@ -28,15 +28,43 @@ class _Item:
 
 
 class EdgeIndex:
-    """Live edges by key."""
+    """Live edges by key.
+
+    Keys are worked out only where there are several edges of one op digest and output: most
+    vertices of a build are like no other.
+    """
 
     def __init__(self) -> None:
+        self._alike: dict[tuple[str, int], dict[ActiveEdge, bool]] = {}  # True: found by key
+        self._kinds: dict[ActiveEdge, list[tuple[str, int]]] = {}
         self._items: dict[str, _Item] = {}
         self._ids: dict[ActiveEdge, set[str]] = {}
         self._numbers = count()
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._items) + len(self._alike)
+
+    def find_equal(self, edge: ActiveEdge) -> ActiveEdge | None:
+        """Give a live edge that computes the same, as far as is known of the inputs of both."""
+        assert edge.cache_map is not None
+        kind = (edge.cache_map.digest, edge.index)
+        alike = self._alike.setdefault(kind, {})
+        if edge not in alike:
+            alike[edge] = False
+            self._kinds.setdefault(edge, []).append(kind)
+        if len(alike) == 1:
+            return None
+        for other, is_indexed in alike.items():
+            if not is_indexed and other is not edge:
+                key = other.index_key(*kind)
+                if key is not None:
+                    self.find_or_add(key, other)
+                    alike[other] = True
+        key = edge.index_key(*kind)
+        if key is None:
+            return None
+        alike[edge] = True
+        return self.find_or_add(key, edge)
 
     def find_or_add(self, key: CacheKey, edge: ActiveEdge) -> ActiveEdge | None:
         """Give another live edge with this key; without one `edge` is found by it from now on.
@@ -62,6 +90,11 @@ class EdgeIndex:
 
     def release(self, edge: ActiveEdge) -> None:
         """Forget an edge, and the keys that lead to no other."""
+        for kind in self._kinds.pop(edge, ()):
+            alike = self._alike[kind]
+            del alike[edge]
+            if not alike:
+                del self._alike[kind]
         for id in self._ids.pop(edge, ()):
             item = self._items.get(id)
             if item is not None and item.edge is edge:

@@ -194,12 +194,9 @@ class Scheduler:
 
     def _find_equal(self, edge: ActiveEdge) -> None:
         """Merge an edge with one that computes the same, if that may be."""
-        if edge.owner is not None or edge.is_final:
+        if edge.owner is not None or edge.is_final or not edge.has_index_key:
             return
-        key = edge.index_key()
-        if key is None:
-            return
-        found = self.index.find_or_add(key, edge)
+        found = self.index.find_equal(edge)
         if found is None or found.owner is not None:
             return
         graph = self._graph
