@@ -44,6 +44,11 @@ _CODES: Final = (
 )
 
 
+_TOO_LATE: Final = "Internal error from Core"
+_STATUS_POLLS: Final = 100
+_STATUS_POLL_S: Final = 0.01
+
+
 class TunnelSession:
     """A client behind a channel. Its owner closes it when the channel ends."""
 
@@ -135,10 +140,15 @@ class _CallStream:
                     await self._call.write(message)
                 except asyncio.InvalidStateError:
                     await self._over()
+                except grpc.aio.AioRpcError as err:
+                    await self._explain(err)
 
     async def receive(self) -> bytes | None:
         with self._session.errors():
-            message = await self._call.read()
+            try:
+                message = await self._call.read()
+            except grpc.aio.AioRpcError as err:
+                await self._explain(err)
             if message is not grpc.aio.EOF:
                 received: bytes = message
                 return received
@@ -154,6 +164,19 @@ class _CallStream:
                 self._has_ended = True
                 with self._session.errors():
                     await self._call.done_writing()
+
+    async def _explain(self, error: grpc.aio.AioRpcError) -> NoReturn:
+        """Raise the status of the call instead of what grpcio says of a write that came too late.
+
+        The status is on its way then, and takes the place of grpcio's own when it is there.
+        """
+        for _ in range(_STATUS_POLLS):
+            if not (error.details() or "").startswith(_TOO_LATE):
+                raise error
+            if await self._call.details() != error.details():
+                await self._over()
+            await asyncio.sleep(_STATUS_POLL_S)
+        raise error
 
     async def _over(self) -> NoReturn:
         code = await self._call.code()

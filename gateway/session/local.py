@@ -51,6 +51,7 @@ class LocalSession:
         return method.lower() in self._names
 
     async def unary(self, method: str, request: bytes, metadata: Metadata = ()) -> bytes:
+        self._check_open()
         handler = self._handlers.get(method)
         if not isinstance(handler, Unary):
             raise not_offered(method)
@@ -58,6 +59,7 @@ class LocalSession:
 
     @asynccontextmanager
     async def stream(self, method: str, metadata: Metadata = ()) -> AsyncIterator[Stream]:
+        self._check_open()
         handler = self._handlers.get(method)
         if not isinstance(handler, Streaming):
             raise not_offered(method)
@@ -76,6 +78,10 @@ class LocalSession:
             end.finish(err if isinstance(err, ToranaError | OSError) else ToranaError(str(err)))
         else:
             end.finish(None)
+
+    def _check_open(self) -> None:
+        if self.is_closed:
+            raise SessionLostError(f"session {self.id} was closed")
 
     async def _unless_closed(self, task: asyncio.Future[T]) -> T:
         closing: asyncio.Future[Any] = asyncio.ensure_future(self._closed.wait())

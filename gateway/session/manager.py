@@ -26,9 +26,10 @@ WAIT_S: Final = 5.0
 
 
 class SessionManager:
-    """Finds sessions by id. Lives on one event loop."""
+    """Finds sessions by id, waiting `wait_s` for one. Lives on one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, wait_s: float = WAIT_S) -> None:
+        self._wait_s = wait_s
         self._sessions: dict[str, Session] = {}
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -55,14 +56,14 @@ class SessionManager:
         session = self._sessions.get(_plain(id))
         return None if session is None or session.is_closed else session
 
-    async def get(self, id: str, *, wait_s: float = WAIT_S) -> Session:
+    async def get(self, id: str) -> Session:
         """Give a session, waiting for one that is about to come.
 
         Raises:
             NoSessionError: it did not come in time.
         """
         try:
-            async with asyncio.timeout(wait_s):
+            async with asyncio.timeout(self._wait_s):
                 while (session := self.find(id)) is None:
                     await self._changed.wait()
         except TimeoutError:

@@ -216,8 +216,8 @@ async def test_waiting_for_sessions(tmp_path: Path) -> None:
             async with attach_control(channel, [], id="one") as second:
                 await second.lost.wait()
                 assert isinstance(second.failure, ConflictError)
-        with pytest.raises(NoSessionError, match="no active session for two: context deadline"):
-            await manager.get("two", wait_s=0.01)
+    with pytest.raises(NoSessionError, match="no active session for two: context deadline"):
+        await SessionManager(wait_s=0.01).get("two")
 
 
 async def test_any_session_that_succeeds(tmp_path: Path) -> None:
