@@ -102,15 +102,16 @@ class Contents:
         if offset < 0 or request.size < 0:
             raise UserError("negative range of a blob")
         left = request.size or await run_blocking(store.size, digest)
-        while left > 0:
-            size = min(left, limits.PIECE_BYTES)
-            data = await run_blocking(store.read, digest, offset, size)
+        sent = 0
+        while sent < left:
+            size = min(left - sent, limits.PIECE_BYTES)
+            data = await run_blocking(store.read, digest, offset + sent, size)
             if not data:
                 break
-            answer = pb.ReadContentResponse(offset=offset, data=data)
+            # Counted from the start of the range, as containerd does.
+            answer = pb.ReadContentResponse(offset=sent, data=data)
             await stream.send(answer.SerializeToString())
-            offset += len(data)
-            left -= len(data)
+            sent += len(data)
 
     async def _write(self, stream: Stream, metadata: Metadata) -> None:
         store = self._store(metadata)
@@ -130,7 +131,7 @@ class Contents:
                     action=request.action,
                     offset=writing.offset,
                     total=writing.total,
-                    digest=writing.digest() if is_committed or request.action == pb.STAT else "",
+                    digest=writing.digest(),
                 )
                 await stream.send(answer.SerializeToString())
                 if is_committed:

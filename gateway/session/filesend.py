@@ -91,7 +91,7 @@ class FileSend:
                 "mode=delete needs an engine that sends all platforms in one transfer",
                 hint="leave out mode=delete, or use a newer BuildKit",
             )
-        await run_blocking(lambda: target.path.mkdir(mode=0o755, parents=True, exist_ok=True))
+        await run_blocking(lambda: target.path.mkdir(mode=0o700, parents=True, exist_ok=True))
         write = WriteOptions(
             keeps_others=not target.deletes,
             compares=False,

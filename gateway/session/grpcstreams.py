@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
 
-from torana.core.errors import (
-    ConflictError,
-    CorruptError,
-    NotFoundError,
-    ToranaError,
-    UnsupportedError,
-    UserError,
-)
-from torana.gateway.protocol import errors, limits
+from torana.core.errors import ToranaError
+from torana.gateway.protocol import limits
 from torana.gateway.protocol.calls import abort, call_status
 from torana.gateway.protocol.errors import error_of, status_of
 from torana.gateway.session.local import handlers
@@ -31,22 +32,10 @@ from torana.gateway.session.transport import (
     Stream,
     Streaming,
     Unary,
+    status_code,
 )
 
 log = logging.getLogger(__name__)
-
-_CODES: Final = (
-    (NotFoundError, errors.NOT_FOUND),
-    (ConflictError, errors.ALREADY_EXISTS),
-    (UnsupportedError, errors.UNIMPLEMENTED),
-    (UserError, errors.INVALID_ARGUMENT),
-    (CorruptError, errors.DATA_LOSS),
-)
-
-
-_TOO_LATE: Final = "Internal error from Core"
-_STATUS_POLLS: Final = 100
-_STATUS_POLL_S: Final = 0.01
 
 
 class TunnelSession:
@@ -130,6 +119,8 @@ class _CallStream:
         self._call = call
         self._lock = asyncio.Lock()
         self._has_ended = False
+        self._status: grpc.aio.AioRpcError | None = None
+        call.add_done_callback(self._note_status)
 
     async def send(self, message: bytes) -> None:
         async with self._lock:  # grpcio takes one write at a time
@@ -140,15 +131,15 @@ class _CallStream:
                     await self._call.write(message)
                 except asyncio.InvalidStateError:
                     await self._over()
-                except grpc.aio.AioRpcError as err:
-                    await self._explain(err)
+                except grpc.aio.AioRpcError:
+                    await self._over()
 
     async def receive(self) -> bytes | None:
         with self._session.errors():
             try:
                 message = await self._call.read()
-            except grpc.aio.AioRpcError as err:
-                await self._explain(err)
+            except grpc.aio.AioRpcError:
+                await self._over()
             if message is not grpc.aio.EOF:
                 received: bytes = message
                 return received
@@ -165,29 +156,33 @@ class _CallStream:
                 with self._session.errors():
                     await self._call.done_writing()
 
-    async def _explain(self, error: grpc.aio.AioRpcError) -> NoReturn:
-        """Raise the status of the call instead of what grpcio says of a write that came too late.
+    def _note_status(self, call: Any) -> None:
+        """Keep the first status of the call, which is the true one.
 
-        The status is on its way then, and takes the place of grpcio's own when it is there.
+        A write that comes too late fails inside grpcio, which then puts a status of its own in its
+        place. This is called before that can happen.
         """
-        for _ in range(_STATUS_POLLS):
-            if not (error.details() or "").startswith(_TOO_LATE):
-                raise error
-            if await self._call.details() != error.details():
-                await self._over()
-            await asyncio.sleep(_STATUS_POLL_S)
-        raise error
+        if self._status is None:
+            parts = (call.code(), call.trailing_metadata(), call.details())
+            code, trailers, details = (_result(part) for part in parts)
+            self._status = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailers, details)
 
     async def _over(self) -> NoReturn:
-        code = await self._call.code()
-        if code is grpc.StatusCode.OK:
+        """Raise what the call ended with, waiting for it where it is about to end."""
+        await self._call.code()
+        assert self._status is not None, "noted before anybody else hears of it"
+        if self._status.code() is grpc.StatusCode.OK:
             raise ToranaError("the call is over")
-        raise grpc.aio.AioRpcError(
-            code,
-            await self._call.initial_metadata(),
-            await self._call.trailing_metadata(),
-            details=await self._call.details(),
-        )
+        raise self._status
+
+
+def _result(ready: Coroutine[Any, Any, Any]) -> Any:
+    """Give what a coroutine gives that has nothing to wait for."""
+    try:
+        ready.send(None)
+    except StopIteration as finished:
+        return finished.value
+    raise AssertionError("it had to wait")
 
 
 def make_server(services: Iterable[Service]) -> tuple[grpc.aio.Server, Mapping[str, Handler]]:
@@ -234,8 +229,7 @@ async def _with_status(run: Callable[[], Awaitable[Any]], context: Any) -> Any:
             raise
         if not isinstance(err, ToranaError | OSError):
             log.error("a service of the session failed", exc_info=err)
-        code = next((code for kind, code in _CODES if isinstance(err, kind)), None)
-        await abort(context, status_of(err, code))
+        await abort(context, status_of(err, status_code(err)))
 
 
 def _metadata(context: Any) -> Metadata:

@@ -8,11 +8,27 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from torana.core.errors import CorruptError, NotFoundError, ToranaError, UnsupportedError
+from torana.core.errors import (
+    ConflictError,
+    CorruptError,
+    NotFoundError,
+    ToranaError,
+    UnsupportedError,
+    UserError,
+)
+from torana.gateway.protocol import errors
+
+_CODES: Final = (
+    (NotFoundError, errors.NOT_FOUND),
+    (ConflictError, errors.ALREADY_EXISTS),
+    (UnsupportedError, errors.UNIMPLEMENTED),
+    (UserError, errors.INVALID_ARGUMENT),
+    (CorruptError, errors.DATA_LOSS),
+)
 
 M = TypeVar("M", bound=Message)
 
@@ -150,6 +166,11 @@ def decode(kind: type[M], data: bytes, method: str) -> M:
         return kind.FromString(data)
     except DecodeError as err:
         raise CorruptError(f"malformed {kind.DESCRIPTOR.name} in {method}") from err
+
+
+def status_code(error: BaseException) -> int | None:
+    """Give the gRPC code that services of a session answer with; None for those without meaning."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), None)
 
 
 def value(metadata: Metadata, key: str, default: str = "") -> str:

@@ -169,3 +169,10 @@ def message_type(rpc: Rpc, *, of_caller: bool) -> type[Message] | None:
 def _is_packets(rpc: Rpc) -> bool:
     """Tell a directory export by what its receiver says: one of files says nothing."""
     return bool(rpc.messages(of_caller=False))
+
+
+def is_unary(rpc: Rpc) -> bool:
+    """Tell by the service whether a method has one request and one answer."""
+    service, _, method = rpc.method.lstrip("/").rpartition("/")
+    found = descriptor_pool.Default().FindServiceByName(service).methods_by_name[method]
+    return not (found.client_streaming or found.server_streaming)
