@@ -80,8 +80,9 @@ def recall(argv: list[str]) -> Answer | None:
         if head != _head():
             return None
         *lines, expected = watched.split(b"\n")
-        seen = look([_watch_from(line) for line in lines])
-        if seen is None or seen[0] != expected.decode():
+        fingerprint, newest = expected.decode().split()
+        seen = look([_watch_from(line) for line in lines], newest_known=int(newest))
+        if seen is None or seen[0] != fingerprint:
             return None
         middle = int(stdout_size)
         return Answer(rest[:middle], rest[middle:])
@@ -112,7 +113,7 @@ def remember(argv: list[str], watches: list[Watch], begun: Beginning, answer: An
         return
     body = [
         begun.head,
-        b"\n".join([*filter(None, lines), seen[0].encode()]),
+        b"\n".join([*filter(None, lines), b"%s %d" % (seen[0].encode(), seen[1])]),
         str(len(answer.stdout)).encode(),
         answer.stdout + answer.stderr,
     ]
@@ -130,24 +131,30 @@ def remember(argv: list[str], watches: list[Watch], begun: Beginning, answer: An
             return
 
 
-def look(watches: list[Watch]) -> tuple[str, int] | None:
-    """Give a fingerprint of all that is watched, and the newest change time in it (ns).
+class _ChangedError(OSError):
+    """Something is younger than all that was known."""
 
-    None if something vanished while looking.
+
+def look(watches: list[Watch], *, newest_known: int | None = None) -> tuple[str, int] | None:
+    """Give a fingerprint of all that is watched, and the newest change time of inputs in it (ns).
+
+    None if something vanished while looking, or was changed later than `newest_known`: there is no
+    need to look at the rest then.
     """
     digest = blake2b(digest_size=32)
     newest = 0
     try:
         for watch in watches:
+            limit = None if watch.is_output else newest_known
             for path in watch.paths or ("",):
-                changed = _look_at(watch, path, digest)
+                changed = _look_at(watch, path, digest, limit)
                 newest = newest if watch.is_output else max(newest, changed)
     except OSError:
         return None
     return digest.hexdigest(), newest
 
 
-def _look_at(watch: Watch, relative: str, digest: blake2b) -> int:
+def _look_at(watch: Watch, relative: str, digest: blake2b, limit: int | None) -> int:
     """Feed the stats of a path, its parents, and all below it."""
     newest = 0
     root = watch.root
@@ -163,14 +170,16 @@ def _look_at(watch: Watch, relative: str, digest: blake2b) -> int:
             return newest
         if prefix and stat.st_mode & 0o170000 == 0o120000:
             # A link leads anywhere: watch the whole folder instead.
-            return max(newest, _tree(root, "", watch.pruned, digest))
+            return max(newest, _tree(root, "", watch.pruned, digest, limit))
         newest = max(newest, _feed(prefix, stat, digest, is_parent=prefix != relative))
     if stat.st_mode & 0o170000 == 0o040000:
-        newest = max(newest, _tree(full, relative, watch.pruned, digest))
+        newest = max(newest, _tree(full, relative, watch.pruned, digest, limit))
     return newest
 
 
-def _tree(folder: str, relative: str, pruned: frozenset[str], digest: blake2b) -> int:
+def _tree(
+    folder: str, relative: str, pruned: frozenset[str], digest: blake2b, limit: int | None
+) -> int:
     newest = 0
     pending = [(folder, relative)]
     while pending:
@@ -182,7 +191,11 @@ def _tree(folder: str, relative: str, pruned: frozenset[str], digest: blake2b) -
             if path in pruned:
                 continue
             stat = entry.stat(follow_symlinks=False)
-            newest = max(newest, _feed(path, stat, digest, is_parent=False))
+            changed = _feed(path, stat, digest, is_parent=False)
+            if changed > newest:
+                newest = changed
+                if limit is not None and newest > limit:
+                    raise _ChangedError
             if stat.st_mode & 0o170000 == 0o040000:
                 pending.append((entry.path, path))
     return newest

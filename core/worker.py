@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from torana.core.cache.executions import Executions
 from torana.core.cache.imagelayers import ImageLayers
@@ -42,9 +42,6 @@ from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform, host_platform
 from torana.core.ops.build import BuildVertexOp
 from torana.core.ops.diff import DiffVertexOp
-from torana.core.ops.exec.caches import CacheMounts
-from torana.core.ops.exec.folder import ExecutorFolder
-from torana.core.ops.exec.op import ExecVertexOp
 from torana.core.ops.exec.services import SecretProvider, SSHProvider, StepServices
 from torana.core.ops.file.op import FileVertexOp
 from torana.core.ops.local import LocalOptions, LocalSource
@@ -75,6 +72,10 @@ from torana.core.solver.op import Op, Result
 from torana.core.solver.opcontext import OpContext
 from torana.core.solver.solver import Solver
 from torana.core.solver.vertex import Edge, ProgressGroup, Vertex, VertexOptions
+
+if TYPE_CHECKING:
+    from torana.core.ops.exec.caches import CacheMounts
+    from torana.core.ops.exec.folder import ExecutorFolder
 
 SCRATCH_RECORD = "scratch"
 # How long after a step other builds may still not have seen the keys of its result.
@@ -232,7 +233,7 @@ class Worker:
         self.dropped = self.upkeep.reconcile()
         make_reserve(root)
         self._executor: ExecutorFolder | None = None
-        self._caches = CacheMounts(self.refs)
+        self._caches: CacheMounts | None = None
 
     @classmethod
     def open(cls, root: Path) -> Worker:
@@ -330,6 +331,8 @@ class Worker:
                 services = self.source_services(context, memo, secrets, ssh)
                 return SourceVertexOp(open_source(kind, platform, find, services))
             case o.ExecOp():
+                from torana.core.ops.exec.op import ExecVertexOp  # many builds run no step
+
                 return ExecVertexOp(
                     kind,
                     platform=platform,
@@ -391,8 +394,13 @@ class Worker:
         ssh: SSHProvider | None = None,
     ) -> StepServices:
         """Give what steps and containers of one build use of this worker."""
+        from torana.core.ops.exec.caches import CacheMounts
+        from torana.core.ops.exec.folder import ExecutorFolder
+
         if self._executor is None:
             self._executor = ExecutorFolder(self.root)
+        if self._caches is None:
+            self._caches = CacheMounts(self.refs)
         return StepServices(
             refs=self.refs,
             runtime=runtime,

@@ -19,7 +19,6 @@ from torana.core.ops.file.modes import PERMISSIONS, parse_mode
 from torana.core.ops.file.owner import Owner
 from torana.core.ops.file.reuse import Reuse
 from torana.core.ops.file.root import Place, Root, clean, components
-from torana.core.ops.file.unpack import unpack
 from torana.core.patterns import PatternMatcher
 
 
@@ -104,6 +103,8 @@ class _Copy:
         with self.source.find(path) as place:
             if len(place.tail) != 1:
                 return False
+            from torana.core.ops.file.unpack import unpack  # few builds extract archives
+
             return unpack(place, lambda: self._folder(clean(self.action.dest), 0o755), self.owner)
 
     def _copy(self, path: bytes) -> None:
