@@ -14,7 +14,9 @@ from torana.core.oci.reference import parse_reference
 
 _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
-_EMPTY_IS_TRUE: Final = frozenset({"push", "unpack", "store", "name-canonical", "tar"})
+_EMPTY_IS_TRUE: Final = frozenset(
+    {"push", "push-by-digest", "registry.insecure", "unpack", "store", "name-canonical", "tar"}
+)
 
 
 def flag(attrs: Mapping[str, str], key: str, default: bool) -> bool:

@@ -1,4 +1,4 @@
-"""The `image` exporter: keeps the image in Torana's store.
+"""The `image` exporter: keeps the image in Torana's store, and pushes it.
 
 Spec: exporters reference, section 2.
 """
@@ -6,16 +6,20 @@ Spec: exporters reference, section 2.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
-from torana.core.errors import UnsupportedError
 from torana.plugins.exporter import ExportContext, ExportResult, Output
 from torana.plugins.exporters import attributes
-from torana.plugins.exporters.committing import ImageOptions, commit_image, descriptor_json
+from torana.plugins.exporters.committing import (
+    CommittedImage,
+    ImageOptions,
+    commit_image,
+    descriptor_json,
+)
 
 
 class ImageExporter:
-    """Commits the image and names it in the store."""
+    """Commits the image, names it in the store, pushes it."""
 
     type = "image"
     title = "exporting to image"
@@ -27,10 +31,15 @@ class ImageExporter:
         output: Output | None,
         context: ExportContext,
     ) -> Mapping[str, str]:
+        push: Callable[[CommittedImage], Awaitable[None]] | None = None
         if attributes.flag(attrs, "push", False):
-            raise UnsupportedError(
-                "this version cannot push images",
-                hint="use -o type=oci,dest=FILE and push it with skopeo",
+            from torana.plugins.exporters.pushing import push_to
+
+            push = push_to(
+                attributes.names(attrs),
+                context,
+                by_digest=attributes.flag(attrs, "push-by-digest", False),
+                insecure=attributes.flag(attrs, "registry.insecure", False),
             )
         names = attributes.normalized_names(attrs)
         options = ImageOptions(
@@ -44,6 +53,8 @@ class ImageExporter:
             for name in names:
                 context.images.set(name, image.root)
                 context.progress.status(f"naming to {name}", done=True)
+        if push is not None:
+            await push(image)
         response = {
             "containerimage.digest": str(image.root.digest),
             "containerimage.descriptor": base64.b64encode(

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import urllib3
@@ -23,24 +22,18 @@ from torana.core.oci import image as oci
 from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.digest import Digest, InvalidDigestError
 from torana.core.oci.reference import ImageReference
-from torana.plugins.registry.authorization import Authorizer
+from torana.plugins.registry.access import RegistryAccess
 from torana.plugins.registry.connection import (
     BROKEN,
-    Connection,
     Pause,
-    Pools,
-    describe,
     finish,
 )
-from torana.plugins.registry.credentials import Credentials, DockerCredentials
 from torana.plugins.registry.errors import (
-    RegistryAuthError,
     RegistryContentError,
     RegistryError,
-    RegistryNotFoundError,
     StoppedError,
 )
-from torana.plugins.registry.settings import Endpoint, RegistrySettings, read_settings
+from torana.plugins.registry.server import Server
 
 ACCEPT: Final = ", ".join(
     (oci.OCI_INDEX, oci.OCI_MANIFEST, oci.DOCKER_INDEX, oci.DOCKER_MANIFEST, "*/*")
@@ -52,28 +45,6 @@ _DIGEST: Final = "Docker-Content-Digest"
 T = TypeVar("T")
 OnBytes = Callable[[int], None]
 """Takes the number of bytes of a blob that are here."""
-
-
-@dataclass(slots=True)
-class RegistryAccess:
-    """What all callers of a process share: settings, who we are, tokens, open connections."""
-
-    settings: RegistrySettings
-    credentials: Credentials
-    pools: Pools = field(default_factory=Pools)
-    authorizer: Authorizer = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.authorizer = Authorizer(self.credentials)
-
-    @classmethod
-    def of_user(cls) -> RegistryAccess:
-        """Read the settings of whoever runs this process, with Docker's credentials.
-
-        Raises:
-            InvalidRegistrySettingsError: the file of settings is wrong.
-        """
-        return cls(read_settings(), DockerCredentials())
 
 
 class RegistryClient:
@@ -122,9 +93,9 @@ class RegistryClient:
         if not content.exists(blob.digest):
             self._ask(reference, lambda server: server.fetch(reference, blob, content, on_bytes))
 
-    def _ask(self, reference: ImageReference, ask: Callable[[_Server], T]) -> T:
+    def _ask(self, reference: ImageReference, ask: Callable[[_Puller], T]) -> T:
         *mirrors, last = [
-            _Server(self._access, endpoint, scheme, self.stop)
+            _Puller(self._access, endpoint, scheme, self.stop)
             for endpoint in self._access.settings.endpoints(reference)
             for scheme in endpoint.schemes
         ]
@@ -136,21 +107,13 @@ class RegistryClient:
         return ask(last)
 
 
-class _Server:
-    """One endpoint, by one scheme."""
-
-    def __init__(
-        self, access: RegistryAccess, endpoint: Endpoint, scheme: str, stop: threading.Event
-    ) -> None:
-        self._endpoint = endpoint
-        self._scheme = scheme
-        self._authorizer = access.authorizer
-        self._connection = Connection(access.pools, endpoint.settings, stop)
+class _Puller(Server):
+    """What pulling asks one endpoint for."""
 
     def resolve(self, reference: ImageReference) -> Descriptor:
         named = str(reference.digest or reference.tag)
-        url = self._url(reference, f"manifests/{named}")
-        response = self._request("HEAD", url, reference, named, {"Accept": ACCEPT})
+        url = self.url(reference, f"manifests/{named}")
+        response = self.request("HEAD", url, reference, named, {"Accept": ACCEPT})
         finish(response)
         text = response.headers.get(_DIGEST, "")
         if not text and reference.digest is None:
@@ -159,7 +122,7 @@ class _Server:
         assert digest is not None
         if reference.digest is not None and digest != reference.digest:
             raise RegistryContentError(
-                f"{self._endpoint.host}: answers with {digest}: {reference.name}@{reference.digest}"
+                f"{self.endpoint.host}: answers with {digest}: {reference.name}@{reference.digest}"
             )
         length = response.headers.get("Content-Length", "")
         return Descriptor(media_type=_media_type(response), digest=digest, size=int(length or 0))
@@ -173,36 +136,36 @@ class _Server:
         try:
             return Digest.parse(text)
         except InvalidDigestError:
-            raise RegistryError(f"{self._endpoint.host}: malformed digest: `{text}`") from None
+            raise RegistryError(f"{self.endpoint.host}: malformed digest: `{text}`") from None
 
     def manifest(self, reference: ImageReference, digest: Digest) -> tuple[str, bytes]:
-        url = self._url(reference, f"manifests/{digest}")
+        url = self.url(reference, f"manifests/{digest}")
         media_type, data = self._read(url, reference, digest)
         if Digest.of(data) != digest:
             raise RegistryContentError(
-                f"{self._endpoint.host}: manifest of {reference.name} has digest "
+                f"{self.endpoint.host}: manifest of {reference.name} has digest "
                 f"{Digest.of(data)}, expected {digest}"
             )
         return media_type, data
 
     def _read(self, url: str, reference: ImageReference, named: str) -> tuple[str, bytes]:
-        pause = Pause(self._connection.stop)
+        pause = Pause(self.connection.stop)
         while True:
-            response = self._request("GET", url, reference, named, {"Accept": ACCEPT})
+            response = self.request("GET", url, reference, named, {"Accept": ACCEPT})
             try:
                 data = bytearray()
                 while chunk := response.read(_CHUNK, decode_content=True):
                     data += chunk
                     if len(data) > MAX_MANIFEST:
                         raise RegistryContentError(
-                            f"{self._endpoint.host}: manifest of {reference.name} is larger than "
+                            f"{self.endpoint.host}: manifest of {reference.name} is larger than "
                             f"{MAX_MANIFEST} bytes"
                         )
                 return _media_type(response, bytes(data)), bytes(data)
             except HTTPError as err:
                 if isinstance(err, BROKEN) and pause.wait():
                     continue
-                raise self._broken(reference, named, err) from err
+                raise self.broken(reference, named, err) from err
             finally:
                 response.close()
 
@@ -213,8 +176,8 @@ class _Server:
         content: ContentStore,
         on_bytes: OnBytes,
     ) -> None:
-        url = self._url(reference, f"blobs/{blob.digest}")
-        pause = Pause(self._connection.stop)
+        url = self.url(reference, f"blobs/{blob.digest}")
+        pause = Pause(self.connection.stop)
         with content.writer() as writer:
             while True:
                 before = writer.size
@@ -226,12 +189,12 @@ class _Server:
                         pause.attempts = 0  # it goes on, if slowly
                     if isinstance(err, BROKEN) and pause.wait():
                         continue
-                    raise self._broken(reference, blob.digest, err) from err
+                    raise self.broken(reference, blob.digest, err) from err
             try:
                 writer.commit(blob.digest, blob.size)
             except CorruptError as err:
                 raise RegistryContentError(
-                    f"{self._endpoint.host}: {reference.name}: {err.message}"
+                    f"{self.endpoint.host}: {reference.name}: {err.message}"
                 ) from err
 
     def _receive(
@@ -248,16 +211,16 @@ class _Server:
         headers = {"Accept-Encoding": "identity"}
         if writer.size:
             headers["Range"] = f"bytes={writer.size}-"
-        response = self._request("GET", url, reference, blob.digest, headers)
+        response = self.request("GET", url, reference, blob.digest, headers)
         try:
             skip = writer.size
             if response.status == 206:
                 if not response.headers.get("Content-Range", "").startswith(f"bytes {skip}-"):
-                    raise RegistryError(f"{self._endpoint.host}: answers with another range")
+                    raise RegistryError(f"{self.endpoint.host}: answers with another range")
                 skip = 0
             # Not `stream`: it keeps what came before a break to itself.
             while chunk := response.read1(_CHUNK, decode_content=False):
-                if self._connection.stop.is_set():
+                if self.connection.stop.is_set():
                     raise StoppedError
                 if skip >= len(chunk):
                     skip -= len(chunk)
@@ -266,79 +229,12 @@ class _Server:
                 skip = 0
                 if writer.size > blob.size:
                     raise RegistryContentError(
-                        f"{self._endpoint.host}: {reference.name}: blob is larger than "
+                        f"{self.endpoint.host}: {reference.name}: blob is larger than "
                         f"{blob.size} bytes: {blob.digest}"
                     )
                 on_bytes(writer.size)
         finally:
             response.close()
-
-    # One request
-
-    def _url(self, reference: ImageReference, path: str) -> str:
-        return self._endpoint.url(self._scheme, f"{reference.path}/{path}")
-
-    def _request(
-        self,
-        method: str,
-        url: str,
-        reference: ImageReference,
-        named: str,
-        headers: Mapping[str, str],
-    ) -> urllib3.BaseHTTPResponse:
-        """Send a request, with credentials if they are wanted; gives an answer 2xx.
-
-        `named` is the tag or digest that is asked for.
-        """
-        host = self._endpoint.host
-        scope = f"repository:{self._endpoint.prefix}{reference.path}:pull"
-        for attempt in range(3):
-            known = self._authorizer.header(host, scope)
-            response = self._connection.request(method, url, {**headers, **known})
-            if response.status != 401 or attempt == 2:
-                break
-            finish(response)
-            if known and attempt:
-                self._authorizer.forget(host, scope)
-                break
-            self._authorizer.answer(self._connection, host, scope, response)
-        if response.status in (200, 206):
-            return response
-        try:
-            raise self._refused(response, reference, named)
-        finally:
-            response.close()
-
-    def _refused(
-        self, response: urllib3.BaseHTTPResponse, reference: ImageReference, named: str
-    ) -> ToranaError:
-        joint = "@" if ":" in named else ":"
-        what = f"{reference.name}{joint}{named}"
-        if reference.domain != self._endpoint.host:
-            what = f"{what} at {self._endpoint.host}"
-        details = _details(response)
-        match response.status:
-            case 404:
-                return RegistryNotFoundError(
-                    f"{what}: not found", hint="check its spelling, or log in if it is private"
-                )
-            case 401 | 403:
-                return RegistryAuthError(
-                    f"{what}: access denied{details}",
-                    hint=f"log in: `docker login {reference.domain}`",
-                )
-            case 429:
-                return RegistryError(
-                    f"{what}: too many requests{details}", hint="log in, or try again later"
-                )
-        return RegistryError(f"{what}: {self._endpoint.host} answers {response.status}{details}")
-
-    def _broken(self, reference: ImageReference, named: str, err: HTTPError) -> RegistryError:
-        joint = "@" if ":" in named else ":"
-        return RegistryError(
-            f"{reference.name}{joint}{named}: the connection to {self._endpoint.host} broke: "
-            f"{describe(err)}"
-        )
 
 
 def _media_type(response: urllib3.BaseHTTPResponse, data: bytes = b"") -> str:
@@ -351,13 +247,3 @@ def _media_type(response: urllib3.BaseHTTPResponse, data: bytes = b"") -> str:
         except ValueError:
             pass
     return str(own or response.headers.get("Content-Type", "").partition(";")[0].strip())
-
-
-def _details(response: urllib3.BaseHTTPResponse) -> str:
-    """Give what a registry says about an error, in its own form."""
-    try:
-        errors = json.loads(response.read(1 << 16, decode_content=True))["errors"]
-        said = [str(error.get("message") or error.get("code")) for error in errors]
-    except (ValueError, KeyError, TypeError, AttributeError, HTTPError):
-        return ""
-    return f": {'; '.join(said)[:300]}" if said else ""

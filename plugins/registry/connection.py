@@ -11,7 +11,7 @@ import ssl
 import threading
 import urllib.request
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final, Protocol, cast
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
@@ -34,6 +34,7 @@ from torana.plugins.registry.settings import HostSettings
 
 ATTEMPTS: Final = 5
 BROKEN: Final = (ProtocolError, ReadTimeoutError, ConnectTimeoutError, NewConnectionError)
+_AGENT: Final = {"User-Agent": f"torana/{__version__}"}
 _REFUSALS: Final = 2  # before a server counts as not there
 _AGAIN: Final = (408, 429, 500, 502, 503, 504)
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
@@ -42,6 +43,12 @@ _FIRST_PAUSE_S: Final = 0.25
 _LONGEST_PAUSE_S: Final = 30.0
 _TIMEOUT: Final = urllib3.Timeout(connect=15.0, read=30.0)
 _CONNECTIONS: Final = 8  # per host, kept open
+
+
+class Body(Protocol):
+    """What is sent; read once, from beginning to end."""
+
+    def read(self, size: int, /) -> bytes: ...
 
 
 class Pools:
@@ -166,22 +173,37 @@ class Connection:
             finish(response)
             pause.wait(response.headers.get("Retry-After", ""))
 
+    def send(
+        self, method: str, url: str, headers: Mapping[str, str], body: Body
+    ) -> urllib3.BaseHTTPResponse:
+        """Send a body that can be read once: no second attempt is made here.
+
+        Raises:
+            HTTPError: no answer.
+        """
+        return self._send(method, url, {**_AGENT, **headers}, body)
+
+    def _send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | Body | None
+    ) -> urllib3.BaseHTTPResponse:
+        return self._pools.get(self._settings, url).request(
+            method,
+            url,
+            headers=headers,
+            body=cast("Any", body),  # it reads what has `read`
+            retries=False,
+            redirect=False,
+            timeout=_TIMEOUT,
+            preload_content=False,
+            decode_content=False,
+        )
+
     def _follow(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
     ) -> urllib3.BaseHTTPResponse:
-        sent = {"User-Agent": f"torana/{__version__}", **headers}
+        sent = {**_AGENT, **headers}
         for _ in range(_MAX_REDIRECTS):
-            response = self._pools.get(self._settings, url).request(
-                method,
-                url,
-                headers=sent,
-                body=body,
-                retries=False,
-                redirect=False,
-                timeout=_TIMEOUT,
-                preload_content=False,
-                decode_content=False,
-            )
+            response = self._send(method, url, sent, body)
             target = response.headers.get("Location", "")
             if response.status not in _REDIRECTS or not target or method not in ("GET", "HEAD"):
                 return response

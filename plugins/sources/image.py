@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from functools import cache, partial
+from functools import partial
 from typing import Any, Final
 
 from torana.core.cache.imagelayers import chain_ids
@@ -34,7 +34,8 @@ from torana.core.ops.source import (
     SourceRequest,
     SourceServices,
 )
-from torana.plugins.registry.client import RegistryAccess, RegistryClient
+from torana.plugins.registry.access import RegistryAccess, default_access
+from torana.plugins.registry.client import RegistryClient
 from torana.plugins.registry.errors import RegistryError, StoppedError
 from torana.plugins.registry.images import ImageResolver, ResolvedImage, ResolveMode
 from torana.plugins.registry.threads import network_pool, run_network
@@ -52,12 +53,6 @@ class ImageMismatchError(UserError):
     """An image is not the one that was asked for."""
 
     code = "IMAGE_MISMATCH"
-
-
-@cache
-def user_access() -> RegistryAccess:
-    """Give the access of whoever runs this process, read once."""
-    return RegistryAccess.of_user()
 
 
 class ImageSource:
@@ -85,7 +80,7 @@ class ImageSource:
         except InvalidDigestError:
             raise InvalidSourceError(f"invalid image checksum: `{checksum}`") from None
         return ImageInstance(
-            self._access or user_access(),
+            self._access or default_access(),
             services,
             reference=reference,
             platform=request.platform or host_platform(),

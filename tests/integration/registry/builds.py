@@ -15,7 +15,7 @@ from torana.core.worker import Worker
 from torana.gateway.engines.embedded import EmbeddedEngine
 from torana.gateway.engines.engine import BuildRequest, ExportRequest
 from torana.plugins.manager import PluginManager
-from torana.plugins.registry.client import RegistryAccess
+from torana.plugins.registry.access import RegistryAccess
 from torana.plugins.sources.image import ImageSource
 
 

@@ -45,6 +45,7 @@ class FaultyRegistry:
         self.faults: dict[str, list[Fault]] = {}
         self.requests: Counter[str] = Counter()
         self.ranges: list[str] = []
+        self.uploads: list[str] = []  # where they went
         self.authorizations: list[str] = []  # as they were sent
         self.has_ranges = True
         self.users: dict[str, str] = {}  # basic credentials; empty: anyone
@@ -61,6 +62,7 @@ class FaultyRegistry:
 
             do_HEAD = do_GET
             do_POST = do_GET
+            do_PUT = do_GET
 
             def log_message(self, *args: Any) -> None:
                 pass
@@ -136,7 +138,9 @@ class FaultyRegistry:
         if self.users and not self._may(request):
             return
         match = re.fullmatch(r"/v2/.+?/(manifests|blobs)/(.+)", path)
-        if match and match[1] == "manifests" and match[2] in self.manifests:
+        if request.command in ("POST", "PUT") and match:
+            self._take(request, match[1], match[2], fault)
+        elif match and match[1] == "manifests" and match[2] in self.manifests:
             media_type, data = self.manifests[match[2]]
             headers = {"Content-Type": media_type, "Docker-Content-Digest": digest_of(data)}
             self._send(request, 200, data, fault, headers)
@@ -144,6 +148,29 @@ class FaultyRegistry:
             self._send(request, 200, self.blobs[match[2]], fault, {})
         else:
             self._send(request, 404, b'{"errors":[{"code":"UNKNOWN","message":"unknown thing"}]}')
+
+    def _take(
+        self, request: BaseHTTPRequestHandler, kind: str, name: str, fault: Fault | None
+    ) -> None:
+        """Take an upload; with a fault `drop` only its beginning."""
+        if request.command == "POST":
+            where = f"{request.path}session{len(self.uploads)}"
+            self.uploads.append(where)
+            self._send(request, 202, b"", headers={"Location": where})
+            return
+        length = int(request.headers["Content-Length"])
+        if fault is not None and fault.kind == "drop":
+            request.rfile.read(min(length, fault.value))
+            request.close_connection = True
+            request.connection.shutdown(socket.SHUT_RDWR)
+            return
+        data = request.rfile.read(length)
+        if kind == "manifests":
+            media_type = request.headers["Content-Type"]
+            self.manifests[name] = self.manifests[digest_of(data)] = media_type, data
+        else:
+            self.blobs[digest_of(data)] = data
+        self._send(request, 201, b"", headers={"Docker-Content-Digest": digest_of(data)})
 
     def _may(self, request: BaseHTTPRequestHandler) -> bool:
         given = request.headers.get("Authorization", "")

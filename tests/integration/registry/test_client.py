@@ -15,7 +15,8 @@ from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.digest import Digest
 from torana.core.oci.reference import ImageReference, parse_reference
 from torana.plugins.registry import connection
-from torana.plugins.registry.client import RegistryAccess, RegistryClient
+from torana.plugins.registry.access import RegistryAccess
+from torana.plugins.registry.client import RegistryClient
 from torana.plugins.registry.credentials import Credential, Credentials, NoCredentials
 from torana.plugins.registry.errors import (
     RegistryAuthError,

@@ -25,7 +25,7 @@ from torana.core.errors import CorruptError, NotFoundError, ToranaError, Unsuppo
 from torana.core.oci.platform import host_platform
 from torana.core.snapshots import namespace
 from torana.plugins.registry import connection
-from torana.plugins.registry.client import RegistryAccess
+from torana.plugins.registry.access import RegistryAccess
 from torana.plugins.registry.credentials import NoCredentials
 from torana.plugins.registry.errors import RegistryContentError
 from torana.plugins.registry.settings import RegistrySettings

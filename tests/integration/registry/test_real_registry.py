@@ -13,7 +13,7 @@ import pytest
 from tests.integration.registry.builds import Builds
 from tests.integration.registry.servers import RealRegistry
 
-from torana.plugins.registry.client import RegistryAccess
+from torana.plugins.registry.access import RegistryAccess
 from torana.plugins.registry.credentials import DockerCredentials
 from torana.plugins.registry.errors import RegistryAuthError
 from torana.plugins.registry.settings import RegistrySettings

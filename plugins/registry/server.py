@@ -1,0 +1,150 @@
+"""`Server`: requests for one repository at one endpoint, with credentials where they are wanted."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from torana.core.errors import ToranaError
+from torana.core.oci.reference import ImageReference
+from torana.plugins.registry.access import RegistryAccess
+from torana.plugins.registry.connection import Body, Connection, describe, finish
+from torana.plugins.registry.errors import (
+    RegistryAuthError,
+    RegistryError,
+    RegistryNotFoundError,
+)
+from torana.plugins.registry.settings import Endpoint
+
+
+class Server:
+    """One endpoint, by one scheme; tokens are asked for with `actions`, such as `pull,push`."""
+
+    def __init__(
+        self,
+        access: RegistryAccess,
+        endpoint: Endpoint,
+        scheme: str,
+        stop: threading.Event,
+        *,
+        actions: str = "pull",
+    ) -> None:
+        self.endpoint = endpoint
+        self._scheme = scheme
+        self._actions = actions
+        self._authorizer = access.authorizer
+        self.connection = Connection(access.pools, endpoint.settings, stop)
+
+    def url(self, reference: ImageReference, path: str) -> str:
+        return self.endpoint.url(self._scheme, f"{reference.path}/{path}")
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        reference: ImageReference,
+        named: str,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        *,
+        wanted: tuple[int, ...] = (200, 206),
+    ) -> urllib3.BaseHTTPResponse:
+        """Send a request, with credentials if they are wanted; gives an answer that is `wanted`.
+
+        `named` is the tag or digest that it is about.
+
+        Raises:
+            RegistryNotFoundError, RegistryAuthError, RegistryError: another answer, or none.
+        """
+        host = self.endpoint.host
+        scope = self._scope(reference)
+        for attempt in range(3):
+            known = self._authorizer.header(host, scope)
+            response = self.connection.request(method, url, {**headers, **known}, body)
+            if response.status != 401 or attempt == 2:
+                break
+            finish(response)
+            if known and attempt:
+                self._authorizer.forget(host, scope)
+                break
+            self._authorizer.answer(self.connection, host, scope, response)
+        if response.status in wanted:
+            return response
+        try:
+            raise self.refused(response, reference, named)
+        finally:
+            response.close()
+
+    def send(
+        self,
+        url: str,
+        reference: ImageReference,
+        named: str,
+        headers: Mapping[str, str],
+        body: Body,
+    ) -> urllib3.BaseHTTPResponse:
+        """Put a body to where an upload has begun, once; gives the answer 201.
+
+        Raises:
+            HTTPError: the connection broke.
+            RegistryNotFoundError, RegistryAuthError, RegistryError: another answer.
+        """
+        known = self._authorizer.header(self.endpoint.host, self._scope(reference))
+        if urlsplit(url).netloc != urlsplit(self.url(reference, "")).netloc:
+            known = {}  # some registries take blobs elsewhere
+        response = self.connection.send("PUT", url, {**headers, **known}, body)
+        if response.status in (201, 204):
+            return response
+        try:
+            raise self.refused(response, reference, named)
+        finally:
+            response.close()
+
+    def _scope(self, reference: ImageReference) -> str:
+        return f"repository:{self.endpoint.prefix}{reference.path}:{self._actions}"
+
+    def refused(
+        self, response: urllib3.BaseHTTPResponse, reference: ImageReference, named: str
+    ) -> ToranaError:
+        joint = "@" if ":" in named else ":"
+        what = f"{reference.name}{joint}{named}"
+        if reference.domain != self.endpoint.host:
+            what = f"{what} at {self.endpoint.host}"
+        details = _details(response)
+        match response.status:
+            case 404:
+                return RegistryNotFoundError(
+                    f"{what}: not found", hint="check its spelling, or log in if it is private"
+                )
+            case 401 | 403:
+                return RegistryAuthError(
+                    f"{what}: access denied{details}",
+                    hint=f"log in: `docker login {reference.domain}`",
+                )
+            case 429:
+                return RegistryError(
+                    f"{what}: too many requests{details}", hint="log in, or try again later"
+                )
+        return RegistryError(f"{what}: {self.endpoint.host} answers {response.status}{details}")
+
+    def broken(self, reference: ImageReference, named: str, err: HTTPError) -> RegistryError:
+        joint = "@" if ":" in named else ":"
+        return RegistryError(
+            f"{reference.name}{joint}{named}: the connection to {self.endpoint.host} broke: "
+            f"{describe(err)}"
+        )
+
+
+def _details(response: urllib3.BaseHTTPResponse) -> str:
+    """Give what a registry says about an error, in its own form."""
+    try:
+        errors = json.loads(response.read(1 << 16, decode_content=True))["errors"]
+        said = [str(error.get("message") or error.get("code")) for error in errors]
+    except (ValueError, KeyError, TypeError, AttributeError, HTTPError):
+        return ""
+    return f": {'; '.join(said)[:300]}" if said else ""
