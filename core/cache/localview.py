@@ -8,7 +8,7 @@ import stat
 import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from torana.core.cache.digesttree import join, parent
 from torana.core.cache.localscan import LocalScan
@@ -19,11 +19,16 @@ if TYPE_CHECKING:
     from torana.core.cache.manager import CacheManager
 
 
+_FEW: Final = 16  # entries
+_SMALL: Final = 1 << 20  # bytes
+
+
 class LocalView:
     """A folder that shows only what is sent: an overlay whose upper layer hides the rest.
 
-    Where overlays do not work it is a copy. Links into the client's folder would be cheaper, but
-    would change the change times of the client's files.
+    Where overlays do not work it is a copy, and where little is sent, such as a build file alone.
+    Links into the client's folder would be cheaper, but would change the change times of the
+    client's files.
     """
 
     def __init__(self, scan: LocalScan, manager: CacheManager) -> None:
@@ -41,6 +46,10 @@ class LocalView:
 
     def _make(self) -> Path:
         base = self._manager.views / secrets.token_hex(8)
+        if _is_little(self._scan):
+            base.mkdir(parents=True)
+            copy_sent(self._scan, os.fsencode(base))
+            return base
         for name in ("merged", "upper", "work"):
             (base / name).mkdir(parents=True)
         merged = base / "merged"
@@ -57,6 +66,16 @@ class LocalView:
         except OSError:
             copy_sent(self._scan, os.fsencode(merged))
         return merged
+
+
+def _is_little(scan: LocalScan) -> bool:
+    """Say whether copying what is sent costs less than hiding the rest."""
+    size = 0
+    for count, (_, status) in enumerate(scan.entries(), start=1):
+        size += status.st_size if stat.S_ISREG(status.st_mode) else 0
+        if count > _FEW or size > _SMALL:
+            return False
+    return True
 
 
 def hide_unsent(scan: LocalScan, upper: bytes) -> None:

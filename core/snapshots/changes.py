@@ -60,6 +60,9 @@ def walk_both(lower: bytes | None, upper: bytes) -> Iterator[Change]:
 
 def _walk(lower: bytes | None, upper: bytes, prefix: bytes, links: _Links) -> Iterator[Change]:
     """Walk directories `lower` and `upper`, which are both at `prefix`; iterative by a stack."""
+    if lower is None:
+        yield from _walk_new(upper, prefix, links)
+        return
     stack = [_pairs(lower, upper, prefix)]
     while stack:
         pair = next(stack[-1], None)
@@ -82,19 +85,52 @@ def _walk(lower: bytes | None, upper: bytes, prefix: bytes, links: _Links) -> It
                 yield from links.changed(Change(ChangeKind.MODIFY, path, above, status), status)
             if not stat.S_ISDIR(under.st_mode):
                 below = None
-        if is_folder:
+        if not is_folder:
+            continue
+        if below is None:
+            yield from _walk_new(above, path, links)
+        else:
             stack.append(_pairs(below, above, path))
 
 
+def _walk_new(upper: bytes, prefix: bytes, links: _Links) -> Iterator[Change]:
+    """Walk a directory with nothing below it: a whole copied tree may be in there."""
+    stack = [_new_entries(upper, prefix)]
+    while stack:
+        change = next(stack[-1], None)
+        if change is None:
+            stack.pop()
+            continue
+        assert change.status is not None
+        assert change.source is not None
+        if stat.S_ISDIR(change.status.st_mode):
+            yield change
+            stack.append(_new_entries(change.source, change.path))
+        elif change.status.st_nlink > 1:
+            yield from links.changed(change, change.status)
+        else:
+            yield change
+
+
+def _new_entries(folder: bytes, prefix: bytes) -> Iterator[Change]:
+    above = prefix + b"/" if prefix else b""
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        yield Change(
+            ChangeKind.ADD, above + entry.name, entry.path, entry.stat(follow_symlinks=False)
+        )
+
+
 def _pairs(
-    lower: bytes | None, upper: bytes, prefix: bytes
+    lower: bytes, upper: bytes, prefix: bytes
 ) -> Iterator[tuple[bytes, bytes | None, bytes | None]]:
     """Give names of both directories in byte order with their paths, None where missing."""
-    below = set(os.listdir(lower)) if lower is not None else set()
+    below = set(os.listdir(lower))
     above = set(os.listdir(upper))
     for name in sorted(below | above):
         path = prefix + b"/" + name if prefix else name
-        down = lower + b"/" + name if lower is not None and name in below else None
+        down = lower + b"/" + name if name in below else None
         yield path, down, upper + b"/" + name if name in above else None
 
 

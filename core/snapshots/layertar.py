@@ -89,7 +89,8 @@ def _with_parents(
         if change.kind is ChangeKind.DELETE:
             yield path, None, None
             continue
-        seen.add(path)
+        if change.status is None or stat.S_ISDIR(change.status.st_mode):
+            seen.add(path)
         yield path, change.source, change.status
 
 

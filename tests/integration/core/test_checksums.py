@@ -115,7 +115,12 @@ def test_digests_of_untouched_paths_need_no_mount(
     assert asyncio.run(child.content_digest([select("sub")])) == expected
 
 
-def test_a_view_shows_what_counts(manager: CacheManager, tmp_path: Path) -> None:
+@pytest.mark.parametrize("few", [0, 16])
+def test_a_view_shows_what_counts(
+    manager: CacheManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    """Both ways: by hiding the rest, and by copying the little that is sent."""
+    monkeypatch.setattr("torana.core.cache.localview._FEW", few)
     folder = tmp_path / "context"
     for name in ("keep/a", "keep/b", "drop/c", "top", "linked/d"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -125,6 +130,7 @@ def test_a_view_shows_what_counts(manager: CacheManager, tmp_path: Path) -> None
     tree = LocalTree(folder, manager=manager, selection=selection)
     expected = ["keep", "keep/a", "link", "linked", "linked/d"]
     with tree.mount() as root:
+        assert bool(manager.view_mounts) == (few == 0)
         shown = sorted(str(path.relative_to(root)) for path in root.rglob("*"))
         assert shown == expected
         view = ScannedTree(os.fsencode(root), is_local=True)
