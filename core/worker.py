@@ -6,10 +6,7 @@ Sources, secrets and the container runtime are handed in from above.
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
-import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
+from torana.core import leftovers
 from torana.core.cache.executions import Executions
 from torana.core.cache.imagelayers import ImageLayers
 from torana.core.cache.keys import SqliteKeyStore
@@ -27,14 +25,14 @@ from torana.core.cache.manager import CacheManager
 from torana.core.cache.pending import PendingRef
 from torana.core.cache.policy import GCPolicy
 from torana.core.cache.prune import OnRecord
-from torana.core.cache.reserve import make_reserve
 from torana.core.cache.snapshotref import SnapshotRef
+from torana.core.cache.storeroot import make_reserve, make_root
 from torana.core.cache.upkeep import Upkeep
 from torana.core.cache.usage import UsageRecord
 from torana.core.content.images import ImageStore
 from torana.core.content.store import ContentStore
 from torana.core.database import Database
-from torana.core.errors import SourceExcerpt, UnwritableError
+from torana.core.errors import SourceExcerpt
 from torana.core.llb import ops as o
 from torana.core.llb.definition import Definition
 from torana.core.llb.rewrite import LoadedGraph, load_graph
@@ -189,31 +187,11 @@ class RefResults:
         return self._refs.snapshots.exists(record_id)
 
 
-def _make_root(root: Path) -> None:
-    """Make the store's folder, and see whether it can be written to.
-
-    Raises:
-        UnwritableError: it cannot be.
-    """
-    hint = "TORANA_ROOT names another folder for Torana's data"
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=root):
-            return
-    except FileExistsError as err:
-        reason = NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        raise UnwritableError(str(root), reason, hint=hint) from err
-    except OSError as err:
-        if err.errno == errno.ENOSPC:
-            return  # deleting may still be possible, and is what helps
-        raise UnwritableError(str(root), err, hint=hint) from err
-
-
 class Worker:
     """One root, opened by this process. `open` first enters private namespaces."""
 
     def __init__(self, root: Path, *, snapshotter: str = "auto") -> None:
-        _make_root(root)
+        make_root(root)
         self.root = root
         self.platform = host_platform()
         mapped = namespace.is_mapped_user()
@@ -229,6 +207,7 @@ class Worker:
         self.executions = Executions(root, self.database)
         self.upkeep = Upkeep(self.refs, self.content, self.images)
         self.upkeep.on_prune.append(self.executions.forget_old)
+        leftovers.watch(self.upkeep, self.keys, self.results, root / "executor")
         self.refs.records.on_delete.append(self.keys.release)
         self.dropped = self.upkeep.reconcile()
         make_reserve(root)

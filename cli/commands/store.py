@@ -109,7 +109,7 @@ def prune(
 ) -> None:
     """Remove build cache. Named images stay, and so does what a running build uses."""
     from torana.core.cache.policy import Disk, GCPolicy
-    from torana.core.cache.reserve import free_reserve
+    from torana.core.cache.storeroot import free_reserve
     from torana.core.cache.usage import UsageRecord
 
     keep_duration_s = _duration_s(keep_duration)

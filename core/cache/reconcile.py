@@ -7,7 +7,7 @@ its row; data without a row is in the making as long as a lease holds its id.
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,13 +36,17 @@ class Finding:
         return f"{self.problem}: {self.id}"
 
 
+Look = Callable[[], Iterable[Finding]]
+"""Looks for something that does not fit, or puts it right as well."""
+
+
 def reconcile_if_needed(
-    manager: CacheManager, content: ContentStore, *, pause_s: float = 0.0
+    manager: CacheManager, content: ContentStore, repairs: Sequence[Look] = ()
 ) -> list[Finding]:
     """Put right what dead processes have left; gives what was dropped.
 
     Cheap when no process has died. While another process reconciles, this one goes on: each step
-    leaves the store usable.
+    leaves the store usable. `repairs` are for what others keep in the store.
     """
     stale, lost = manager.lease.stale(), manager.records.lost()
     if not stale and not lost:
@@ -55,7 +59,9 @@ def reconcile_if_needed(
             return []
         manager.lease.drop_holds(stale)
         findings = list(_reconcile(manager, content, stale, lost))
-        manager.sweep(pause_s=pause_s)
+        for repair in repairs:
+            findings += repair()
+        manager.sweep()
         remove_abandoned_folders(manager.root / "views")
         manager.lease.drop(stale)
         return findings
@@ -137,8 +143,10 @@ def check_leases(manager: CacheManager) -> list[Finding]:
     findings = [
         Finding("lease of a dead process", f"{lease.id:x}") for lease in manager.lease.stale()
     ]
-    views = abandoned_folders(manager.root / "views")
-    return findings + [Finding("view of a dead process", view.name) for view in views]
+    for problem, folder in (("view", "views"), ("mount", "snapshots/mounts")):
+        found = abandoned_folders(manager.root / folder)
+        findings += [Finding(f"{problem} of a dead process", path.name) for path in found]
+    return findings
 
 
 def damaged_blobs(content: ContentStore) -> Iterator[Finding]:

@@ -12,13 +12,14 @@ from torana.core.cache.policy import GCPolicy
 from torana.core.cache.prune import OnRecord, prune
 from torana.core.cache.reconcile import (
     Finding,
+    Look,
     check_leases,
     check_records,
     damaged_blobs,
     missing_blobs,
     reconcile_if_needed,
 )
-from torana.core.cache.reserve import free_reserve, make_reserve
+from torana.core.cache.storeroot import free_reserve, make_reserve
 from torana.core.cache.usage import UsageRecord, disk_usage
 from torana.core.content.images import ImageStore
 from torana.core.content.store import ContentStore
@@ -29,7 +30,8 @@ class Upkeep:
     """Usage, pruning and checks of one store. Calls block, some of them for long.
 
     `blob_roots` are asked for blobs that must stay, manifests along with what they name; `on_prune`
-    are called before each pruning, for what else grows old.
+    are called before each pruning, for what else grows old. `checks` and `repairs` look for what
+    does not fit in what others keep in the store; `repairs` are called when a process has died.
     """
 
     def __init__(self, manager: CacheManager, content: ContentStore, images: ImageStore) -> None:
@@ -37,11 +39,13 @@ class Upkeep:
         self._content = content
         self._images = images
         self.blob_roots: list[Callable[[], Iterable[Digest]]] = []
-        self.on_prune: list[Callable[[], None]] = []
+        self.on_prune: list[Callable[[], object]] = []
+        self.checks: list[Look] = []
+        self.repairs: list[Look] = []
 
     def reconcile(self) -> list[Finding]:
         """Clear up after processes that have died; gives what was dropped."""
-        return reconcile_if_needed(self._manager, self._content)
+        return reconcile_if_needed(self._manager, self._content, self.repairs)
 
     def disk_usage(self, filters: Sequence[str] = ()) -> list[UsageRecord]:
         """Give the records that match, newest use first.
@@ -105,6 +109,8 @@ class Upkeep:
             for image in self._images.all()
             if not self._content.exists(image.target.digest)
         ]
+        for look in self.checks:
+            findings += look()
         if is_verified:
             findings += damaged_blobs(self._content)
         return findings

@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -66,7 +66,19 @@ class ExecutorFolder:
 
 def reconcile(base: Path) -> list[str]:
     """Remove folders of dead processes, kill what still runs out of them, and give their names."""
-    removed = []
+    return _each_abandoned(base, _remove)
+
+
+def abandoned(base: Path) -> list[str]:
+    """Give the names of folders of dead processes."""
+    return _each_abandoned(base, lambda path: None)
+
+
+def _each_abandoned(base: Path, act: Callable[[str], None]) -> list[str]:
+    """Do `act` with each folder of a dead process, locked, and give their names."""
+    found: list[str] = []
+    if not base.is_dir():
+        return found
     for entry in os.scandir(base):
         is_draft = entry.name.startswith("new-")
         if not entry.is_dir(follow_symlinks=False) or not (is_draft or entry.name[:1].isdigit()):
@@ -77,13 +89,17 @@ def reconcile(base: Path) -> list[str]:
         if lock is None:
             continue
         try:
-            _kill_users(entry.path)
-            mounts.unmount(os.path.join(entry.path, _MEMORY))
-            shutil.rmtree(entry.path, ignore_errors=True)
-            removed.append(entry.name)
+            act(entry.path)
+            found.append(entry.name)
         finally:
             os.close(lock)
-    return removed
+    return found
+
+
+def _remove(path: str) -> None:
+    _kill_users(path)
+    mounts.unmount(os.path.join(path, _MEMORY))
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _is_alive(name: str) -> bool:
