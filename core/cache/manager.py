@@ -228,6 +228,7 @@ class CacheManager:
             self._views = None
             shutil.rmtree(folder, ignore_errors=True)
             os.close(lock)
+        self.snapshots.close()
         self.lease.close()
 
     def _checked(self, ref_id: str) -> RefRecord:

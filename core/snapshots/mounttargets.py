@@ -54,6 +54,14 @@ class MountTargets:
             self._folder, self._owner = folder, os.getpid()
         return self._folder
 
+    def close(self) -> None:
+        """Remove the folder of this process, unless something is mounted there still."""
+        if self._folder is not None and self._owner == os.getpid():
+            with suppress(OSError):
+                self._folder.rmdir()
+            os.close(self._lock)
+            self._folder = None
+
     def sweep(self) -> None:
         """Remove the folders of processes that are gone."""
         root = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)

@@ -51,3 +51,6 @@ class NativeSnapshotter(StackingSnapshotter):
         base, rest = self.base_of(layers)
         whole = [] if base is None else [LayerOf(base, None)]
         self.link_layers([*whole, *rest], tree)
+
+    def close(self) -> None:
+        """Nothing is mounted, nothing is left."""

@@ -149,6 +149,9 @@ class OverlaySnapshotter(StackingSnapshotter):
         super().sweep(pause_s=pause_s)
         self._targets.sweep()
 
+    def close(self) -> None:
+        self._targets.close()
+
     # Stacks
 
     def locator(self, layer: LayerOf) -> Locate:

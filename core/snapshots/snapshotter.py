@@ -154,3 +154,7 @@ class Snapshotter(Protocol):
         Sleeps `pause_s` after some hundreds of files, for deletions in the background.
         """
         ...
+
+    def close(self) -> None:
+        """Remove what only this process used; nothing may be mounted any more."""
+        ...

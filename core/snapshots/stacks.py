@@ -138,6 +138,9 @@ class StackingSnapshotter(ABC):
     def sweep(self, *, pause_s: float = 0.0) -> None:
         self._folders.sweep(pause_s=pause_s)
 
+    @abstractmethod
+    def close(self) -> None: ...
+
 
 def source_of(change: Change) -> bytes:
     """Give a change's own file."""
