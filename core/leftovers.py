@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torana.core.cache.finding import Finding
 from torana.core.cache.keys import SqliteKeyStore
-from torana.core.cache.reconcile import Finding
 from torana.core.cache.upkeep import Upkeep
-from torana.core.ops.exec import folder
 from torana.core.solver.stores import ResultStore
+
+_CONTAINERS = "containers of a dead process"
 
 
 def watch(upkeep: Upkeep, keys: SqliteKeyStore, results: ResultStore, executor: Path) -> None:
@@ -23,9 +24,9 @@ def watch(upkeep: Upkeep, keys: SqliteKeyStore, results: ResultStore, executor: 
     upkeep.on_prune.append(drop_keys)
     upkeep.checks += [
         lambda: keys_without_results(keys, results),
-        lambda: _containers(folder.abandoned(executor)),
+        lambda: dead_containers(executor),
     ]
-    upkeep.repairs += [drop_keys, lambda: _containers(folder.reconcile(executor))]
+    upkeep.repairs += [drop_keys, lambda: end_containers(executor)]
 
 
 def keys_without_results(keys: SqliteKeyStore, results: ResultStore) -> list[Finding]:
@@ -35,5 +36,15 @@ def keys_without_results(keys: SqliteKeyStore, results: ResultStore) -> list[Fin
     return [Finding("key without its result", id) for id in gone if keys.keys_of(id)]
 
 
-def _containers(names: list[str]) -> list[Finding]:
-    return [Finding("containers of a dead process", name) for name in names]
+def dead_containers(executor: Path) -> list[Finding]:
+    """Give the folders of containers whose process is gone."""
+    from torana.core.ops.exec.folder import abandoned
+
+    return [Finding(_CONTAINERS, name) for name in abandoned(executor)]
+
+
+def end_containers(executor: Path) -> list[Finding]:
+    """Kill what still runs of dead processes, remove their folders and give these."""
+    from torana.core.ops.exec.folder import reconcile
+
+    return [Finding(_CONTAINERS, name) for name in reconcile(executor)]

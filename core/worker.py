@@ -23,12 +23,9 @@ from torana.core.cache.local import LocalSelection, LocalTree
 from torana.core.cache.localstats import LocalStats
 from torana.core.cache.manager import CacheManager
 from torana.core.cache.pending import PendingRef
-from torana.core.cache.policy import GCPolicy
-from torana.core.cache.prune import OnRecord
 from torana.core.cache.snapshotref import SnapshotRef
 from torana.core.cache.storeroot import make_reserve, make_root
 from torana.core.cache.upkeep import Upkeep
-from torana.core.cache.usage import UsageRecord
 from torana.core.content.images import ImageStore
 from torana.core.content.store import ContentStore
 from torana.core.database import Database
@@ -72,6 +69,9 @@ from torana.core.solver.solver import Solver
 from torana.core.solver.vertex import Edge, ProgressGroup, Vertex, VertexOptions
 
 if TYPE_CHECKING:
+    from torana.core.cache.policy import GCPolicy
+    from torana.core.cache.prune import OnRecord
+    from torana.core.cache.usage import UsageRecord
     from torana.core.ops.exec.caches import CacheMounts
     from torana.core.ops.exec.folder import ExecutorFolder
 

@@ -179,6 +179,10 @@ class CacheManager:
         """Keep a blob from being collected until the builds that run now have ended."""
         self.lease.hold_for_builds(HoldKind.BLOB, digest)
 
+    def is_orderly(self) -> bool:
+        """Say whether every process before has cleared up after itself; cheap."""
+        return not self.lease.stale() and not self.records.lost()
+
     # Data of records, whatever their kind
 
     def is_held(self, ref_id: str) -> bool:

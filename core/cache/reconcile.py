@@ -7,10 +7,10 @@ its row; data without a row is in the making as long as a lease holds its id.
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Final
 
+from torana.core.cache.finding import Finding, Look
 from torana.core.cache.lease import HoldKind, StaleLease, all_held
 from torana.core.cache.lockedfolders import abandoned_folders, remove_abandoned_folders
 from torana.core.cache.manager import CacheManager
@@ -25,32 +25,15 @@ RECORD_OF_OTHER_SCHEMA: Final = "record of another version"
 DATA_WITHOUT_RECORD: Final = "data without record"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something in the store that does not fit."""
-
-    problem: str
-    id: str
-
-    def __str__(self) -> str:
-        return f"{self.problem}: {self.id}"
-
-
-Look = Callable[[], Iterable[Finding]]
-"""Looks for something that does not fit, or puts it right as well."""
-
-
-def reconcile_if_needed(
+def reconcile(
     manager: CacheManager, content: ContentStore, repairs: Sequence[Look] = ()
 ) -> list[Finding]:
     """Put right what dead processes have left; gives what was dropped.
 
-    Cheap when no process has died. While another process reconciles, this one goes on: each step
-    leaves the store usable. `repairs` are for what others keep in the store.
+    While another process reconciles, this one goes on: each step leaves the store usable. `repairs`
+    are for what others keep in the store.
     """
     stale, lost = manager.lease.stale(), manager.records.lost()
-    if not stale and not lost:
-        return []
     path = manager.root / "locks" / "reconcile"
     with open(path, "ab") as lock:
         try:

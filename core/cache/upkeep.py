@@ -1,29 +1,26 @@
-"""`Upkeep`: what a store is asked between builds: how full, what may go, is all well."""
+"""`Upkeep`: what a store is asked between builds: how full, what may go, is all well.
+
+Every build has one and hardly any uses it: what does the work is imported when it is needed.
+"""
 
 from __future__ import annotations
 
 import fcntl
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from torana.core.cache.blobs import blob_times, blobs_below, collect_blobs
+from torana.core.cache.finding import Finding, Look
 from torana.core.cache.manager import CacheManager, bump_generation
-from torana.core.cache.policy import GCPolicy
-from torana.core.cache.prune import OnRecord, prune
-from torana.core.cache.reconcile import (
-    Finding,
-    Look,
-    check_leases,
-    check_records,
-    damaged_blobs,
-    missing_blobs,
-    reconcile_if_needed,
-)
 from torana.core.cache.storeroot import free_reserve, make_reserve
-from torana.core.cache.usage import UsageRecord, disk_usage
 from torana.core.content.images import ImageStore
 from torana.core.content.store import ContentStore
 from torana.core.oci.digest import Digest
+
+if TYPE_CHECKING:
+    from torana.core.cache.policy import GCPolicy
+    from torana.core.cache.prune import OnRecord
+    from torana.core.cache.usage import UsageRecord
 
 
 class Upkeep:
@@ -45,7 +42,11 @@ class Upkeep:
 
     def reconcile(self) -> list[Finding]:
         """Clear up after processes that have died; gives what was dropped."""
-        return reconcile_if_needed(self._manager, self._content, self.repairs)
+        if self._manager.is_orderly():
+            return []
+        from torana.core.cache.reconcile import reconcile
+
+        return reconcile(self._manager, self._content, self.repairs)
 
     def disk_usage(self, filters: Sequence[str] = ()) -> list[UsageRecord]:
         """Give the records that match, newest use first.
@@ -53,6 +54,8 @@ class Upkeep:
         Raises:
             InvalidFilterError: a filter cannot be understood.
         """
+        from torana.core.cache.usage import disk_usage
+
         return disk_usage(self._manager, filters, image_blobs=self._image_blobs())
 
     def prune(
@@ -74,6 +77,8 @@ class Upkeep:
         Raises:
             InvalidFilterError: a filter cannot be understood.
         """
+        from torana.core.cache.prune import prune
+
         with self._alone(is_waiting) as is_alone:
             if not is_alone:
                 return []
@@ -101,8 +106,11 @@ class Upkeep:
         Args:
             is_verified: read all blobs and compare their digests.
         """
-        findings = check_records(self._manager) + check_leases(self._manager)
-        findings += missing_blobs(self._manager, self._content)
+        from torana.core.cache import reconcile
+
+        findings = reconcile.check_records(self._manager)
+        findings += reconcile.check_leases(self._manager)
+        findings += reconcile.missing_blobs(self._manager, self._content)
         findings += [Finding("unfinished blob", name) for name in self._content.abandoned()]
         findings += [
             Finding("image without its manifest", image.name)
@@ -112,13 +120,17 @@ class Upkeep:
         for look in self.checks:
             findings += look()
         if is_verified:
-            findings += damaged_blobs(self._content)
+            findings += reconcile.damaged_blobs(self._content)
         return findings
 
     def _image_blobs(self) -> set[str]:
+        from torana.core.cache.blobs import blobs_below
+
         return blobs_below(self._content, (image.target.digest for image in self._images.all()))
 
     def _collect_blobs(self) -> None:
+        from torana.core.cache.blobs import blob_times, blobs_below, collect_blobs
+
         before = blob_times(self._content)
         needed = self._image_blobs()
         for roots in self.blob_roots:

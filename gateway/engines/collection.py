@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from torana.core.cache.policy import Disk, GCPolicy, default_policies, may_matter
-from torana.core.cache.usage import UsageRecord
 from torana.core.errors import UsageError
-from torana.core.quantities import InvalidQuantityError, Size, parse_size
 from torana.core.worker import Worker
+
+if TYPE_CHECKING:
+    from torana.core.cache.policy import GCPolicy
+    from torana.core.cache.usage import UsageRecord
+    from torana.core.quantities import Size
 
 log = logging.getLogger(__name__)
 _VARIABLE: Final = "TORANA_GC"
@@ -45,7 +45,11 @@ def limits(environment: Mapping[str, str] = os.environ) -> Mapping[str, Size] | 
     text = environment.get(_VARIABLE, "")
     if text == "off":
         return None
-    found = {}
+    found: dict[str, Size] = {}
+    if not text:
+        return found
+    from torana.core.quantities import InvalidQuantityError, parse_size
+
     for part in filter(None, text.split(",")):
         name, _, value = part.partition("=")
         try:
@@ -60,6 +64,8 @@ def limits(environment: Mapping[str, str] = os.environ) -> Mapping[str, Size] | 
 
 def policies(root: Path) -> Sequence[GCPolicy]:
     """Give the rules for a store; none when collecting is turned off."""
+    from torana.core.cache.policy import Disk, default_policies
+
     wanted = limits()
     return () if wanted is None else default_policies(Disk.of(root), **wanted)
 
@@ -72,6 +78,8 @@ def is_due(worker: Worker) -> bool:
         last = 0.0
     if 0 <= time.time() - last < _INTERVAL_S:
         return False
+    from torana.core.cache.policy import Disk, may_matter
+
     rules = policies(worker.root)
     if not rules:
         return False
@@ -83,6 +91,9 @@ def is_due(worker: Worker) -> bool:
 
 def start(root: Path) -> None:
     """Start the process; it outlives this one."""
+    import subprocess
+    import threading
+
     try:
         process = subprocess.Popen(
             # Not from the working folder: it may be anybody's build context.
