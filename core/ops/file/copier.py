@@ -12,38 +12,20 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
 from typing import Final
 
+from torana.core.ops.file.copyrules import CopyRules
 from torana.core.ops.file.errors import FileActionError, path_error
-from torana.core.ops.file.modes import ModeChange
 from torana.core.ops.file.owner import Owner
-from torana.core.ops.file.reuse import Look, Reuse
+from torana.core.ops.file.reuse import Reuse
 from torana.core.ops.file.root import OPEN_FOLDER, open_regular, remove
-from torana.core.patterns import PatternMatcher, State
+from torana.core.patterns import State
 from torana.core.snapshots.copytree import copy_data
 
 _SMALL: Final = 64 << 10  # bytes: below, reading and writing beats asking for shared blocks
 _READ_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OVERLAY: Final = ("trusted.overlay.", "user.overlay.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CopyRules:
-    """What changes on the way; None and -1 keep what the source has.
-
-    `is_local` is for folders of the client: entries belong to 0:0 and sockets become empty files.
-    """
-
-    mode: int | None = None
-    mode_change: ModeChange | None = None
-    owner: Owner | None = None
-    timestamp: int = -1  # ns since the epoch
-    replace: bool = False
-    include: PatternMatcher | None = None
-    exclude: PatternMatcher | None = None
-    is_local: bool = False
 
 
 class _Frame:
@@ -188,16 +170,13 @@ class Copier:
         if self._reuse is None:
             return
         source = self._origin + os.fsencode("/" + frame.path if frame.path else "")
-        taken = self._reuse.plan(source, self._target_path(frame), self._look)
+        taken = self._reuse.plan(source, self._target_path(frame), self._rules.look)
         if taken:
             names = frozenset(map(os.fsdecode, taken))
             frame.entries = [entry for entry in frame.entries if entry[0] not in names]
 
     def _target_path(self, frame: _Frame) -> bytes:
         return os.fsencode(f"{self._shown}/{frame.path}" if frame.path else self._shown)
-
-    def _look(self, status: os.stat_result) -> Look:
-        return Look(self._mode(status), self._owner(status), self._times(status)[1])
 
     def _may_hold(self, path: str, include: State | None, exclude: State | None) -> bool:
         """Say whether something below a directory that is not copied itself might be."""
@@ -249,14 +228,14 @@ class Copier:
         status = frame.status
         self._current = "/" + frame.path if frame.path else ""
         if not (is_top and frame.existed):
-            os.chown(".", *self._owner(status), dir_fd=target)
+            os.chown(".", *self._rules.owner_of(status), dir_fd=target)
             self._xattrs(f"/proc/self/fd/{frame.source}", f"/proc/self/fd/{target}", follow=True)
-            os.utime(".", ns=self._times(status), dir_fd=target)
-            os.chmod(".", self._mode(status), dir_fd=target)
+            os.utime(".", ns=self._rules.times_of(status), dir_fd=target)
+            os.chmod(".", self._rules.mode_of(status), dir_fd=target)
         else:
-            os.utime(".", ns=self._times(status), dir_fd=target)
+            os.utime(".", ns=self._rules.times_of(status), dir_fd=target)
         if self._reuse is not None:
-            self._reuse.finish(self._target_path(frame), self._times(status))
+            self._reuse.finish(self._target_path(frame), self._rules.times_of(status))
 
     # Everything else
 
@@ -317,7 +296,7 @@ class Copier:
             writer = self._create(target, into)
             try:
                 self._data(reader, writer, status)
-                owner = self._owner(status)
+                owner = self._rules.owner_of(status)
                 if frame is None or frame.made_owner != owner:
                     if frame is not None and frame.made_owner is None:
                         made = os.fstat(writer)
@@ -325,8 +304,8 @@ class Copier:
                     os.fchown(writer, *owner)
                 if self._has_xattrs:
                     self._xattrs(reader, writer)
-                os.fchmod(writer, self._mode(status))
-                os.utime(writer, ns=self._times(status))
+                os.fchmod(writer, self._rules.mode_of(status))
+                os.utime(writer, ns=self._rules.times_of(status))
             finally:
                 os.close(writer)
         finally:
@@ -372,32 +351,15 @@ class Copier:
     def _entry_metadata(
         self, source: int, name: str, status: os.stat_result, target: int, into: str
     ) -> None:
-        os.chown(into, *self._owner(status), dir_fd=target, follow_symlinks=False)
+        os.chown(into, *self._rules.owner_of(status), dir_fd=target, follow_symlinks=False)
         if self._has_xattrs:
             ends = f"/proc/self/fd/{source}/{name}", f"/proc/self/fd/{target}/{into}"
             self._xattrs(*ends, follow=False)
         if not stat.S_ISLNK(status.st_mode):
-            os.chmod(into, self._mode(status), dir_fd=target)
-        os.utime(into, ns=self._times(status), dir_fd=target, follow_symlinks=False)
+            os.chmod(into, self._rules.mode_of(status), dir_fd=target)
+        os.utime(into, ns=self._rules.times_of(status), dir_fd=target, follow_symlinks=False)
 
     # Metadata
-
-    def _owner(self, status: os.stat_result) -> Owner:
-        if self._rules.owner is not None:
-            return self._rules.owner
-        return (0, 0) if self._rules.is_local else (status.st_uid, status.st_gid)
-
-    def _mode(self, status: os.stat_result) -> int:
-        mode = stat.S_IMODE(status.st_mode)
-        if self._rules.mode_change is not None:
-            is_dir = stat.S_ISDIR(status.st_mode)
-            return self._rules.mode_change.apply(mode, is_dir=is_dir)
-        return mode if self._rules.mode is None else self._rules.mode
-
-    def _times(self, status: os.stat_result) -> tuple[int, int]:
-        if self._rules.timestamp >= 0:
-            return self._rules.timestamp, self._rules.timestamp
-        return status.st_atime_ns, status.st_mtime_ns
 
     def _xattrs(self, source: int | str, target: int | str, *, follow: bool = True) -> None:
         """Copy extended attributes as far as both sides and our rights allow."""

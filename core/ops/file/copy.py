@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 from torana.core.llb.ops import Copy
 from torana.core.ops.file.actions import make_folders
-from torana.core.ops.file.copier import Copier, CopyRules
+from torana.core.ops.file.copier import Copier
+from torana.core.ops.file.copyrules import CopyRules
 from torana.core.ops.file.errors import FileActionError, naming, path_error
 from torana.core.ops.file.matches import resolve_wildcard
 from torana.core.ops.file.modes import PERMISSIONS, parse_mode

@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from torana.core.cache.copies import EarlierCopy
 from torana.core.ops.file.owner import Owner
@@ -27,8 +27,7 @@ KnownFiles = Callable[[bytes], Mapping[bytes, tuple[str, os.stat_result]]]
 """Gives digest and status of the regular files in a directory of the source, by name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """How a copied file is to look."""
 
     mode: int
