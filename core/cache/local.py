@@ -101,6 +101,8 @@ class LocalTree:
         with self._lock:
             try:
                 return content_digest(self.scan, selectors)
+            except FileNotFoundError as err:
+                raise _changed(os.fsdecode(err.filename or "")) from err
             finally:
                 self.scan.save()
 
@@ -130,10 +132,7 @@ class LocalTree:
             except OSError:
                 is_same = False
             if not is_same:
-                raise ChangedDuringBuildError(
-                    f"file changed during the build: `{os.fsdecode(path)}`",
-                    hint="build again when nothing writes to the context",
-                )
+                raise _changed(os.fsdecode(path))
 
     async def snapshot(self) -> ImmutableRef:
         """Copy what is sent into a snapshot of its own, owned by root."""
@@ -153,3 +152,10 @@ class LocalTree:
     def _fill(self, target: bytes) -> None:
         with self._lock:
             copy_sent(self.scan, target)
+
+
+def _changed(path: str) -> ChangedDuringBuildError:
+    return ChangedDuringBuildError(
+        f"file changed during the build: `{path}`",
+        hint="build again when nothing writes to the context",
+    )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from torana.core.cache.checksum import content_digest, selected_digest
-from torana.core.cache.local import LocalSelection, LocalTree
+from torana.core.cache.local import ChangedDuringBuildError, LocalSelection, LocalTree
 from torana.core.cache.localstats import LocalStats
 from torana.core.cache.manager import CacheManager
 from torana.core.cache.ref import ImmutableRef, Selector
@@ -155,3 +155,31 @@ def test_only_stats_of_files_without_content(manager: CacheManager, tmp_path: Pa
     os.utime(folder / "dir/big.bin", (5, 5))
     again = LocalStats(folder, manager=manager, contents=("**/*.json",))
     assert asyncio.run(again.content_digest([])) != before, "stats are what counts"
+
+
+def test_a_file_that_vanishes_meanwhile_fails_the_build(
+    manager: CacheManager, tmp_path: Path
+) -> None:
+    folder = tmp_path / "context"
+    folder.mkdir()
+    (folder / "file").touch()
+    tree = LocalTree(folder, manager=manager)
+    assert tree.scan.names(b"") == [b"file"]
+    (folder / "file").unlink()
+    with pytest.raises(ChangedDuringBuildError, match="file"):
+        asyncio.run(tree.content_digest([]))
+
+
+def test_a_file_that_changes_after_it_was_hashed_fails_the_build(
+    manager: CacheManager, tmp_path: Path
+) -> None:
+    folder = tmp_path / "context"
+    folder.mkdir()
+    (folder / "file").write_text("one")
+    tree = LocalTree(folder, manager=manager)
+    asyncio.run(tree.content_digest([]))
+    tree.verify_unchanged()
+    (folder / "file").write_text("another")
+    tree.verify_unchanged(without={b"file"})
+    with pytest.raises(ChangedDuringBuildError, match="`file`"):
+        tree.verify_unchanged()
