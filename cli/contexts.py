@@ -17,6 +17,7 @@ from typing import BinaryIO, Final
 from torana.core.errors import UsageError
 
 _BUILD_FILE: Final = "Dockerfile"
+_LAYOUT: Final = "oci-layout://"
 _ADDRESS: Final = re.compile(r"(https?|git|ssh)://|git@|github\.com/")
 _MAGIC: Final = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
 _BLOCK: Final = 512
@@ -28,6 +29,7 @@ class Inputs:
 
     folders: Mapping[str, Path]
     options: Mapping[str, str] = field(default_factory=dict)
+    layouts: Mapping[str, Path] = field(default_factory=dict)  # OCI layouts by name
 
 
 def read_inputs(
@@ -76,16 +78,16 @@ def read_build_contexts(texts: Sequence[str]) -> Inputs:
         UsageError: malformed, or no such folder.
     """
     folders: dict[str, Path] = {}
+    layouts: dict[str, Path] = {}
     options = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name or not value:
             raise UsageError(f"invalid --build-context: must be NAME=FOLDER|ADDRESS: `{text}`")
-        if value.startswith("oci-layout:"):
-            raise UsageError(
-                f"--build-context {name}: OCI layouts are not supported by this version",
-                hint="load the image into Torana's store and use docker-image://NAME",
-            )
+        if value.startswith(_LAYOUT):
+            layouts[name], digest = _layout(name, value.removeprefix(_LAYOUT))
+            options[f"context:{name}"] = f"{_LAYOUT}{name}@{digest}"
+            continue
         if value.startswith("docker-image://") or _ADDRESS.match(value):
             options[f"context:{name}"] = value
             continue
@@ -93,7 +95,24 @@ def read_build_contexts(texts: Sequence[str]) -> Inputs:
         local = f"_{name}" if name in ("context", "dockerfile") else name
         folders[local] = folder_of(value, f"--build-context {name}")
         options[f"context:{name}"] = f"local:{local}"
-    return Inputs(folders, options)
+    return Inputs(folders, options, layouts)
+
+
+def _layout(name: str, text: str) -> tuple[Path, str]:
+    """Read `FOLDER[:TAG][@DIGEST]`; gives the folder of the layout and the digest of the image."""
+    path, _, digest = text.partition("@")
+    folder, colon, tag = path.rpartition(":")
+    if not colon or "/" in tag or Path(path).is_dir():
+        folder, tag = path, ""
+    found = folder_of(folder, f"--build-context {name}")
+    if digest:
+        return found, digest
+    from torana.plugins.registry.layout import LayoutError, find_digest
+
+    try:
+        return found, find_digest(found, tag)
+    except LayoutError as err:
+        raise UsageError(f"--build-context {name}: {err.message}", hint=err.hint) from None
 
 
 def folder_of(path: str, what: str) -> Path:

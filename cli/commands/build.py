@@ -170,6 +170,7 @@ def make_request(
         has_file_index=not options.get("no_file_index"),
         options={**inputs.options, **named.options, **frontend_options(options)},
         local_dirs={**inputs.folders, **named.folders},
+        oci_layouts=named.layouts,
         exports=_checked(with_annotations(outputs, options.get("annotations", ()))),
         secrets=[parse_secret(text) for text in options.get("secrets", ())],
         agents=[parse_agent(text) for text in options.get("agents", ())],

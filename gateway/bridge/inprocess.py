@@ -49,6 +49,7 @@ _UNAVAILABLE = frozenset({"cache.gha", "cache.s3", "cache.azblob", "exec.meta.ne
 
 
 _IMAGE = "docker-image"
+_LAYOUT = "oci-layout"
 
 OpenSource = Callable[[SourceRequest, SourceProgress], SourceInstance]
 """Opens a source for a build, to be asked rather than solved."""
@@ -227,15 +228,21 @@ class InProcessClient:
             ToranaError: there is no way to find out.
         """
         reference = parse_reference(ref).with_default_tag()
-        with self.vertex(log_name or f"[internal] load metadata for {reference}") as log:
-            request = SourceRequest(
+        return await self._image(
+            SourceRequest(
                 scheme=_IMAGE,
                 rest=str(reference),
                 attrs={"image.resolvemode": resolve_mode},
                 platform=platform or self._worker.platform,
-            )
+            ),
+            log_name or f"[internal] load metadata for {reference}",
+        )
+
+    async def _image(self, request: SourceRequest, log_name: str) -> c.ResolvedImage:
+        """Ask the source of a request for the config of its image."""
+        with self.vertex(log_name) as log:
             if self._open_source is None:
-                raise UnsupportedError(f"{reference}: images are not supported here")
+                raise UnsupportedError(f"images are not supported here: `{request.identifier}`")
             instance = cast("ImageSourceInstance", self._open_source(request, _LookUp(log)))
             found = await instance.metadata()
         return c.ResolvedImage(ref=found.ref, digest=found.digest, config=found.config)
@@ -249,15 +256,21 @@ class InProcessClient:
         log_name: str = "",
         resolve_mode: str = "default",
     ) -> c.ResolvedSource:
-        if identifier.startswith("docker-image://"):
+        scheme, _, rest = identifier.partition("://")
+        image: c.ResolvedImage | None = None
+        if scheme == _IMAGE:
             image = await self.resolve_image(
-                identifier.removeprefix("docker-image://"),
-                platform=platform,
-                resolve_mode=resolve_mode,
-                log_name=log_name,
+                rest, platform=platform, resolve_mode=resolve_mode, log_name=log_name
             )
-            return c.ResolvedSource(identifier=identifier, attrs=dict(attrs), image=image)
-        return c.ResolvedSource(identifier=identifier, attrs=dict(attrs))
+        elif scheme == _LAYOUT:
+            request = SourceRequest(
+                scheme=scheme,
+                rest=rest,
+                attrs=attrs,
+                platform=platform or self._worker.platform,
+            )
+            image = await self._image(request, log_name or f"[internal] load metadata for {rest}")
+        return c.ResolvedSource(identifier=identifier, attrs=dict(attrs), image=image)
 
     async def warn(self, warning: c.Warning) -> None:
         ranges: tuple[SourceRange, ...] = tuple(warning.ranges)

@@ -13,6 +13,7 @@ from pathlib import Path
 from torana.core.errors import UserError
 from torana.core.llb import ops as o
 from torana.core.llb.definition import Definition
+from torana.core.ops.source import Source
 from torana.core.patterns import PatternMatcher
 from torana.core.pool import run_blocking
 from torana.core.solver.job import Job
@@ -124,12 +125,20 @@ class EmbeddedEngine:
         self, request: BuildRequest, progress: ProgressSink
     ) -> AbstractAsyncContextManager[tuple[Job, InProcessClient]]:
         session_id = secrets.token_hex(12)
+
+        def find_source(scheme: str) -> Source | None:
+            if scheme == "oci-layout" and request.oci_layouts:
+                from torana.plugins.sources.layout import LayoutSource
+
+                return LayoutSource(request.oci_layouts)
+            return self._plugins.source(scheme)
+
         parts = BuildParts(
             session_id=session_id,
             local=self._worker.local_source(
                 request.local_dirs, session_id, has_file_index=request.has_file_index
             ),
-            find_source=self._plugins.source,
+            find_source=find_source,
             find_frontend=FrontendFinder(self._plugins, is_strict=request.is_syntax_strict),
             runtime=chosen_runtime(self._worker.root, self._plugins),
             secrets=_Secrets(request.secrets),

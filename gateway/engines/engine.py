@@ -50,6 +50,7 @@ class BuildRequest:
     definition: Definition | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     local_dirs: Mapping[str, Path] = field(default_factory=dict)
+    oci_layouts: Mapping[str, Path] = field(default_factory=dict)  # by the name of their store
     exports: Sequence[ExportRequest] = ()
     secrets: Sequence[SecretSource] = ()
     agents: Sequence[AgentSource] = ()

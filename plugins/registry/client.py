@@ -33,6 +33,7 @@ from torana.plugins.registry.errors import (
     RegistryError,
     StoppedError,
 )
+from torana.plugins.registry.origin import OnBytes
 from torana.plugins.registry.server import Server
 
 ACCEPT: Final = ", ".join(
@@ -43,8 +44,6 @@ _CHUNK: Final = 1 << 18
 _DIGEST: Final = "Docker-Content-Digest"
 
 T = TypeVar("T")
-OnBytes = Callable[[int], None]
-"""Takes the number of bytes of a blob that are here."""
 
 
 class RegistryClient:

@@ -23,8 +23,9 @@ from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.digest import Digest, InvalidDigestError
 from torana.core.oci.platform import Platform, best_match
 from torana.core.oci.reference import ImageReference
-from torana.plugins.registry.client import MAX_MANIFEST, RegistryClient
+from torana.plugins.registry.client import MAX_MANIFEST
 from torana.plugins.registry.errors import RegistryContentError
+from torana.plugins.registry.origin import ImageOrigin
 
 _INDEXES: Final = (oci.OCI_INDEX, oci.DOCKER_INDEX)
 _LAYERS: Final = (
@@ -72,21 +73,21 @@ class ResolvedImage:
 
 
 class DocumentStore:
-    """Documents of one image: here, or brought here by a client."""
+    """Documents of one image: here, or brought here from its origin."""
 
     def __init__(
-        self, reference: ImageReference, content: ContentStore, client: RegistryClient | None
+        self, reference: ImageReference, content: ContentStore, origin: ImageOrigin | None
     ) -> None:
         self._reference = reference
         self._content = content
-        self._client = client
+        self._origin = origin
 
     def manifest(self, digest: Digest) -> bytes:
         if self._content.use(digest):
             return self._content.read(digest)
-        if self._client is None:
+        if self._origin is None:
             raise NotFoundError(f"{self._reference}: not found: {digest}")
-        _, data = self._client.manifest(self._reference, digest)
+        _, data = self._origin.manifest(self._reference, digest)
         self._content.add(data)
         return data
 
@@ -94,9 +95,9 @@ class DocumentStore:
         if blob.size > MAX_MANIFEST:
             raise RegistryContentError(f"{self._reference}: config is larger than {MAX_MANIFEST}")
         if not self._content.use(blob.digest):
-            if self._client is None:
+            if self._origin is None:
                 raise NotFoundError(f"{self._reference}: not found: {blob.digest}")
-            self._client.fetch(self._reference, blob, self._content)
+            self._origin.fetch(self._reference, blob, self._content)
         return self._content.read(blob.digest)
 
 
@@ -104,9 +105,9 @@ class ImageResolver:
     """Resolves on behalf of one caller. Calls block."""
 
     def __init__(
-        self, client: RegistryClient | None, content: ContentStore, images: ImageStore
+        self, origin: ImageOrigin | None, content: ContentStore, images: ImageStore
     ) -> None:
-        self._client = client
+        self._origin = origin
         self._content = content
         self._images = images
 
@@ -123,19 +124,19 @@ class ImageResolver:
         digest = reference.digest
         if digest is None or not self._content.use(digest):
             digest = self._digest(reference, mode)
-        documents = DocumentStore(reference, self._content, self._client)
+        documents = DocumentStore(reference, self._content, self._origin)
         return _read(reference, digest, platform, documents)
 
     def _digest(self, reference: ImageReference, mode: ResolveMode) -> Digest:
         stored = self._images.get(str(reference)) if mode is not ResolveMode.PULL else None
         if stored is not None and not self._content.use(stored.target.digest):
             stored = None
-        if stored is not None and (mode is ResolveMode.LOCAL or self._client is None):
+        if stored is not None and (mode is ResolveMode.LOCAL or self._origin is None):
             return stored.target.digest
-        if self._client is None:
+        if self._origin is None:
             raise NotFoundError(f"{reference}: not found")
         try:
-            return self._client.resolve(reference).digest
+            return self._origin.resolve(reference).digest
         except ToranaError:
             if stored is None:
                 raise

@@ -8,7 +8,6 @@ Spec: OCI distribution specification, Pushing.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import IO
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -24,10 +23,8 @@ from torana.plugins.registry.errors import (
     RegistryError,
     StoppedError,
 )
+from torana.plugins.registry.origin import OnBytes
 from torana.plugins.registry.server import Server
-
-OnBytes = Callable[[int], None]
-"""Takes the number of bytes of a blob that are there."""
 
 
 class Pusher:

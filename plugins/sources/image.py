@@ -38,6 +38,7 @@ from torana.plugins.registry.access import RegistryAccess, default_access
 from torana.plugins.registry.client import RegistryClient
 from torana.plugins.registry.errors import RegistryError, StoppedError
 from torana.plugins.registry.images import ImageResolver, ResolvedImage, ResolveMode
+from torana.plugins.registry.origin import OpenOrigin
 from torana.plugins.registry.threads import network_pool, run_network
 
 _REPORT_S: Final = 0.1  # between two reports of one download
@@ -80,7 +81,7 @@ class ImageSource:
         except InvalidDigestError:
             raise InvalidSourceError(f"invalid image checksum: `{checksum}`") from None
         return ImageInstance(
-            self._access or default_access(),
+            partial(RegistryClient, self._access or default_access()),
             services,
             reference=reference,
             platform=request.platform or host_platform(),
@@ -109,17 +110,17 @@ class ImageInstance:
 
     def __init__(
         self,
-        access: RegistryAccess,
+        open_origin: OpenOrigin,
         services: SourceServices,
         *,
         reference: ImageReference,
         platform: Platform,
         mode: ResolveMode,
-        record_type: RecordType,
-        limit: int | None,
-        checksum: Digest | None,
+        record_type: RecordType = RecordType.REGULAR,
+        limit: int | None = None,
+        checksum: Digest | None = None,
     ) -> None:
-        self._access = access
+        self._open_origin = open_origin
         self._services = services
         self._reference = reference
         self._platform = platform
@@ -149,7 +150,7 @@ class ImageInstance:
                 f"{self._reference}: has {len(layers)} layers, {self._limit} are wanted"
             )
         reference = self._reference.with_digest(image.digest)
-        provider = Pull(self._access, reference, services.content, services.progress)
+        provider = Pull(self._open_origin, reference, services.content, services.progress)
         return await services.image_layers.ref(
             layers,
             provider,
@@ -178,10 +179,10 @@ class ImageInstance:
     async def _resolve(self) -> ResolvedImage:
         status = f"resolve {self._reference}"
         self._services.progress.status(status)
-        client = RegistryClient(self._access)
-        resolver = ImageResolver(client, self._services.content, self._services.images)
+        origin = self._open_origin(threading.Event())
+        resolver = ImageResolver(origin, self._services.content, self._services.images)
         work = partial(resolver.resolve, self._reference, self._platform, self._mode)
-        image = await run_network(client.stop, work)
+        image = await run_network(origin.stop, work)
         self._services.progress.status(status, done=True)
         return image
 
@@ -213,16 +214,16 @@ def content_key(image: ResolvedImage, limit: int | None) -> str | None:
 
 
 class Pull:
-    """A `LayerProvider` that fetches from a registry, and reports on the vertex of the image."""
+    """A `LayerProvider` that fetches from an origin, and reports on the vertex of the image."""
 
     def __init__(
         self,
-        access: RegistryAccess,
+        open_origin: OpenOrigin,
         reference: ImageReference,
         content: ContentStore,
         progress: SourceProgress,
     ) -> None:
-        self._access = access
+        self._open_origin = open_origin
         self._reference = reference
         self._content = content
         self._progress = progress
@@ -235,7 +236,7 @@ class Pull:
     def _fetch(self, blob: Descriptor, stop: threading.Event) -> None:
         report = self._reporter(blob)
         try:
-            RegistryClient(self._access, stop).fetch(self._reference, blob, self._content, report)
+            self._open_origin(stop).fetch(self._reference, blob, self._content, report)
         except StoppedError:
             raise RegistryError(f"{self._reference}: pulling was stopped") from None
         self._report(blob.digest, current=blob.size, total=blob.size, done=True)

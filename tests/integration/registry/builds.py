@@ -49,6 +49,7 @@ class Builds:
         self.worker = Worker(root / "root", snapshotter=snapshotter)
         self._engine = EmbeddedEngine(self.worker, _Plugins(access))
         self.events: list[ProgressEvent] = []
+        self.layouts: dict[str, Path] = {}
 
     def emit(self, event: ProgressEvent) -> None:
         self.events.append(event)
@@ -65,7 +66,10 @@ class Builds:
     def cached(self) -> set[str]:
         return {e.name for e in self.events if isinstance(e, VertexEvent) and e.cached}
 
-    async def build(self, text: str, export: ExportRequest | None = None, **options: str) -> None:
+    async def build(
+        self, text: str, export: ExportRequest | None = None, /, **options: str
+    ) -> None:
+        """Build a Dockerfile, which may use what is in `layouts`."""
         folder = self.root / "context"
         folder.mkdir(exist_ok=True)
         (folder / "Dockerfile").write_text(text)
@@ -75,6 +79,7 @@ class Builds:
                 frontend="dockerfile",
                 options=options,
                 local_dirs={"context": folder, "dockerfile": folder},
+                oci_layouts=self.layouts,
                 exports=[] if export is None else [export],
             ),
             self,

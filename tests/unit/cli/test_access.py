@@ -68,6 +68,9 @@ def test_named_contexts(tmp_path: Path) -> None:
         "context:img": "docker-image://alpine",
         "context:repo": "https://h/r.git#main",
     }
+    named = read_build_contexts([f"l=oci-layout://{tmp_path}@sha256:{0:064}"])
+    assert named.layouts == {"l": tmp_path}
+    assert named.options == {"context:l": f"oci-layout://l@sha256:{0:064}"}
     for wrong in ("x", "=y", "x=", "x=/no/such/folder", "x=oci-layout://y"):
         with pytest.raises(UsageError):
             read_build_contexts([wrong])
