@@ -98,7 +98,7 @@ class TunnelSession:
             if task is not None and task.cancelling():
                 raise
             failure = self._lost()  # grpcio's way to say that the channel was closed
-        except (grpc.aio.UsageError, asyncio.InvalidStateError):
+        except (grpc.aio.BaseError, asyncio.InvalidStateError):
             failure = self._lost()
         raise failure
 
@@ -248,13 +248,13 @@ class _HandlerStream:
         async with self._lock:
             try:
                 await self._context.write(message)
-            except (grpc.aio.UsageError, asyncio.InvalidStateError) as err:
+            except (grpc.aio.BaseError, asyncio.InvalidStateError) as err:
                 raise ToranaError("the call is over") from err
 
     async def receive(self) -> bytes | None:
         try:
             message = await self._context.read()
-        except (grpc.aio.UsageError, asyncio.InvalidStateError) as err:
+        except (grpc.aio.BaseError, asyncio.InvalidStateError) as err:
             raise ToranaError("the call is over") from err
         if message is grpc.aio.EOF:
             return None

@@ -155,15 +155,14 @@ async def tunnel_channel() -> AsyncIterator[tuple[grpc.aio.Channel, SocketBytes]
 @asynccontextmanager
 async def tunnel_server(server: grpc.aio.Server) -> AsyncIterator[SocketBytes]:
     """Start a server, and give the bytes of the only connection to it."""
-    connected = socket.socket(socket.AF_UNIX)
-    with connected:
-        connected.setblocking(False)
-        try:
+    try:
+        with socket.socket(socket.AF_UNIX) as connected:
+            connected.setblocking(False)
             with private_address() as path:
                 if not server.add_insecure_port(f"unix:{path}"):
                     raise ToranaError(f"cannot listen on a private socket: `{path}`")
                 await server.start()
                 await asyncio.get_running_loop().sock_connect(connected, os.fspath(path))
             yield SocketBytes(connected)
-        finally:
-            await server.stop(None)
+    finally:
+        await server.stop(None)  # after the socket: it waits for what it cannot write any more
