@@ -12,6 +12,7 @@ from torana.core.cache.layers import LayerStore
 from torana.core.cache.ref import ImmutableRef
 from torana.core.content.images import ImageStore
 from torana.core.content.store import ContentStore
+from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.platform import Platform
 
 
@@ -44,8 +45,12 @@ class ExportResult:
 class Output(Protocol):
     """Where an exporter writes; nothing half-written is left at the user's path on failure."""
 
-    def file(self) -> AbstractContextManager[BinaryIO]:
-        """Open the destination as one file (or standard output); it appears when left normally."""
+    def file(self, answer: Mapping[str, str] | None = None) -> AbstractContextManager[BinaryIO]:
+        """Open the destination as one file (or standard output); it appears when left normally.
+
+        `answer` is what the exporter will answer, as far as it is known: clients that are elsewhere
+        may choose a name by it.
+        """
         ...
 
     def directory(self) -> Path:
@@ -75,6 +80,13 @@ class TreeOutput(Protocol):
         With `deletes` the folder has nothing else afterwards.
         """
         ...
+
+
+@runtime_checkable
+class BlobOutput(Protocol):
+    """An output that takes the blobs of an image; its client makes a layout of them."""
+
+    async def put_blobs(self, blobs: Sequence[Descriptor], content: ContentStore) -> None: ...
 
 
 class Progress(Protocol):

@@ -10,6 +10,7 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from torana.core.cache.filters import parse_filters as cache_filters
 from torana.gateway.daemon.builds import STATUS_WAIT_S
 from torana.gateway.daemon.history import EventType, HistoryEvent
 from torana.gateway.daemon.housekeeping import prune_policy
@@ -74,8 +75,11 @@ class Control(ControlServicer):
         self, request: pb.ListWorkersRequest, context: Any
     ) -> pb.ListWorkersResponse:
         daemon = self._daemon
-        records = [worker_message(daemon.identity, daemon.housekeeping.policies)]
-        return pb.ListWorkersResponse(record=records)
+        matches = cache_filters(tuple(text for text in request.filter if text))
+        if not matches(daemon.identity.field):
+            return pb.ListWorkersResponse()
+        record = worker_message(daemon.identity, daemon.housekeeping.policies)
+        return pb.ListWorkersResponse(record=[record])
 
     async def Info(self, request: pb.InfoRequest, context: Any) -> pb.InfoResponse:
         return pb.InfoResponse(buildkitVersion=version_message())

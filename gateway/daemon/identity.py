@@ -22,6 +22,12 @@ from torana.gateway.daemon.config import WorkerConfig
 PACKAGE: Final = "torana"
 VERSION: Final = f"v{__version__}"
 _LABEL: Final = "org.mobyproject.buildkit.worker."
+# Micro-architecture levels of x86-64, by what Linux calls their features.
+_AMD64_LEVELS: Final = {
+    "v2": frozenset("cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3".split()),
+    "v3": frozenset("abm avx avx2 bmi1 bmi2 f16c fma movbe xsave".split()),
+    "v4": frozenset("avx512f avx512bw avx512cd avx512dq avx512vl".split()),
+}
 _ID_LETTERS: Final = string.digits + string.ascii_lowercase
 
 
@@ -33,6 +39,12 @@ class Identity:
     labels: Mapping[str, str] = field(default_factory=dict)
     platforms: Sequence[Platform] = ()
 
+    def field(self, name: str) -> str | None:
+        """Give a field for filters: `id`, or `labels.NAME`; None where it is absent."""
+        if name == "id":
+            return self.id
+        return self.labels.get(name.removeprefix("labels."))
+
 
 def identify(worker: Worker, config: WorkerConfig) -> Identity:
     """Describe `worker`; its id is the same after a restart.
@@ -40,7 +52,9 @@ def identify(worker: Worker, config: WorkerConfig) -> Identity:
     Raises:
         InvalidPlatformError: a configured platform cannot be read.
     """
-    platforms = [parse_platform(text) for text in config.platforms] or [worker.platform]
+    platforms = [parse_platform(text) for text in config.platforms]
+    if not platforms:
+        platforms = [worker.platform, *_also_native(worker.platform, _cpu_flags())]
     labels = {
         f"{_LABEL}executor": "oci",
         f"{_LABEL}hostname": socket.gethostname(),
@@ -51,6 +65,27 @@ def identify(worker: Worker, config: WorkerConfig) -> Identity:
         **config.labels,
     }
     return Identity(id=_worker_id(worker.root), labels=labels, platforms=platforms)
+
+
+def _also_native(platform: Platform, flags: frozenset[str]) -> list[Platform]:
+    """Give what this processor runs besides its own platform, better variants first."""
+    if (platform.os, platform.architecture) != ("linux", "amd64"):
+        return []
+    found = []
+    for variant, needed in _AMD64_LEVELS.items():
+        if not needed <= flags:
+            break
+        found.append(Platform(os="linux", architecture="amd64", variant=variant))
+    return [*found, Platform(os="linux", architecture="386")]
+
+
+def _cpu_flags() -> frozenset[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return frozenset(flags.partition(":")[2].split())
 
 
 def _snapshotter(worker: Worker) -> str:

@@ -1,32 +1,34 @@
 """`SessionOutput`: where an export writes when the client is elsewhere.
 
-Spec: wire reference, session, FileSend.
+Exporters write files in threads; the pieces go to a task of the event loop, a few at a time.
+
+Spec: wire reference, session, FileSend and Content.
 """
 
 from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar, cast
 
+from torana.core.content.store import ContentStore
 from torana.core.errors import ConflictError, UnsupportedError
+from torana.core.oci.descriptor import Descriptor
 from torana.core.pool import run_blocking
-from torana.gateway.daemon.senttrees import JoinedTrees, PlacedTree, place
-from torana.gateway.protocol.filesync_pb2 import BytesMessage
+from torana.gateway.daemon.senttrees import JoinedTrees, place
 from torana.gateway.protocol.limits import PIECE_BYTES
-from torana.gateway.session.files.sender import SentTree, send_tree
+from torana.gateway.session.contents import SessionContents
+from torana.gateway.session.filesend import send_file, send_folder
 from torana.gateway.session.tasks import task_group
-from torana.gateway.session.transport import Metadata, Session
+from torana.gateway.session.transport import Session
 from torana.plugins.exporter import OutputTree
 
 T = TypeVar("T")
 
-DIFF_COPY: Final = "/moby.filesync.v1.FileSend/DiffCopy"
-_EXPORTER: Final = "buildkit-attachable-exporter-id"
-_ALL_PLATFORMS: Final = "buildkit-exporter-multi-platform"
+_STORE: Final = "export"
 _PIECES_AHEAD: Final = 4
 
 
@@ -39,9 +41,10 @@ class SessionOutput:
         self._loop = asyncio.get_running_loop()
 
     @contextmanager
-    def file(self) -> Iterator[BinaryIO]:
+    def file(self, answer: Mapping[str, str] | None = None) -> Iterator[BinaryIO]:
         """Open the client's file. Called in a thread; the client has it all when it is left."""
-        sender = _call(self._loop, _Sender.start(self._session, self._metadata()))
+        sending = _Sender.start(self._session, self._number, answer or {})
+        sender = _call(self._loop, sending)
         try:
             with io.BufferedWriter(_Pipe(self._loop, sender), PIECE_BYTES) as file:
                 yield cast("BinaryIO", file)
@@ -56,26 +59,28 @@ class SessionOutput:
         """Send trees, each in a transfer of its own, or in a single one with `deletes`."""
         with ExitStack() as stack:
             placed = await run_blocking(place, trees, stack)
-            if deletes and len(placed) > 1:
-                await self._send(JoinedTrees(placed), is_whole=True)
+            if deletes or len(placed) == 1:
+                whole = placed[0] if len(placed) == 1 else JoinedTrees(placed)
+                await send_folder(self._session, self._number, whole)
                 return
             async with task_group() as group:
                 for tree in placed:
-                    group.create_task(self._send(tree, is_whole=deletes))
+                    sending = send_folder(
+                        self._session, self._number, tree, has_all_platforms=False
+                    )
+                    group.create_task(sending)
 
-    async def _send(self, tree: PlacedTree | JoinedTrees, *, is_whole: bool) -> None:
-        sent: SentTree = tree
-        async with self._session.stream(DIFF_COPY, self._metadata(is_whole=is_whole)) as stream:
-            await send_tree(stream, sent)
-            await stream.end()
-            while await stream.receive() is not None:
-                pass
+    async def put_blobs(self, blobs: Sequence[Descriptor], content: ContentStore) -> None:
+        """Write blobs into the client's store, of which the client makes a layout."""
+        store = SessionContents(self._session, _STORE)
+        for blob in blobs:
+            await store.write(blob.digest, blob.size, _pieces(content, blob))
 
-    def _metadata(self, *, is_whole: bool = False) -> Metadata:
-        if not self._session.supports(DIFF_COPY):
-            raise UnsupportedError(f"method {DIFF_COPY.lower()} not supported by the client")
-        metadata = [(_EXPORTER, str(self._number))]
-        return [*metadata, (_ALL_PLATFORMS, "1")] if is_whole else metadata
+
+async def _pieces(content: ContentStore, blob: Descriptor) -> AsyncIterator[bytes]:
+    with content.open(blob.digest) as file:
+        while data := await run_blocking(file.read, PIECE_BYTES):
+            yield data
 
 
 class _Sender:
@@ -86,9 +91,9 @@ class _Sender:
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
-    async def start(cls, session: Session, metadata: Metadata) -> _Sender:
+    async def start(cls, session: Session, number: int, answer: Mapping[str, str]) -> _Sender:
         sender = cls()
-        sender._task = asyncio.create_task(sender._run(session, metadata))
+        sender._task = asyncio.create_task(sender._run(session, number, answer))
         return sender
 
     async def put(self, piece: bytes | None) -> None:
@@ -114,17 +119,14 @@ class _Sender:
         if not self._task.cancelled():
             self._task.exception()
 
-    async def _run(self, session: Session, metadata: Metadata) -> None:
-        async with session.stream(DIFF_COPY, metadata) as stream:
-            try:
+    async def _run(self, session: Session, number: int, answer: Mapping[str, str]) -> None:
+        try:
+            async with send_file(session, number, answer) as sink:
                 while (piece := await self._pieces.get()) is not None:
-                    await stream.send(BytesMessage(data=piece).SerializeToString())
-                await stream.end()
-                while await stream.receive() is not None:
-                    pass
-            except ConflictError:  # the client has it already
-                while await self._pieces.get() is not None:
-                    pass
+                    await sink.write(piece)
+        except ConflictError:  # the client does not want it: it has it already
+            while await self._pieces.get() is not None:
+                pass
 
 
 class _Pipe(io.RawIOBase):

@@ -8,13 +8,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, Final
 
 from torana.core.errors import NotFoundError, ToranaError, UserError
-from torana.core.ops.source import Source
 from torana.core.pool import run_blocking
+from torana.core.solver.progress import WarningEvent
 from torana.core.worker import Worker
 from torana.gateway.bridge.bridge import Bridge
 from torana.gateway.bridge.inprocess import InProcessClient
@@ -22,10 +21,10 @@ from torana.gateway.client.client import Result, SolveRequest
 from torana.gateway.daemon.builds import Build, Builds
 from torana.gateway.daemon.config import Config
 from torana.gateway.daemon.history import History
-from torana.gateway.daemon.localsource import SessionFolders
 from torana.gateway.daemon.output import SessionOutput
 from torana.gateway.daemon.record import ERROR_STATUS, STATUS_LOG, TRACE, Blob, BuildRecord
 from torana.gateway.daemon.solvemessages import WantedBuild
+from torana.gateway.daemon.sources import BuildSources, registry_settings
 from torana.gateway.daemon.statusmessages import frame, responses
 from torana.gateway.daemon.trace import Span, spans_of, to_json
 from torana.gateway.engines.exporting import Export, export_result
@@ -34,9 +33,13 @@ from torana.gateway.engines.runtime import chosen_runtime
 from torana.gateway.protocol.errors import status_of
 from torana.gateway.protocol.status_pb2 import Status
 from torana.gateway.runners.finder import FrontendFinder
+from torana.gateway.session.localsource import SessionLocalSource
 from torana.gateway.session.manager import SessionManager
+from torana.gateway.session.secrets import SessionSecrets
+from torana.gateway.session.ssh import SessionSSH
 from torana.plugins.exporter import Exporter
 from torana.plugins.manager import PluginManager
+from torana.plugins.registry.connection import Pools
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +76,8 @@ class Solving:
         self._history = history
         self._sessions = sessions
         self._on_end = on_end
+        self._registries = registry_settings(config.registries)
+        self._pools = Pools()
 
     async def run(self, wanted: WantedBuild) -> dict[str, str]:
         """Run a build and give the exporters' answer; cancelling it stops all it started.
@@ -108,13 +113,10 @@ class Solving:
         self, wanted: WantedBuild, build: Build, exporters: Sequence[Exporter]
     ) -> tuple[Mapping[str, bytes], dict[str, str]]:
         """Give the result's metadata and the answer to the client."""
-        local = SessionFolders(self._sessions.get, self._worker.refs, session_id=wanted.session_id)
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(local.close)
-            parts = self._parts(wanted, local)
-            job, client = await stack.enter_async_context(
-                open_job(self._worker, parts, build.progress)
-            )
+        for each in wanted.cache_exports:
+            text = f"build cache is not exported by this version: type={each.type}"
+            build.progress.emit(WarningEvent(vertex=None, short=text))
+        async with open_job(self._worker, self._parts(wanted), build.progress) as (job, client):
             try:
                 result = await self._result(wanted, build, client)
                 exports = [
@@ -136,11 +138,15 @@ class Solving:
         output = SessionOutput(session, number)
         return Export(exporter=exporter, attrs=export.attrs, output=output)
 
-    def _parts(self, wanted: WantedBuild, local: Source) -> BuildParts:
+    def _parts(self, wanted: WantedBuild) -> BuildParts:
+        sessions, ids = self._sessions, [wanted.session_id] if wanted.session_id else []
+        sources = BuildSources(self._plugins, self._registries, self._pools, sessions, ids)
         return BuildParts(
             session_id=wanted.session_id or wanted.ref,
-            local=local,
-            find_source=self._plugins.source,
+            local=SessionLocalSource(sessions, ids),
+            secrets=SessionSecrets(sessions, ids),
+            ssh=SessionSSH(sessions, ids),
+            find_source=sources,
             find_frontend=self._find_frontend,
             runtime=chosen_runtime(
                 self._worker.root, self._plugins, wanted=self._config.worker.runtime

@@ -6,7 +6,7 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -31,7 +31,7 @@ class ClientOutput:
         self._dest = dest
 
     @contextmanager
-    def file(self) -> Iterator[BinaryIO]:
+    def file(self, answer: Mapping[str, str] | None = None) -> Iterator[BinaryIO]:
         """Open the file.
 
         Raises:

@@ -125,7 +125,7 @@ class Writing:
         if self.expected is not None and self.expected != self.digest():
             raise CorruptError(f"blob has digest {self.digest()}, expected {self.expected}")
         file = self._opened()
-        os.fchmod(file.fileno(), 0o644)
+        os.fchmod(file.fileno(), 0o444)
         file.close()
         self._store.place(self._name, self.digest())
         self._name = ""

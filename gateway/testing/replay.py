@@ -26,9 +26,11 @@ from torana.gateway.protocol import control_pb2, filesync_pb2, gateway_pb2
 from torana.gateway.protocol.errors import RemoteError
 from torana.gateway.protocol.status_pb2 import Status
 from torana.gateway.session.client import attach_control
+from torana.gateway.session.contents import Contents
 from torana.gateway.session.files.receiver import ReceiveOptions, receive_tree
 from torana.gateway.session.files.writer import WriteOptions
 from torana.gateway.session.filesync import FileSync
+from torana.gateway.session.layout import LayoutStore
 from torana.gateway.session.local import handlers
 from torana.gateway.session.transport import Handler, Metadata, Stream, Streaming, Unary, value
 from torana.gateway.testing.recordings import Recording, Rpc
@@ -201,7 +203,9 @@ class _RecordedServices:
         )
         self._recorded = [rpc for rpc in recording.inner_calls if rpc.connection == tunnel]
         self._exports = _export_types(recording, str(dict(session.metadata)[_ID]))
-        self._files = handlers([FileSync(_folders(recording, player._folder))])
+        stores = {"export": LayoutStore(player._outputs / "out", is_writable=True)}
+        folders = FileSync(_folders(recording, player._folder))
+        self._files = handlers([folders, Contents(stores)])
 
     def methods(self) -> Mapping[str, Handler]:
         return {method: self._handler(method) for method in self._methods}
@@ -210,12 +214,18 @@ class _RecordedServices:
         if method == _SEND:
             return Streaming(self._take_export)
         known = self._files.get(method)
-        if isinstance(known, Streaming):
+        if isinstance(known, Streaming) and not self._is_recorded_store(method):
             return Streaming(self._noted(method, known))
         is_stream = method.rpartition("/")[2] in ("Pull", "ForwardAgent", "Write", "Read", "List")
         if is_stream:
             return Streaming(self._recorded_stream(method))
         return Unary(self._recorded_unary(method))
+
+    def _is_recorded_store(self, method: str) -> bool:
+        """Say whether a content store of the client other than an export was asked."""
+        calls = [rpc for rpc in self._recorded if rpc.method == method]
+        stores = {str(dict(rpc.metadata).get("buildkit-attachable-store-id", "")) for rpc in calls}
+        return bool(stores - {"", "export"})
 
     def _note(self, method: str, metadata: Metadata) -> None:
         self._player.replayed.inner_calls.append(inner_call(method, metadata))
@@ -244,8 +254,9 @@ class _RecordedServices:
     def _recorded_unary(self, method: str) -> Any:
         async def call(request: bytes, metadata: Metadata) -> bytes:
             self._note(method, metadata)
-            for rpc in self._recorded:
-                if rpc.method == method and rpc.messages(is_client=False) == [request]:
+            same = [rpc for rpc in self._recorded if rpc.method == method]
+            for rpc in same:
+                if len(same) == 1 or rpc.messages(is_client=False) == [request]:
                     if rpc.status is not None and rpc.status[0]:
                         raise RemoteError(Status(code=rpc.status[0], message=rpc.status[1]))
                     return rpc.messages(is_client=True)[0]

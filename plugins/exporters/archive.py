@@ -23,7 +23,7 @@ from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.reference import parse_reference
 from torana.core.pool import run_blocking
 from torana.core.snapshots.layertar import tar_header
-from torana.plugins.exporter import ExportContext, ExportResult, Output
+from torana.plugins.exporter import BlobOutput, ExportContext, ExportResult, Output
 from torana.plugins.exporters import attributes
 from torana.plugins.exporters.committing import (
     CommittedImage,
@@ -71,23 +71,25 @@ class ArchiveExporter:
         files = {"index.json": oci.compact_json(_index(root, names))}
         if is_docker:
             files["manifest.json"] = oci.compact_json(_load_manifest(image, names, context))
+        answer = {
+            "containerimage.digest": str(root.digest),
+            "containerimage.descriptor": base64.b64encode(descriptor_json(root).encode()).decode(),
+        }
+        if image.config_digest is not None:
+            answer["containerimage.config.digest"] = str(image.config_digest)
+        if names:
+            answer["image.name"] = ",".join(names)
         context.progress.status("sending tarball")
         if attributes.flag(attrs, "tar", True):
-            await run_blocking(_write_tar, output, image.blobs, files, context.content)
+            await run_blocking(_write_tar, output, image.blobs, files, context.content, answer)
+        elif isinstance(output, BlobOutput):
+            await output.put_blobs(image.blobs, context.content)
         else:
             await run_blocking(
                 _write_layout, output.directory(), image.blobs, files, context.content
             )
         context.progress.status("sending tarball", done=True)
-        response = {
-            "containerimage.digest": str(root.digest),
-            "containerimage.descriptor": base64.b64encode(descriptor_json(root).encode()).decode(),
-        }
-        if image.config_digest is not None:
-            response["containerimage.config.digest"] = str(image.config_digest)
-        if names:
-            response["image.name"] = ",".join(names)
-        return response
+        return answer
 
 
 def _index(root: Descriptor, names: Sequence[str]) -> dict[str, object]:
@@ -125,9 +127,13 @@ def _blob_path(digest: str) -> str:
 
 
 def _write_tar(
-    output: Output, blobs: Sequence[Descriptor], files: Mapping[str, bytes], content: ContentStore
+    output: Output,
+    blobs: Sequence[Descriptor],
+    files: Mapping[str, bytes],
+    content: ContentStore,
+    answer: Mapping[str, str],
 ) -> None:
-    with output.file() as file:
+    with output.file(answer) as file:
         for folder in ("blobs/", "blobs/sha256/"):
             file.write(tar_header(folder.encode(), b"5", mode=0o755, size=0))
         for blob in sorted(blobs, key=lambda blob: blob.digest):

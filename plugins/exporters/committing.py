@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from torana.core.cache.layers import Layer
 from torana.core.content.compression import Compression
@@ -19,6 +19,9 @@ from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.digest import Digest
 from torana.core.pool import run_blocking
 from torana.plugins.exporter import ExportContext, ExportResult, PlatformResult
+
+_HISTORY_KEYS: Final = ("created", "created_by", "author", "comment", "empty_layer")
+_REWRITTEN: Final = "buildkit/rewritten-timestamp"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +82,7 @@ async def _commit_platform(
     layers = await context.layers.layers(part.ref, options.compression, latest=latest)
     context.progress.status("exporting layers", done=True)
     config = await _store(
-        oci.compact_json(_config(part, layers, options), sort=True),
+        oci.compact_json(_config(part, layers, options)),
         oci.OCI_CONFIG if options.oci_types else oci.DOCKER_CONFIG,
         context,
     )
@@ -88,6 +91,11 @@ async def _commit_platform(
         layer.descriptor if options.oci_types else _docker_layer(layer.descriptor)
         for layer in layers
     ]
+    if latest is not None:
+        stamp = {_REWRITTEN: str(latest)}
+        descriptors = [
+            replace(layer, annotations={**layer.annotations, **stamp}) for layer in descriptors
+        ]
     manifest = await _store(
         oci.manifest(config, descriptors, oci=options.oci_types),
         oci.OCI_MANIFEST if options.oci_types else oci.DOCKER_MANIFEST,
@@ -124,7 +132,7 @@ def _config(part: PlatformResult, layers: Sequence[Layer], options: ImageOptions
     config["rootfs"] = {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]}
     config["history"] = history
     config["created"] = created
-    return config
+    return dict(sorted(config.items()))  # what is inside keeps the frontend's order, as in Go
 
 
 def _history(entries: Sequence[Mapping[str, Any]], layers: Sequence[Layer]) -> list[dict[str, Any]]:
@@ -152,7 +160,13 @@ def _history(entries: Sequence[Mapping[str, Any]], layers: Sequence[Layer]) -> l
     last = first
     for entry in out:
         last = entry.setdefault("created", last) or last
-    return [{k: v for k, v in entry.items() if v is not None} for entry in out]
+    return [_ordered(entry) for entry in out]
+
+
+def _ordered(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the members of a history entry in the order of the Go type."""
+    known = {key: entry[key] for key in _HISTORY_KEYS if key in entry}
+    return {key: value for key, value in {**known, **entry}.items() if value is not None}
 
 
 def _clamped(
