@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, BinaryIO, Protocol, runtime_checkable
 
 from torana.core.cache.layers import LayerStore
 from torana.core.cache.ref import ImmutableRef
@@ -14,6 +14,9 @@ from torana.core.content.images import ImageStore
 from torana.core.content.store import ContentStore
 from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.platform import Platform
+
+if TYPE_CHECKING:
+    from torana.plugins.registry.access import RegistryAccess
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +108,9 @@ class ExportContext:
     images: ImageStore
     layers: LayerStore
     progress: Progress
+    registries: RegistryAccess | None = (
+        None  # as the build's client has them; None: as this process
+    )
 
 
 class Exporter(Protocol):

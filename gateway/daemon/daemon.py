@@ -26,7 +26,6 @@ from torana.gateway.daemon.identity import identify
 from torana.gateway.daemon.listeners import Listeners, parse_address
 from torana.gateway.daemon.metrics import Metrics
 from torana.gateway.daemon.record import BuildRecord
-from torana.gateway.daemon.registries import registry_access
 from torana.gateway.daemon.solve import Solving
 from torana.gateway.daemon.solvemessages import WantedBuild
 from torana.gateway.daemon.systemd import take_listeners
@@ -39,7 +38,6 @@ from torana.gateway.protocol.control_pb2_grpc import add_ControlServicer_to_serv
 from torana.gateway.protocol.health_pb2_grpc import add_HealthServicer_to_server
 from torana.gateway.session.manager import SessionManager
 from torana.plugins.manager import PluginManager
-from torana.plugins.registry.access import set_default_access
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +56,6 @@ class Daemon:
     def __init__(self, config: Config, worker: Worker) -> None:
         self.config = config
         self.worker = worker
-        if config.registries:
-            set_default_access(registry_access(config))
         self.identity = identify(worker, config.worker)
         self.builds = Builds()
         self.sessions = SessionManager()

@@ -19,12 +19,12 @@ from torana.gateway.bridge.bridge import Bridge
 from torana.gateway.bridge.inprocess import InProcessClient
 from torana.gateway.client.client import Result, SolveRequest
 from torana.gateway.daemon.builds import Build, Builds
+from torana.gateway.daemon.clientside import ClientSide
 from torana.gateway.daemon.config import Config
 from torana.gateway.daemon.history import History
-from torana.gateway.daemon.output import SessionOutput
 from torana.gateway.daemon.record import ERROR_STATUS, STATUS_LOG, TRACE, Blob, BuildRecord
+from torana.gateway.daemon.registries import registry_settings
 from torana.gateway.daemon.solvemessages import WantedBuild
-from torana.gateway.daemon.sources import BuildSources, registry_settings
 from torana.gateway.daemon.statusmessages import frame, responses
 from torana.gateway.daemon.trace import Span, spans_of, to_json
 from torana.gateway.engines.exporting import Export, export_result
@@ -33,10 +33,7 @@ from torana.gateway.engines.runtime import chosen_runtime
 from torana.gateway.protocol.errors import status_of
 from torana.gateway.protocol.status_pb2 import Status
 from torana.gateway.runners.finder import FrontendFinder
-from torana.gateway.session.localsource import SessionLocalSource
 from torana.gateway.session.manager import SessionManager
-from torana.gateway.session.secrets import SessionSecrets
-from torana.gateway.session.ssh import SessionSSH
 from torana.plugins.exporter import Exporter
 from torana.plugins.manager import PluginManager
 from torana.plugins.registry.connection import Pools
@@ -76,7 +73,7 @@ class Solving:
         self._history = history
         self._sessions = sessions
         self._on_end = on_end
-        self._registries = registry_settings(config.registries)
+        self._registries = registry_settings(config)
         self._pools = Pools()
 
     async def run(self, wanted: WantedBuild) -> dict[str, str]:
@@ -116,11 +113,20 @@ class Solving:
         for each in wanted.cache_exports:
             text = f"build cache is not exported by this version: type={each.type}"
             build.progress.emit(WarningEvent(vertex=None, short=text))
-        async with open_job(self._worker, self._parts(wanted), build.progress) as (job, client):
+        client_side = ClientSide(
+            self._sessions, wanted.session_id, self._plugins, self._registries, self._pools
+        )
+        parts = self._parts(wanted, client_side)
+        async with open_job(self._worker, parts, build.progress) as (job, client):
             try:
                 result = await self._result(wanted, build, client)
                 exports = [
-                    await self._export(wanted, number, exporter)
+                    Export(
+                        exporter=exporter,
+                        attrs=wanted.exports[number].attrs,
+                        output=await client_side.output(number),
+                        registries=client_side.registries,
+                    )
                     for number, exporter in enumerate(exporters)
                 ]
                 response = await export_result(self._worker, job, result, exports, wanted.options)
@@ -130,23 +136,13 @@ class Solving:
                     await build.bridge.close()
         return result.metadata, response | _frontend_answers(result.metadata)
 
-    async def _export(self, wanted: WantedBuild, number: int, exporter: Exporter) -> Export:
-        export = wanted.exports[number]
-        if export.type == "image" or not wanted.session_id:
-            return Export(exporter=exporter, attrs=export.attrs)
-        session = await self._sessions.get(wanted.session_id)
-        output = SessionOutput(session, number)
-        return Export(exporter=exporter, attrs=export.attrs, output=output)
-
-    def _parts(self, wanted: WantedBuild) -> BuildParts:
-        sessions, ids = self._sessions, [wanted.session_id] if wanted.session_id else []
-        sources = BuildSources(self._plugins, self._registries, self._pools, sessions, ids)
+    def _parts(self, wanted: WantedBuild, client_side: ClientSide) -> BuildParts:
         return BuildParts(
             session_id=wanted.session_id or wanted.ref,
-            local=SessionLocalSource(sessions, ids),
-            secrets=SessionSecrets(sessions, ids),
-            ssh=SessionSSH(sessions, ids),
-            find_source=sources,
+            local=client_side.local,
+            secrets=client_side.secrets,
+            ssh=client_side.ssh,
+            find_source=client_side.source,
             find_frontend=self._find_frontend,
             runtime=chosen_runtime(
                 self._worker.root, self._plugins, wanted=self._config.worker.runtime

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torana.core.cache.ref import ImmutableRef
 from torana.core.errors import UserError
@@ -23,6 +24,9 @@ from torana.core.worker import Worker
 from torana.gateway.client.client import Reference, Result
 from torana.plugins.exporter import ExportContext, Exporter, ExportResult, Output, PlatformResult
 
+if TYPE_CHECKING:
+    from torana.plugins.registry.access import RegistryAccess
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Export:
@@ -31,6 +35,7 @@ class Export:
     exporter: Exporter
     attrs: Mapping[str, str]
     output: Output | None = None
+    registries: RegistryAccess | None = None  # to push to; None: as this process reaches them
 
 
 async def export_result(
@@ -73,6 +78,7 @@ async def _run_exports(
                 images=worker.images,
                 layers=worker.layers,
                 progress=progress,
+                registries=export.registries,
             )
             response.update(await export.exporter.export(exported, attrs, export.output, context))
     return response

@@ -42,7 +42,7 @@ def push_to(
         UserError: nothing can be pushed to them.
     """
     references = _references(names, by_digest=by_digest)
-    access = default_access()
+    access = context.registries or default_access()
 
     async def push(image: CommittedImage) -> None:
         for reference in references:

@@ -1,0 +1,58 @@
+"""`ClientSide`: what a build has of its client: folders, secrets, agents, credentials, outputs."""
+
+from __future__ import annotations
+
+from torana.core.ops.source import Source
+from torana.gateway.daemon.output import SessionOutput
+from torana.gateway.daemon.registries import SessionCredentials
+from torana.gateway.session.auth import SessionAuth
+from torana.gateway.session.localsource import SessionLocalSource
+from torana.gateway.session.manager import SessionManager
+from torana.gateway.session.secrets import SessionSecrets
+from torana.gateway.session.ssh import SessionSSH
+from torana.gateway.session.uploadsource import UploadSource
+from torana.plugins.manager import PluginManager
+from torana.plugins.registry.access import RegistryAccess
+from torana.plugins.registry.connection import Pools
+from torana.plugins.registry.settings import RegistrySettings
+from torana.plugins.sources.image import ImageSource
+
+
+class ClientSide:
+    """Made for one build on the event loop; a build without a session has little of all this."""
+
+    def __init__(
+        self,
+        sessions: SessionManager,
+        session_id: str,
+        plugins: PluginManager,
+        settings: RegistrySettings,
+        pools: Pools,
+    ) -> None:
+        self._ids = [session_id] if session_id else []
+        self._sessions = sessions
+        self._plugins = plugins
+        self.local = SessionLocalSource(sessions, self._ids)
+        self.secrets = SessionSecrets(sessions, self._ids)
+        self.ssh = SessionSSH(sessions, self._ids)
+        credentials = SessionCredentials(SessionAuth(sessions, self._ids))
+        self.registries = RegistryAccess(settings, credentials, pools)
+
+    def source(self, scheme: str) -> Source | None:
+        """Find a source: a plugin's, but for images with the client's credentials, and uploads."""
+        source = self._plugins.source(scheme)
+        if isinstance(source, ImageSource):
+            return ImageSource(self.registries)
+        if source is not None and scheme in UploadSource.schemes:
+            return UploadSource(self._sessions, self._ids, source)
+        return source
+
+    async def output(self, number: int) -> SessionOutput | None:
+        """Give where export `number` writes, None for a build without a session.
+
+        Raises:
+            NoSessionError: the client is not connected.
+        """
+        if not self._ids:
+            return None
+        return SessionOutput(await self._sessions.get(self._ids[0]), number)
