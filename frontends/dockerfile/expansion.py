@@ -277,11 +277,11 @@ class _Scan:
         if not is_known and (not is_strict or kind in ("#", "%")):
             raise unsupported
         word = self._part("}", "syntax error: missing '}'", raw_escapes=kind in ("#", "%"))
-        if not is_known:
-            raise unsupported
         value = self._value(name)
         if value is None and self.skip_unset:
             return f"${{{name}{shown}{word}}}"
+        if not is_known:
+            raise unsupported
         return _modified(kind, name, value, word, is_strict=is_strict)
 
     def _part(self, stop: str, missing: str, *, raw_escapes: bool) -> str:

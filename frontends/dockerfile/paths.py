@@ -119,7 +119,7 @@ def _without_drive(path: str, *, keeps_slash: bool) -> str:
             raise BuildFileError(
                 "removing drive letter: The specified path is not on the system drive (C:)"
             )
-        path = rooted(rest) if not rest.endswith("/") else rooted(rest) + "/"
+        path = rest  # `C:name` is relative, as on Windows
     ends_with_slash = path.endswith("/")
     cleaned = clean(path)
     if keeps_slash and ends_with_slash and len(cleaned) > 1:

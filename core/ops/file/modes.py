@@ -38,12 +38,12 @@ class Change:
     operator: str
     permissions: str
 
-    def apply(self, mode: int, *, is_dir: bool) -> int:
-        """Change `mode` (permission bits and the three special ones)."""
+    def apply(self, mode: int, *, can_execute: bool) -> int:
+        """Change `mode` (permission bits and the three special ones); `can_execute` is for `X`."""
         mask = 0
         for letter in self.who or "a":
             mask |= _MASKS[letter]
-        value = self._value(mode, is_dir=is_dir) & mask
+        value = self._value(mode, can_execute=can_execute) & mask
         if "t" in self.permissions and mask & ~0o7:
             value |= 0o1000
         if self.operator == "+":
@@ -53,11 +53,11 @@ class Change:
         copies = self.permissions and all(letter in _SHIFT for letter in self.permissions)
         return mode & ~(mask & 0o777 if copies else mask) | value
 
-    def _value(self, mode: int, *, is_dir: bool) -> int:
+    def _value(self, mode: int, *, can_execute: bool) -> int:
         value = 0
         for letter in self.permissions:
             if letter == "X":
-                value |= 0o111 if is_dir or mode & 0o111 else 0
+                value |= 0o111 if can_execute else 0
             elif letter in _SHIFT:
                 value |= (mode >> _SHIFT[letter] & 0o7) * 0o111
             else:
@@ -76,8 +76,10 @@ class ModeChange:
         """Give the new permission bits of an entry that has `mode`."""
         if self.octal is not None:
             return self.octal
+        # `X` looks at the mode before all changes.
+        can_execute = is_dir or bool(mode & 0o111)
         for change in self.changes:
-            mode = change.apply(mode, is_dir=is_dir)
+            mode = change.apply(mode, can_execute=can_execute)
         return mode
 
 

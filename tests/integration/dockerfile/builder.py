@@ -42,9 +42,13 @@ class Builder:
     ) -> subprocess.CompletedProcess[str]:
         """Run `torana build`; what `base` says comes before the Dockerfile's text."""
         self.write("Dockerfile", base + dockerfile)
+        return self.command("build", "--progress=plain", *arguments, ".", **environment)
+
+    def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of Torana in the context folder."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("TORANA_")}
         return subprocess.run(
-            [sys.executable, "-m", "torana", "build", "--progress=plain", *arguments, "."],
+            [sys.executable, "-m", "torana", *arguments],
             cwd=self.context,
             env={**kept, "TORANA_ROOT": str(self.store), "TORANA_NO_MEMO": "1", **environment},
             capture_output=True,

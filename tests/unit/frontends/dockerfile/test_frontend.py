@@ -108,18 +108,27 @@ async def test_unknown_target_gets_a_suggestion(tmp_path: Path) -> None:
         await DockerfileFrontend().build(client)
 
 
-async def test_forwarding_failure_shows_the_syntax_line(tmp_path: Path) -> None:
-    class NoGateway(StubClient):
-        async def solve(self, request: Any) -> Any:
-            if request.frontend:
-                raise UnsupportedError("no gateway")
-            return await StubClient.solve(self, request)
+class NoGateway(StubClient):
+    """A client that cannot hand a build to another frontend."""
 
+    async def solve(self, request: Any) -> Any:
+        if request.frontend:
+            raise UnsupportedError("no gateway")
+        return await StubClient.solve(self, request)
+
+
+async def test_forwarding_failure_shows_the_syntax_line(tmp_path: Path) -> None:
+    """DF-096: the line that named the frontend, or the argument that did."""
     stub = _client(tmp_path, "# syntax=foo\nFROM scratch\n")
     client = NoGateway(folder=stub.folder, images=stub.images, options={})
     with pytest.raises(UnsupportedError) as caught:
         await DockerfileFrontend().build(client)
     assert [span.start.line for span in caught.value.sources[0].ranges] == [1]
+    options = {"build-arg:BUILDKIT_SYNTAX": "bar x"}
+    client = NoGateway(folder=stub.folder, images=stub.images, options=options)
+    with pytest.raises(UnsupportedError) as caught:
+        await DockerfileFrontend().build(client)
+    assert caught.value.message == "failed with build-arg:BUILDKIT_SYNTAX = bar x: no gateway"
 
 
 async def test_same_file_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ from torana.core.ops.file.modes import InvalidModeError, parse_mode
         ("u=r+w-r", 0o777, False, 0o277),
         ("a=X", 0o644, False, 0),
         ("a=X", 0o644, True, 0o111),
+        ("a-x,a+X", 0o755, False, 0o755),
+        ("a-x,a+X", 0o644, False, 0o644),
     ],
 )
 def test_modes(text: str, mode: int, is_dir: bool, expected: int) -> None:

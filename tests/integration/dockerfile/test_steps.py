@@ -1,0 +1,167 @@
+"""RUN: scripts, mounts and triggers as the steps themselves see them."""
+
+from __future__ import annotations
+
+import pytest
+from tests.integration.dockerfile.builder import Builder, is_cached
+
+pytestmark = pytest.mark.needs("root", "busybox")
+
+
+def test_scripts(builder: Builder) -> None:
+    """DF-078, DF-079, DF-080, DF-081, DF-082, DF-083: who runs a document, and as what."""
+    builder.build(
+        """\
+FROM base
+ARG A=value
+RUN <<EOF
+x=one
+test "$x $A" = "one value"
+echo "$0" > /shell
+EOF
+RUN test "$(cat /shell)" = /bin/sh
+RUN <<-EOF
+	cat > /indented <<-END
+		text
+	END
+	test "$(cat /indented)" = text
+	EOF
+RUN <<EOF
+#!/bin/awk -f
+BEGIN { print "from awk" > "/awk" }
+EOF
+RUN <<-EOF
+	#!/bin/sh -e
+	echo "$0" > /script
+	EOF
+RUN test "$(cat /awk)" = "from awk" && test "$(cat /script)" = /dev/pipes/EOF \\
+    && test ! -e /dev/pipes
+RUN cat <<A | tr a b > /piped; cat <<B >> /piped
+aaa
+A
+$A
+B
+RUN test "$(cat /piped | xargs)" = "bbb value"
+RUN <<A 3<<B cat - /dev/fd/3 > /both
+first
+A
+second
+B
+RUN test "$(cat /both | xargs)" = "first second"
+SHELL ["/bin/awk"]
+RUN <<EOF
+BEGIN { print "shell is awk" > "/program" }
+EOF
+SHELL ["/bin/sh", "-c"]
+RUN test "$(cat /program)" = "shell is awk"
+"""
+    )
+
+
+def test_bind_mounts(builder: Builder) -> None:
+    """DF-190: changes in a writable one are lost; a read-only one refuses them."""
+    builder.write("folder/file", "here")
+    builder.build(
+        """\
+FROM base AS other
+RUN mkdir /s && echo there > /s/file
+FROM base
+RUN --mount=target=/c test "$(cat /c/folder/file)" = here && ! touch /c/new
+RUN --mount=source=folder,target=/c,rw echo changed > /c/file && touch /c/new
+RUN --mount=source=folder,target=/c test "$(cat /c/file)" = here && test ! -e /c/new
+RUN --mount=from=other,source=s/file,target=/f test "$(cat /f)" = there
+RUN test ! -e /f && test ! -e /c
+"""
+    )
+
+
+def test_mount_of_a_file_in_a_mounted_folder(builder: Builder) -> None:
+    """DF-211: both are seen, and a change of either runs the step again."""
+    builder.write("folder/inner/one", "1")
+    builder.write("folder/two", "2")
+    text = """\
+FROM base
+RUN --mount=source=folder,target=/c --mount=source=folder/two,target=/c/inner/one \\
+    echo "$(cat /c/inner/one) $(cat /c/two)" | tee /seen
+"""
+    assert "2 2" in builder.build(text)
+    assert is_cached(builder.build(text), "/seen")
+    builder.write("folder/two", "3")
+    assert "3 3" in builder.build(text)
+
+
+def test_cache_mounts(builder: Builder) -> None:
+    """DF-199, DF-212: kept between builds, not in the image; links stay inside."""
+    out = builder.files(
+        """\
+FROM base
+RUN --mount=type=cache,target=/cache,id=kept echo one > /cache/file && ln -s /etc /cache/link
+RUN --mount=type=cache,target=/cache,id=kept mkdir -p /cache/etc && echo in > /cache/etc/inside
+RUN --mount=type=cache,target=/m,id=kept,source=link test "$(cat /m/inside)" = in
+RUN --mount=type=cache,target=/cache,id=other test ! -e /cache/file
+"""
+    )
+    assert not (out / "cache").exists()
+    log = builder.build(
+        "FROM base\nRUN --mount=type=cache,target=/elsewhere,id=kept cat /elsewhere/file\n"
+    )
+    assert "one" in log
+
+
+def test_memory_mounts(builder: Builder) -> None:
+    """DF-200: empty at the start, limited, gone afterwards."""
+    builder.build(
+        """\
+FROM base
+RUN mkdir /t && echo hidden > /t/below
+RUN --mount=type=tmpfs,target=/t,size=1m test -z "$(ls /t)" && echo x > /t/file \\
+    && ! dd if=/dev/zero of=/t/big bs=1M count=2
+RUN test "$(ls /t)" = below
+"""
+    )
+
+
+def test_triggers(builder: Builder) -> None:
+    """DF-284, DF-287, DF-289, DF-291: triggers run first, once, and read stages of their user."""
+    builder.write("given", "context")
+    log = builder.build(
+        """\
+FROM base AS tools
+RUN echo tool > /tool
+FROM base AS parent
+ONBUILD COPY --from=tools /tool /tool
+ONBUILD COPY given /given
+ONBUILD RUN --mount=type=cache,target=/c cat /given >> /log
+ONBUILD ENV FROM_TRIGGER=yes
+FROM parent AS child
+RUN test "$FROM_TRIGGER" = yes && test "$(cat /tool /log | xargs)" = "tool context"
+FROM child
+RUN test "$(cat /log)" = context
+"""
+    )
+    assert "ONBUILD COPY given /given" in log
+
+
+def test_failing_step_shows_its_lines(builder: Builder) -> None:
+    """DF-367: all lines of the instruction are marked."""
+    result = builder.run("FROM base\nRUN echo out && \\\n  exit 3\nRUN true\n")
+    assert result.returncode == 1
+    assert ">>> RUN echo out && \\\n" in result.stderr
+    assert ">>>   exit 3\n" in result.stderr
+    assert ">>> RUN true" not in result.stderr
+    assert "exit code: 3" in result.stderr
+
+
+def test_options_of_processes(builder: Builder) -> None:
+    """DF-180, DF-184: network, hosts, limits and memory of the command line reach the steps."""
+    builder.build(
+        """\
+FROM base
+RUN grep -E '1.2.3.4\\s+there' /etc/hosts && test "$(ulimit -n)" = 512 \\
+    && df -k /dev/shm | grep -E ' 2048 '
+RUN --network=none test "$(ls /sys/class/net)" = lo
+""",
+        "--add-host=there=1.2.3.4",
+        "--ulimit=nofile=512",
+        "--shm-size=2m",
+    )
