@@ -8,7 +8,7 @@ Spec: Protocol Buffers encoding; `reference` notes on canonical bytes in docs/de
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final, TypeVar
 
 from torana.core.errors import Position, UserError
@@ -39,18 +39,43 @@ _VARINT: Final = frozenset({"bool", "int", "int32", "uint32", "uint64", "enum", 
 def encode(message: Any) -> bytes:
     """Give the canonical bytes of any message of `SCHEMA`."""
     out = bytearray()
-    for field in SCHEMA[type(message)]:
-        value = getattr(message, field.attr)
-        if value is None or (field.kind == "oneof" and type(value) is not field.type):
+    for attr, write, field, member, may_be_empty in _plan(type(message)):
+        value = getattr(message, attr)
+        if not value and (value is None or not may_be_empty):
             continue
-        _WRITERS[field.kind](out, field, value)
+        if member is None or type(value) is member:
+            write(out, field, value)
     return bytes(out)
 
 
+Writer = Callable[[bytearray, Field, Any], None]
+
+
+@lru_cache(maxsize=64)
+def _plan(kind: type) -> tuple[tuple[str, Writer, Field, type | None, bool], ...]:
+    """Give the fields of a message: attribute, writer, type in a union, whether 0 is written."""
+    return tuple(
+        (
+            field.attr,
+            _WRITERS[field.kind],
+            field,
+            field.type if field.kind == "oneof" else None,
+            field.kind in _WRITTEN_WHEN_EMPTY,
+        )
+        for field in SCHEMA[kind]
+    )
+
+
+_WRITTEN_WHEN_EMPTY: Final = frozenset(("message", "oneof", "oneof_uint32", "optional_bytes"))
+
+
+_SMALL: Final = tuple(bytes((value,)) for value in range(0x80))
+
+
 def _varint(value: int) -> bytes:
+    if 0 <= value < 0x80:
+        return _SMALL[value]
     value &= _U64
-    if value < 0x80:
-        return bytes((value,))
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
@@ -60,20 +85,20 @@ def _varint(value: int) -> bytes:
 
 
 def _delimited(out: bytearray, number: int, data: bytes) -> None:
-    out += _varint(number << 3 | 2)
-    out += _varint(len(data))
+    out += _SMALL[number << 3 | 2] if number < 16 else _varint(number << 3 | 2)
+    size = len(data)
+    out += _SMALL[size] if size < 0x80 else _varint(size)
     out += data
 
 
 def _write_int(out: bytearray, field: Field, value: int) -> None:
     if value:
-        out += _varint(field.number << 3)
-        out += _varint(value)
+        _write_present_int(out, field, value)
 
 
 def _write_present_int(out: bytearray, field: Field, value: int) -> None:
-    out += _varint(field.number << 3)
-    out += _varint(value)
+    out += _SMALL[field.number << 3] if field.number < 16 else _varint(field.number << 3)
+    out += _SMALL[value] if 0 <= value < 0x80 else _varint(value)
 
 
 def _write_string(out: bytearray, field: Field, value: str) -> None:

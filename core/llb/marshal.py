@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torana.core.errors import Position
 from torana.core.llb import ops as o
 from torana.core.llb.codec import encode
 from torana.core.llb.definition import (
@@ -79,10 +78,7 @@ class _Collector:
 
     def _locate(self, digest: Digest, location: SourceLocation) -> None:
         index, _ = self._infos.setdefault(id(location.info), (len(self._infos), location.info))
-        ranges = tuple(
-            Range(Position(r.start.line, r.start.column), Position(r.end.line, r.end.column))
-            for r in location.ranges
-        )
+        ranges = tuple(Range(r.start, r.end) for r in location.ranges)
         self._locations.setdefault(digest, []).append(Location(index, ranges))
 
     def finish(self, output: Output) -> Definition:

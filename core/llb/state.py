@@ -142,7 +142,7 @@ class State:
 
     def with_output(self, output: Output | None) -> State:
         """Give the same settings on another tree."""
-        return replace(self, output=output)
+        return State(output, self.inherited)
 
     # What changes the tree.
 
@@ -188,7 +188,7 @@ class State:
         )
         root = MountSpec(target="/", source=self.output, readonly=readonly_root)
         made = Options(**options)
-        if made.platform is None:
+        if made.platform is None and base.platform is not None:
             made = replace(made, platform=base.platform)
         vertex = ExecVertex(
             meta=meta,

@@ -8,8 +8,10 @@ Spec: expansion reference, sections 1 and 2.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from torana.core.errors import BuildFileError
@@ -20,10 +22,12 @@ from torana.frontends.dockerfile.patterns import (
     replace_matches,
 )
 from torana.frontends.dockerfile.quoting import go_quote
-from torana.frontends.dockerfile.spaces import SPACES
+from torana.frontends.dockerfile.spaces import ANY_SPACES
 
 _SPECIAL: Final = frozenset("@*#?-$!0")
 _END: Final = ""
+_QUOTES: Final = "'\""
+_ASCII_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?![^\x00-\x7f])")
 
 
 class ExpansionError(BuildFileError):
@@ -51,7 +55,7 @@ class Expander:
 
     def is_active_in(self, text: str) -> bool:
         """Whether expanding could change `text`; most words are plain."""
-        return any(char in text for char in ("$", '"', "'", self.escape))
+        return "$" in text or '"' in text or "'" in text or self.escape in text
 
     def expand(
         self,
@@ -76,6 +80,8 @@ class Expander:
         Raises:
             ExpansionError: a quote, a brace or a modifier is wrong, or a `?` form asked for it.
         """
+        if not (self.is_active_in(text) or "<<" in text):
+            return Expansion(text, tuple(filter(None, ANY_SPACES.split(text))))
         scan = _Scan(text, env, self.escape, raw_quotes, raw_escapes, skip_unset, not skip_quotes)
         try:
             words = _Words()
@@ -103,11 +109,11 @@ class _Words:
     open: list[str] = field(default_factory=list)
 
     def add(self, text: str) -> None:
-        for char in text:
-            if char not in SPACES:
-                self.open.append(char)
-            elif self.open:
-                self._close()
+        first, *others = ANY_SPACES.split(text)
+        self.open.append(first)
+        for word in others:
+            self._close()
+            self.open.append(word)
 
     def add_raw(self, text: str) -> None:
         self.open.append(text)
@@ -144,9 +150,8 @@ class _Scan:
         self.skip_unset = skip_unset
         self.matched: dict[str, None] = {}
         self.unmatched: dict[str, None] = {}
-        self.special: dict[str, Callable[[], str]] = {"$": self._dollar, "<": self._less}
-        if has_quotes:
-            self.special |= {"'": self._single_quoted, '"': self._double_quoted}
+        self.special = _SPECIAL_AND_QUOTES if has_quotes else _ALWAYS_SPECIAL
+        self.plain = _plain(escape, has_quotes)
 
     def _peek(self) -> str:
         return self.text[self.at : self.at + 1]
@@ -163,17 +168,19 @@ class _Scan:
         words = words or _Words()
         try:
             while (char := self._peek()) and char != stop:
-                if handler := self.special.get(char):
-                    piece = handler()
+                if match := self.plain.match(self.text, self.at):
+                    piece = match[0]
+                    if stop and (end := piece.find(stop)) >= 0:
+                        piece = piece[:end]
+                    self.at += len(piece)
+                    words.add(piece)
+                elif handler := self.special.get(char):
+                    piece = handler(self)
                     (words.add if char == "$" else words.add_raw)(piece)
-                elif self._next() == self.escape:
-                    kept = char if raw_escapes else ""
-                    piece = kept + self._next()
-                    if piece:
-                        words.add_raw(piece)
                 else:
-                    piece = char
-                    words.add(char)
+                    self.at += 1
+                    piece = (char if raw_escapes else "") + self._next()
+                    words.add_raw(piece)
                 out.append(piece)
         finally:
             self.raw_escapes = outer
@@ -204,8 +211,13 @@ class _Scan:
         return self.text[start : end + 1] if self.raw_quotes else self.text[start + 1 : end]
 
     def _double_quoted(self) -> str:
-        out = [self._next()] if self.raw_quotes else [self._next()][:0]
+        out = ['"'] if self.raw_quotes else []
+        self.at += 1
         while char := self._peek():
+            if match := self.plain.match(self.text, self.at):
+                out.append(match[0])
+                self.at = match.end()
+                continue
             if char == "$":
                 out.append(self._dollar())
                 continue
@@ -237,6 +249,9 @@ class _Scan:
         return value
 
     def _name(self) -> str:
+        if match := _ASCII_NAME.match(self.text, self.at):
+            self.at = match.end()
+            return match[0]
         start = self.at
         first = self._peek()
         if first.isdecimal():
@@ -301,6 +316,23 @@ class _Scan:
         if value is None and self.skip_unset:
             return f"${{{name}/{pattern}/{replacement}}}"
         return replace_matches(value or "", pattern, replacement, is_all=is_all)
+
+
+_ALWAYS_SPECIAL: Final[dict[str, Callable[[_Scan], str]]] = {
+    "$": _Scan._dollar,
+    "<": _Scan._less,
+}
+_SPECIAL_AND_QUOTES: Final = {
+    **_ALWAYS_SPECIAL,
+    "'": _Scan._single_quoted,
+    '"': _Scan._double_quoted,
+}
+
+
+@lru_cache(maxsize=4)
+def _plain(escape: str, has_quotes: bool) -> re.Pattern[str]:
+    """Match as many characters as stand for themselves, whatever is around them."""
+    return re.compile(f"[^$<{re.escape(escape)}{_QUOTES if has_quotes else ''}]+")
 
 
 def _modified(kind: str, name: str, value: str | None, word: str, *, is_strict: bool) -> str:

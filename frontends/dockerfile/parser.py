@@ -189,13 +189,13 @@ class _Parser:
         if has_empty:
             self.empty.append(EmptyContinuation(text, self.at))
         try:
-            node = parse_node(text, self.escape)
+            node = parse_node(text, self.escape, first=first, last=self.at, comments=comments)
         except BuildFileError as err:
             raise self._error(err.message, first, self.at) from err
-        if _takes_heredocs(node):
-            heredocs = tuple(self._body(found, first) for found in find_heredocs(text))
-            node = replace(node, heredocs=heredocs)
-        return replace(node, first=first, last=self.at, comments=comments)
+        if _takes_heredocs(node) and (found := find_heredocs(text)):
+            heredocs = tuple(self._body(heredoc, first) for heredoc in found)
+            return replace(node, heredocs=heredocs, last=self.at)
+        return node
 
     def _body(self, heredoc: Heredoc, first: int) -> Heredoc:
         start = self.at
@@ -213,69 +213,71 @@ def _takes_heredocs(node: Node) -> bool:
     return node.name in _HEREDOC_USERS and not node.is_array
 
 
-def parse_node(text: str, escape: str) -> Node:
-    """Split the joined text of one instruction.
+def parse_node(
+    text: str, escape: str, *, first: int = 1, last: int = 1, comments: tuple[str, ...] = ()
+) -> Node:
+    """Split the joined text of one instruction that spans the lines `first` to `last`.
 
     Raises:
         BuildFileError: its arguments are malformed; without a place.
     """
     word, *tail = BLANKS.split(text.strip(SPACES), maxsplit=1)
     flags, rest = split_flags(tail[0]) if tail else ((), "")
-    node = Node(word, text, flags)
-    kind = _KINDS.get(word.lower())
-    if kind is None:
-        return replace(node, args=("",))  # refused later; what follows the word is not looked at
-    return kind(node, rest.strip(SPACES), escape)
+    rest = rest.strip(SPACES)
+    name = word.lower()
+    child = None
+    if name == "onbuild":
+        child = parse_node(rest, escape) if rest else None
+        arguments: Arguments = ((), False)
+    elif name in ("env", "label"):
+        pairs = parse_pairs(rest, word.upper(), escape)
+        arguments = tuple(part for pair in pairs for part in pair), False
+    else:
+        arguments = _KINDS.get(name, _unknown)(rest, escape)
+    args, is_array = arguments
+    return Node(word, text, flags, args, is_array, first, last, comments, child=child)
 
 
-Kind = Callable[[Node, str, str], Node]
+Arguments = tuple[tuple[str, ...], bool]  # and whether they are an array
+Kind = Callable[[str, str], Arguments]
 
 
-def _string(node: Node, rest: str, escape: str) -> Node:
-    return replace(node, args=(rest,) if rest else ())
+def _unknown(rest: str, escape: str) -> Arguments:
+    return ("",), False  # refused later; what follows the word is not looked at
 
 
-def _list(node: Node, rest: str, escape: str) -> Node:
-    return replace(node, args=tuple(split_blanks(rest)))
+def _string(rest: str, escape: str) -> Arguments:
+    return (rest,) if rest else (), False
 
 
-def _array_or_string(node: Node, rest: str, escape: str) -> Node:
+def _list(rest: str, escape: str) -> Arguments:
+    return tuple(split_blanks(rest)), False
+
+
+def _array_or_string(rest: str, escape: str) -> Arguments:
     array = parse_array(rest)
-    if array is not None:
-        return replace(node, args=tuple(array), is_array=True)
-    return _string(node, rest, escape)
+    return _string(rest, escape) if array is None else (tuple(array), True)
 
 
-def _array_or_list(node: Node, rest: str, escape: str) -> Node:
+def _array_or_list(rest: str, escape: str) -> Arguments:
     array = parse_array(rest)
-    if array is not None:
-        return replace(node, args=tuple(array), is_array=True)
-    return _list(node, rest, escape)
+    return _list(rest, escape) if array is None else (tuple(array), True)
 
 
-def _words(node: Node, rest: str, escape: str) -> Node:
-    return replace(node, args=tuple(split_words(rest, escape)))
+def _words(rest: str, escape: str) -> Arguments:
+    return tuple(split_words(rest, escape)), False
 
 
-def _pairs(node: Node, rest: str, escape: str) -> Node:
-    pairs = parse_pairs(rest, node.word.upper(), escape)
-    return replace(node, args=tuple(part for pair in pairs for part in pair))
-
-
-def _health(node: Node, rest: str, escape: str) -> Node:
+def _health(rest: str, escape: str) -> Arguments:
     if not rest:
-        return node
+        return (), False
     kind, command = rest, ""
     for index, char in enumerate(rest):
         if char in SPACES:
             kind, command = rest[:index], rest[index:].strip(SPACES)
             break
-    inner = _array_or_string(node, command, escape)
-    return replace(inner, args=(kind, *inner.args))
-
-
-def _nested(node: Node, rest: str, escape: str) -> Node:
-    return replace(node, child=parse_node(rest, escape)) if rest else node
+    args, is_array = _array_or_string(command, escape)
+    return (kind, *args), is_array
 
 
 _KINDS: Final[dict[str, Kind]] = {
@@ -284,13 +286,10 @@ _KINDS: Final[dict[str, Kind]] = {
     "cmd": _array_or_string,
     "copy": _array_or_list,
     "entrypoint": _array_or_string,
-    "env": _pairs,
     "expose": _list,
     "from": _list,
     "healthcheck": _health,
-    "label": _pairs,
     "maintainer": _string,
-    "onbuild": _nested,
     "run": _array_or_string,
     "shell": _array_or_string,
     "stopsignal": _string,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 from torana.core.errors import BuildFileError, SourceExcerpt, SourceRange, ToranaError
 from torana.core.llb.definition import Definition
@@ -27,6 +28,7 @@ class SourceFile:
         return SourceExcerpt(self.filename, self.data, tuple(ranges), self.language)
 
 
+@lru_cache(maxsize=1024)
 def line_ranges(filename: str, first: int, last: int | None = None) -> tuple[SourceRange, ...]:
     """Give one whole-line range for each of the lines `first` to `last`, both included."""
     end = first if last is None else last
