@@ -8,7 +8,7 @@ Spec: Protocol Buffers encoding; `reference` notes on canonical bytes in docs/de
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, Final, TypeVar
 
 from torana.core.errors import Position, UserError
@@ -39,7 +39,8 @@ _VARINT: Final = frozenset({"bool", "int", "int32", "uint32", "uint64", "enum", 
 def encode(message: Any) -> bytes:
     """Give the canonical bytes of any message of `SCHEMA`."""
     out = bytearray()
-    for attr, write, field, member, may_be_empty in _plan(type(message)):
+    kind = type(message)
+    for attr, write, field, member, may_be_empty in _PLANS.get(kind) or _plan(kind):
         value = getattr(message, attr)
         if not value and (value is None or not may_be_empty):
             continue
@@ -51,10 +52,13 @@ def encode(message: Any) -> bytes:
 Writer = Callable[[bytearray, Field, Any], None]
 
 
-@lru_cache(maxsize=64)
-def _plan(kind: type) -> tuple[tuple[str, Writer, Field, type | None, bool], ...]:
-    """Give the fields of a message: attribute, writer, type in a union, whether 0 is written."""
-    return tuple(
+Plan = tuple[tuple[str, Writer, Field, type | None, bool], ...]
+_PLANS: Final[dict[type, Plan]] = {}
+
+
+def _plan(kind: type) -> Plan:
+    """Make the plan of a message: attribute, writer, type in a union, whether 0 is written."""
+    _PLANS[kind] = tuple(
         (
             field.attr,
             _WRITERS[field.kind],
@@ -64,6 +68,7 @@ def _plan(kind: type) -> tuple[tuple[str, Writer, Field, type | None, bool], ...
         )
         for field in SCHEMA[kind]
     )
+    return _PLANS[kind]
 
 
 _WRITTEN_WHEN_EMPTY: Final = frozenset(("message", "oneof", "oneof_uint32", "optional_bytes"))

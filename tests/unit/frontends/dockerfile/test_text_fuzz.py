@@ -30,7 +30,7 @@ ENV = {"A": "a/b a*", "E": ""}
 @given(DATA)
 @example(b"\xef\xbb\xbf")
 @example(b"RUN <<\xff\n\xff")
-@settings(max_examples=400, deadline=1000)
+@settings(max_examples=400)
 def test_a_file_is_read_or_refused(data: bytes) -> None:
     find_syntax(data)
     find_check(data)
@@ -51,7 +51,7 @@ def test_a_file_is_read_or_refused(data: bytes) -> None:
 
 
 @given(DATA)
-@settings(max_examples=200, deadline=1000)
+@settings(max_examples=200)
 def test_instructions_of_a_file_do_not_overlap(data: bytes) -> None:
     try:
         nodes = parse(data).nodes
@@ -62,7 +62,7 @@ def test_instructions_of_a_file_do_not_overlap(data: bytes) -> None:
 
 
 @given(TEXTS)
-@settings(max_examples=400, deadline=1000)
+@settings(max_examples=400)
 def test_a_word_is_expanded_or_refused(text: str) -> None:
     for escape in "\\`":
         try:
@@ -76,7 +76,7 @@ def test_a_word_is_expanded_or_refused(text: str) -> None:
 
 
 @given(TEXTS)
-@settings(max_examples=200, deadline=1000)
+@settings(max_examples=200)
 def test_small_readers_read_or_refuse(text: str) -> None:
     def mount(value: str) -> None:
         check_mount_from(value)
