@@ -71,9 +71,12 @@ from torana.core.solver.vertex import Edge, ProgressGroup, Vertex, VertexOptions
 if TYPE_CHECKING:
     from torana.core.cache.policy import GCPolicy
     from torana.core.cache.prune import OnRecord
+    from torana.core.cache.ref import Tree
     from torana.core.cache.usage import UsageRecord
     from torana.core.ops.exec.caches import CacheMounts
+    from torana.core.ops.exec.errors import ExecError
     from torana.core.ops.exec.folder import ExecutorFolder
+    from torana.core.ops.exec.op import OnFailure
 
 SCRATCH_RECORD = "scratch"
 # How long after a step other builds may still not have seen the keys of its result.
@@ -236,15 +239,17 @@ class Worker:
         ssh: SSHProvider | None = None,
         memo: dict[Any, Any] | None = None,
         max_parallelism: int = 0,
+        keeps_failures: bool = False,
     ) -> Solver:
         """Make the solver of one build, with sources and secrets of its client.
 
-        `memo` is what its sources remember of names that they resolved.
+        `memo` is what its sources remember of names that they resolved. With `keeps_failures`
+        errors of steps have the state of their mounts.
         """
         memo = {} if memo is None else memo
 
         def resolve(vertex: Vertex, context: OpContext) -> Op:
-            op = self._op(vertex, context, find_source, memo, runtime, secrets, ssh)
+            op = self._op(vertex, context, find_source, memo, runtime, secrets, ssh, keeps_failures)
             if not _is_shared(vertex):
                 return op
             return OnceOp(
@@ -299,6 +304,7 @@ class Worker:
         runtime: Runtime,
         secrets: SecretProvider | None,
         ssh: SSHProvider | None,
+        keeps_failures: bool,
     ) -> Op:
         assert isinstance(vertex.sys, LLBVertex)
         op = vertex.sys.op
@@ -319,6 +325,7 @@ class Worker:
                     services=self.services(runtime, secrets, ssh),
                     step_log=context,
                     resources=vertex.sys.metadata.linux_resources,
+                    on_failure=_keep_failure(kind) if keeps_failures else None,
                 )
             case o.FileOp():
                 return FileVertexOp(
@@ -416,6 +423,21 @@ class Worker:
             self._executor = None
         self.refs.close()
         self.database.close()
+
+
+def _keep_failure(op: o.ExecOp) -> OnFailure:
+    from torana.core.ops.exec.errors import FailedMounts
+
+    async def keep(
+        failure: ExecError, inputs: Sequence[Tree | None], outputs: Sequence[Tree | None]
+    ) -> None:
+        left = iter(outputs)
+        failure.left = FailedMounts(
+            [None if tree is None else tree.clone() for tree in inputs],
+            [None if mount.output == o.SKIP_OUTPUT else next(left) for mount in op.mounts],
+        )
+
+    return keep
 
 
 class ChosenRuntime:

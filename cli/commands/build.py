@@ -53,6 +53,11 @@ from torana.gateway.engines.engine import BuildRequest, BuildResult, ExportReque
     help="Read all files of local folders, also those that look unchanged.",
 )
 @click.option(
+    "--isolate",
+    is_flag=True,
+    help="Run the frontend in a process of its own, without network, rights or a place to write.",
+)
+@click.option(
     "--record",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
@@ -165,6 +170,7 @@ def make_request(
     allow = frozenset(options.get("allow", ()))
     return BuildRequest(
         frontend=options["frontend"] or "dockerfile.v0",
+        is_isolated=bool(options.get("isolate")),
         record=options.get("record"),
         is_syntax_strict=bool(options.get("strict_syntax")),
         has_file_index=not options.get("no_file_index"),

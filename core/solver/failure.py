@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from torana.core.errors import NotFoundError, ToranaError
@@ -24,11 +25,25 @@ class FailedInput:
             await result.release()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedSolve:
+    """What can be looked at after a failure, by ids that a gateway's containers take.
+
+    Ids of mounts are in the op's order; an empty one is scratch, or nothing. `op` has its bytes.
+    """
+
+    input_ids: tuple[str, ...]
+    mount_ids: tuple[str, ...]
+    op: bytes = b""
+    description: Mapping[str, str] = field(default_factory=dict)
+
+
 class SolveError(ToranaError):
     """An op failed: text and hint are the op's, sources are the vertex's; `__cause__` is the op's.
 
     `log_tail` is the last output of the step when the op's error had one, else None. `input` is
-    there when the content of an input could not be computed.
+    there when the content of an input could not be computed, `failed` when a gateway has kept the
+    state of a failed step.
     """
 
     code = "SOLVE_FAILED"
@@ -38,6 +53,7 @@ class SolveError(ToranaError):
         super().__init__(str(cause) or type(cause).__name__, hint=hint, sources=vertex.sources)
         self.vertex = vertex
         self.input: FailedInput | None = None
+        self.failed: FailedSolve | None = None
         self.log_tail: Any = getattr(cause, "log_tail", None)
         self.__cause__ = cause
 

@@ -5,6 +5,7 @@ Definitions are checked at once and solved lazily; frontends asked for by name a
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from torana.core.cache.ref import Tree
 from torana.core.errors import NotFoundError, SourceRange, ToranaError, UnsupportedError, UserError
 from torana.core.llb.caps import LLB_CAPS
+from torana.core.llb.codec import encode
 from torana.core.llb.definition import Definition
 from torana.core.llb.ops import NetMode
 from torana.core.oci.digest import Digest
@@ -25,10 +27,11 @@ from torana.core.ops.source import (
     SourceProgress,
     SourceRequest,
 )
+from torana.core.solver.failure import FailedSolve, SolveError
 from torana.core.solver.job import Job
 from torana.core.solver.op import Result as SolverResult
 from torana.core.solver.progress import LogEvent, VertexEvent, WarningEvent
-from torana.core.worker import Worker, load
+from torana.core.worker import LLBVertex, Worker, load
 from torana.gateway.bridge.references import LazyReference
 from torana.gateway.client import client as c
 
@@ -100,6 +103,8 @@ class InProcessClient:
         # References outlive the frontend that made them, and are solved late: the outermost client
         # keeps all results.
         self._results: list[SolverResult] = [] if parent is None else parent._results
+        # What failed steps left, by id.
+        self._failed: dict[str, Tree] = {} if parent is None else parent._failed
         self.definitions: list[Definition] = []  # everything that was asked to be solved
 
     @property
@@ -141,7 +146,11 @@ class InProcessClient:
         self.definitions.append(request.definition)
 
         async def build(made_by: Definition) -> Any:
-            result = await self._job.build(edge)
+            try:
+                result = await self._job.build(edge)
+            except SolveError as err:
+                self._keep_failure(err)
+                raise
             if result is not None:
                 self._results.append(result)
             return result
@@ -177,6 +186,31 @@ class InProcessClient:
         self.definitions += client.definitions
         return result
 
+    def _keep_failure(self, error: SolveError) -> None:
+        """Take over what a failed step left, and name it."""
+        from torana.core.ops.exec.errors import ExecError
+
+        cause = error.__cause__
+        if not isinstance(cause, ExecError) or cause.left is None or error.failed is not None:
+            return
+        left, cause.left = cause.left, None
+        ids = [[self._name_failed(t) for t in trees] for trees in (left.inputs, left.mounts)]
+        assert isinstance(error.vertex.sys, LLBVertex)
+        error.failed = FailedSolve(
+            input_ids=tuple(ids[0]),
+            mount_ids=tuple(ids[1]),
+            op=encode(error.vertex.sys.op),
+            description=error.vertex.options.description,
+        )
+
+    def _name_failed(self, tree: Tree | None) -> str:
+        if tree is None:
+            return ""
+        id = secrets.token_hex(13)[:25]
+        self._failed[id] = tree
+        self._results.append(tree)
+        return id
+
     async def new_container(self, spec: ContainerSpec) -> InProcessContainer:
         from torana.gateway.bridge.containers import InProcessContainer
 
@@ -189,7 +223,11 @@ class InProcessClient:
         trees: list[Tree | None] = []
         for mount in spec.mounts:
             if mount.result_id:
-                raise NotFoundError(f"no such result: `{mount.result_id}`")
+                failed = self._failed.get(mount.result_id)
+                if failed is None:
+                    raise NotFoundError(f"no such result: `{mount.result_id}`")
+                trees.append(failed)
+                continue
             assert mount.reference is None or isinstance(mount.reference, LazyReference)
             trees.append(None if mount.reference is None else await mount.reference.tree())
         container = await InProcessContainer.open(

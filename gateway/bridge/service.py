@@ -130,7 +130,7 @@ async def hosted(bridge: Bridge) -> AsyncIterator[socket.socket]:
     grpcio serves listening sockets only. So it listens in a folder that nobody else may enter, we
     connect, and the name is gone before anything else could.
     """
-    folder = tempfile.mkdtemp(prefix="torana-")  # mode 0700
+    folder = tempfile.mkdtemp(prefix="torana.gateway-")  # mode 0700
     # Addresses of sockets are at most 107 bytes long, a temporary folder's path may be longer.
     descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

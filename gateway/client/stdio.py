@@ -47,7 +47,7 @@ def take_stdio() -> tuple[int, int]:
 @asynccontextmanager
 async def channel_over(read_end: int, write_end: int) -> AsyncIterator[grpc.aio.Channel]:
     """Have a channel over two descriptors (which may be one socket); they are used up."""
-    folder = tempfile.mkdtemp(prefix="torana-")  # mode 0700
+    folder = tempfile.mkdtemp(prefix="torana.gateway-")  # mode 0700
     path = Path(folder) / "gateway"
     try:
         with socket.socket(socket.AF_UNIX) as listener:

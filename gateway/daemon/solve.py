@@ -150,6 +150,7 @@ class Solving:
             options=wanted.options,
             inputs=wanted.inputs,
             entitlements=wanted.entitlements,
+            keeps_failures=not wanted.frontend and wanted.definition is None,
         )
 
     async def _result(self, wanted: WantedBuild, build: Build, client: InProcessClient) -> Result:

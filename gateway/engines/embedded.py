@@ -161,8 +161,12 @@ class EmbeddedEngine:
             return await client.solve(SolveRequest(definition=request.definition))
         finder = FrontendFinder(self._plugins, is_strict=request.is_syntax_strict)
         frontend = finder(request.frontend)
+        if request.is_isolated and request.frontend != GATEWAY:
+            from torana.gateway.runners.child import ChildFrontend
+
+            frontend = ChildFrontend(request.frontend, is_confined=True)
         if request.record is not None:
-            if request.frontend == GATEWAY:
+            if request.frontend == GATEWAY or request.is_isolated:
                 raise UserError("only conversations of frontends in this process are recorded")
             from torana.gateway.recording.frontend import RecordedFrontend
 

@@ -56,6 +56,7 @@ class BuildRequest:
     agents: Sequence[AgentSource] = ()
     allow: frozenset[str] = frozenset()  # entitlements granted
     is_syntax_strict: bool = False  # images named by `# syntax=` are run, whatever is installed
+    is_isolated: bool = False  # the frontend runs in a confined process of its own
     record: Path | None = None  # file for the frontend's conversation
     no_cache: bool = False  # with `definition`: ignore the cache for every op
     has_file_index: bool = True  # False: read all local files, whatever is known of them

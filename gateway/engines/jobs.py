@@ -42,6 +42,7 @@ class BuildParts:
     inputs: Mapping[str, Definition] = field(default_factory=dict)
     entitlements: frozenset[str] = frozenset()
     ignore_cache: bool = False
+    keeps_failures: bool = False  # containers can look at what failed steps left
 
 
 @asynccontextmanager
@@ -68,6 +69,7 @@ async def open_job(
         secrets=parts.secrets,
         ssh=parts.ssh,
         memo=memo,
+        keeps_failures=parts.keeps_failures,
     )
     job = solver.new_job(parts.session_id)
     job.subscribe(progress)

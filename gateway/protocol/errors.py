@@ -208,6 +208,13 @@ def _typed(error: ToranaError) -> Iterator[Message]:
     match error.code:
         case "SOLVE_FAILED":
             yield errdefs_pb2.Vertex(digest=str(fields.vertex.digest))
+            if fields.failed is not None:
+                yield errdefs_pb2.Solve(
+                    inputIDs=fields.failed.input_ids,
+                    mountIDs=fields.failed.mount_ids,
+                    op=ops_pb2.Op.FromString(fields.failed.op),
+                    description=fields.failed.description,
+                )
         case "EXEC_FAILED":
             yield gateway_pb2.ExitMessage(Code=fields.exit_code)
         case "SUBREQUEST_UNSUPPORTED":

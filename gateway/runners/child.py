@@ -11,7 +11,9 @@ import contextlib
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +21,7 @@ from torana.gateway.bridge.bridge import Bridge
 from torana.gateway.client.client import Result
 from torana.gateway.client.environment import FrontendEnvironment
 from torana.gateway.runners.conversation import ErrorOutput, HostClient, conclude, named
+from torana.gateway.runners.serving import CONFINED, MODULE
 
 _READ_BYTES: Final = 64 << 10
 _KEPT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV")
@@ -26,10 +29,15 @@ _KEPT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "VIRTU
 
 @dataclass(frozen=True, slots=True)
 class ChildFrontend:
-    """Runs the frontend `name`, by `command` if that is given."""
+    """Runs the frontend `name`, by `command` if that is given.
+
+    With `is_confined` it has no network, no place to write to but a temporary folder, no
+    capabilities, and limits; a `command` sees to that itself.
+    """
 
     name: str
     command: Sequence[str] = ()
+    is_confined: bool = False
 
     async def build(self, client: HostClient) -> Result:
         """Run the process to its end.
@@ -41,20 +49,22 @@ class ChildFrontend:
         from torana.gateway.bridge.service import hosted
 
         bridge = Bridge(client)
-        command = self.command or (
-            sys.executable,
-            "-m",
-            "torana.gateway.runners.serving",
-            self.name,
-        )
+        flags = (CONFINED,) if self.is_confined else ()
+        command = self.command or (sys.executable, "-m", MODULE, *flags, self.name)
         told = FrontendEnvironment(
             options=client.options, session_id=client.session_id, workers=client.workers
         )
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        with named(self.name), client.vertex(f"[frontend] {self.name}") as log:
+        with ExitStack() as stack:
+            stack.enter_context(named(self.name))
+            log = stack.enter_context(client.vertex(f"[frontend] {self.name}"))
             output = ErrorOutput(log)
             try:
                 async with hosted(bridge) as connection:
+                    if self.is_confined:
+                        kept["TMPDIR"] = stack.enter_context(
+                            tempfile.TemporaryDirectory(prefix="torana.gateway-")
+                        )
                     process = await asyncio.create_subprocess_exec(
                         *command,
                         stdin=connection.fileno(),

@@ -173,7 +173,7 @@ def _process(client: ImageClient, found: FrontendImage) -> ProcessSpec:
 @contextlib.contextmanager
 def _metadata(definition: Definition) -> Iterator[HostMount]:
     """Have a folder with the definition of the image, to be mounted for its process."""
-    with tempfile.TemporaryDirectory(prefix="torana-") as folder:
+    with tempfile.TemporaryDirectory(prefix="torana.gateway-") as folder:
         os.chmod(folder, 0o755)
         (Path(folder) / _DEFINITION).write_bytes(definition.encode())
         yield HostMount(destination=_METADATA, source=folder, options=("ro",))

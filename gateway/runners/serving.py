@@ -18,6 +18,8 @@ from typing import Any, Final
 from torana.core.errors import ToranaError
 from torana.gateway.client.environment import FrontendEnvironment
 
+MODULE: Final = "torana.gateway.runners.serving"
+CONFINED: Final = "--confined"
 _PR_SET_PDEATHSIG: Final = 1
 _FAILED: Final = 1
 _USAGE: Final = 2
@@ -77,16 +79,20 @@ def die_with_parent() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the frontend that is named by the only argument."""
+    """Run the frontend that is named by the last argument, confined if the first one says so."""
     from torana.plugins.manager import PluginManager
 
-    if len(arguments) != 1:
-        print("usage: python -m torana.gateway.runners.serving NAME", file=sys.stderr)
+    *flags, name = arguments or [""]
+    if flags not in ([], [CONFINED]) or not name:
+        print(f"usage: python -m {MODULE} [{CONFINED}] NAME", file=sys.stderr)
         return _USAGE
     die_with_parent()
     try:
-        frontend = PluginManager().frontend(arguments[0])
-        return asyncio.run(serve(frontend, os.environ))
+        if flags:
+            from torana.gateway.runners.confinement import Limits, confine
+
+            confine(os.environ["TMPDIR"], Limits())
+        return asyncio.run(serve(PluginManager().frontend(name), os.environ))
     except ToranaError as err:
         print(f"ERROR: {err}", file=sys.stderr)
         if err.hint:

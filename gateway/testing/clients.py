@@ -35,6 +35,7 @@ from torana.gateway.client.containers import (
     ProcessSpec,
     run,
 )
+from torana.gateway.client.failures import failed_solve
 
 OPTIONS = {"one": "1", "two": "a=b"}
 
@@ -439,3 +440,24 @@ class ContainerSuite:
         async with await client.new_container(on(busybox, network=NetMode.NONE)) as container:
             done = await run(container, shell("ls /sys/class/net"))
         assert done.stdout == b"lo\n"
+
+    async def test_what_a_failed_step_left(self, client: Client, busybox: Reference) -> None:
+        from torana.core.llb import from_definition
+
+        definition = await busybox.definition()
+        assert definition is not None
+        base = from_definition(definition).env("PATH", "/bin").dir("/")
+        step = base.run(("sh", "-c", "echo partial > /left; exit 3")).root
+        with pytest.raises(ToranaError) as caught:
+            await solved(client, step.marshal(), evaluate=True)
+        failed = failed_solve(caught.value)
+        assert failed is not None
+        assert len(failed.input_ids) == len(failed.mount_ids) == 1
+        for id, found in ((failed.mount_ids[0], b"partial\n"), (failed.input_ids[0], b"")):
+            spec = ContainerSpec(mounts=(ContainerMount(dest="/", result_id=id),))
+            async with await client.new_container(spec) as container:
+                done = await run(container, shell("cat /left || true"))
+            assert done.stdout == found
+        spec = ContainerSpec(mounts=(ContainerMount(dest="/", result_id="other"),))
+        with pytest.raises(ToranaError):
+            await client.new_container(spec)

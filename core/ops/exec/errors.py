@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from torana.core.errors import NotFoundError, ToranaError, UserError
+
+if TYPE_CHECKING:
+    from torana.core.cache.ref import Tree
 
 
 class InvalidExecOpError(UserError):
@@ -17,10 +23,22 @@ class SecretNotFoundError(NotFoundError):
     code = "SECRET_NOT_FOUND"
 
 
+@dataclass(slots=True, eq=False)
+class FailedMounts:
+    """What a failed step leaves to be looked at: its inputs, and the state of its mounts in order.
+
+    None is scratch, or a mount whose state nobody wanted. Whoever takes it releases the handles.
+    """
+
+    inputs: list[Tree | None]
+    mounts: list[Tree | None]
+
+
 class ExecError(ToranaError):
     """The process of a step ended with a code that means failure.
 
-    `log` has the end of its output as written, both streams together.
+    `log` has the end of its output as written, both streams together. `left` is there where the
+    state of failed steps is kept, until somebody takes it.
     """
 
     code = "EXEC_FAILED"
@@ -31,3 +49,4 @@ class ExecError(ToranaError):
         super().__init__(message, hint=hint)
         self.exit_code = exit_code
         self.log = log
+        self.left: FailedMounts | None = None

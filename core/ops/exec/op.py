@@ -31,8 +31,9 @@ from torana.core.solver.op import CacheMap, CacheMapInput, Preprocess, Result
 
 log = logging.getLogger(__name__)
 
-OnFailure = Callable[[ExecError, Sequence[Tree | None]], Awaitable[None]]
-"""Takes over what the outputs of a failed step were committed to, in the order of outputs."""
+OnFailure = Callable[[ExecError, Sequence[Tree | None], Sequence[Tree | None]], Awaitable[None]]
+"""Takes the inputs of a failed step, which stay the caller's, and takes over what its outputs were
+committed to, in the order of outputs."""
 
 
 class ExecVertexOp:
@@ -120,7 +121,7 @@ class ExecVertexOp:
             if failure is None:
                 return cast("Sequence[Result]", outputs)
             assert self._on_failure is not None
-            await self._on_failure(failure, outputs)
+            await self._on_failure(failure, trees, outputs)
             raise failure
 
     def _check_devices(self) -> None:

@@ -77,6 +77,7 @@ async def inprocess(
         runtime=runtime,
         options=OPTIONS,
         inputs={"given": given_input()},
+        keeps_failures=True,
     )
     async with open_job(worker, parts, events) as (_, client):
         yield client

@@ -136,7 +136,8 @@ async def test_missing_program(steps: Any) -> None:
 async def test_failed_outputs_are_handed_over(steps: Any) -> None:
     taken: list[Any] = []
 
-    async def take(error: ExecError, outputs: Sequence[Any]) -> None:
+    async def take(error: ExecError, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+        assert list(inputs) == [steps.base]
         taken.append((error.exit_code, *outputs))
 
     with pytest.raises(ExecError):
