@@ -5,10 +5,7 @@ Spec: docs/adr/0008-grpc-aio-for-the-bridge.md.
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,9 +15,9 @@ import grpc
 import grpc.aio
 
 from torana.core.errors import UnsupportedError
-from torana.core.pool import run_blocking
 from torana.gateway.bridge.bridge import Bridge
 from torana.gateway.bridge.execs import ExecStream
+from torana.gateway.client.sockets import private_address
 from torana.gateway.protocol import gateway_pb2 as pb
 from torana.gateway.protocol import gateway_pb2_grpc, health_pb2, health_pb2_grpc, limits
 from torana.gateway.protocol.calls import ErrorInterceptor
@@ -130,17 +127,10 @@ async def hosted(bridge: Bridge) -> AsyncIterator[socket.socket]:
     grpcio serves listening sockets only. So it listens in a folder that nobody else may enter, we
     connect, and the name is gone before anything else could.
     """
-    folder = tempfile.mkdtemp(prefix="torana.gateway-")  # mode 0700
-    # Addresses of sockets are at most 107 bytes long, a temporary folder's path may be longer.
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        short = Path(f"/proc/self/fd/{descriptor}/bridge")
-        async with served(bridge, short):
+    with private_address() as address:
+        async with served(bridge, address):
             connection = socket.socket(socket.AF_UNIX)
             with connection:
-                connection.connect(str(short))
-                (Path(folder) / "bridge").unlink()
+                connection.connect(str(address))
+                address.unlink()
                 yield connection
-    finally:
-        os.close(descriptor)
-        await run_blocking(shutil.rmtree, folder, True)

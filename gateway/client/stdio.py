@@ -11,19 +11,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import socket
 import stat
 import sys
-import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Final
 
 import grpc.aio
 
+from torana.gateway.client.sockets import private_address
 from torana.gateway.protocol import limits
 
 _CHUNK: Final = 1 << 18
@@ -47,23 +45,19 @@ def take_stdio() -> tuple[int, int]:
 @asynccontextmanager
 async def channel_over(read_end: int, write_end: int) -> AsyncIterator[grpc.aio.Channel]:
     """Have a channel over two descriptors (which may be one socket); they are used up."""
-    folder = tempfile.mkdtemp(prefix="torana.gateway-")  # mode 0700
-    path = Path(folder) / "gateway"
-    try:
+    with private_address() as address:
         with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(path))
+            listener.bind(str(address))
             listener.listen(1)
-            channel = grpc.aio.insecure_channel(f"unix:{path}", options=limits.TUNNEL_CHANNEL)
+            listener.setblocking(False)
+            channel = grpc.aio.insecure_channel(f"unix:{address}", options=limits.TUNNEL_CHANNEL)
             async with channel:
                 channel.get_state(try_to_connect=True)
-                listener.setblocking(False)
                 connection, _ = await asyncio.get_running_loop().sock_accept(listener)
-                path.unlink()
+                address.unlink()
                 with _Pump(connection, read_end, write_end):
                     yield channel
                     await channel.close()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Pump:
