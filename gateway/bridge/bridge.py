@@ -18,6 +18,7 @@ from typing import Any, Final
 from torana.core.errors import ToranaError, UserError
 from torana.gateway.client import client as c
 from torana.gateway.client import messages as m
+from torana.gateway.client.container_messages import container_spec_of
 from torana.gateway.client.containers import Container
 from torana.gateway.protocol import gateway_pb2 as pb
 from torana.gateway.protocol.errors import ALREADY_EXISTS, NOT_FOUND, RemoteError, error_of
@@ -201,7 +202,7 @@ class Bridge:
         id = request.ContainerID
         if id in self._containers:
             raise status_error(ALREADY_EXISTS, f"container {id} already exists")
-        spec = m.container_spec_of(request, self._references)
+        spec = container_spec_of(request, self._references)
         container = await self.client.new_container(spec)
         if id in self._containers or self._closed is not None:
             await container.release()

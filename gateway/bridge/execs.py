@@ -15,7 +15,7 @@ from typing import Final
 
 from torana.core.errors import ToranaError, UserError
 from torana.gateway.bridge.bridge import Bridge, status_error
-from torana.gateway.client import messages as m
+from torana.gateway.client.container_messages import process_spec_of
 from torana.gateway.client.containers import STDIN, STDOUT, Process, ProcessSpec
 from torana.gateway.protocol import details
 from torana.gateway.protocol import gateway_pb2 as pb
@@ -96,7 +96,7 @@ class ExecStream:
 
     def _start(self, id: str, init: pb.InitMessage) -> None:
         container = self._bridge.container(init.ContainerID)
-        spec = m.process_spec_of(init)
+        spec = process_spec_of(init)
         self._bridge.note(f"ExecProcess({' '.join(spec.args)})")
         served = _Served(id, spec, self._answers)
         self._served[id] = served

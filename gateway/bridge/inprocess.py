@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
 GATEWAY_CAPS = frozenset(
     """
-    solve.base resolveimage resolveimage.resolvemode readfile return returnmap readdir statfile
+    solve.base solve.inlinereturn resolveimage resolveimage.resolvemode readfile return returnmap
+    readdir statfile
     importcaches proto.refarray reference.output frontend.inputs gateway.solve.metadata
     frontend.caps gateway.solve.evaluate gateway.evaluate gateway.warnings reference.attestations
     source.metaresolver gateway.exec gateway.exec.extrahosts gateway.exec.secretenv

@@ -18,6 +18,7 @@ from torana.core.oci.platform import Platform
 from torana.core.oci.reference import parse_reference
 from torana.gateway.client import client as c
 from torana.gateway.client import messages as m
+from torana.gateway.client.container_messages import container_message
 from torana.gateway.client.containers import ContainerSpec
 from torana.gateway.protocol import gateway_pb2 as pb
 from torana.gateway.protocol import ops_pb2
@@ -201,7 +202,7 @@ class RemoteClient:
         if "gateway.exec" not in self._gateway_caps:
             raise UnsupportedError("the engine has no containers for frontends")
         id = secrets.token_hex(13)[:25]
-        await self.call("NewContainer", await m.container_message(id, spec, _ref_of))
+        await self.call("NewContainer", await container_message(id, spec, _ref_of))
         return RemoteContainer(self, id)
 
     def exec_process(self) -> ExecCall:

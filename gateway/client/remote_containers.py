@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Final, Self
 
 from torana.core.errors import ConflictError, ToranaError, UserError
 from torana.gateway.client import client as c
-from torana.gateway.client import messages as m
 from torana.gateway.client import remote
+from torana.gateway.client.container_messages import init_message
 from torana.gateway.client.containers import STDIN, Output, ProcessSpec
 from torana.gateway.protocol import gateway_pb2 as pb
 from torana.gateway.protocol.errors import CANCELLED, RemoteError, error_of
@@ -108,7 +108,7 @@ class RemoteProcess:
 
     def __init__(self, client: RemoteClient, container_id: str, spec: ProcessSpec) -> None:
         self._id = f"{container_id}:{secrets.token_hex(8)}"
-        self._init = m.init_message(container_id, spec)
+        self._init = init_message(container_id, spec)
         self._has_stdin = STDIN in spec.descriptors
         self._open = set(spec.descriptors - {STDIN})
         self._output: asyncio.Queue[Output | None] = asyncio.Queue(_QUEUED)

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from torana.core.errors import UnsupportedError
 from torana.core.llb import image
 from torana.core.llb.definition import Definition
 from torana.core.llb.ops import NetMode
@@ -26,10 +25,11 @@ from torana.core.oci.image import parse_config
 from torana.core.oci.reference import ImageReference
 from torana.core.ops.runtime import ContainerMount as HostMount
 from torana.core.ops.runtime import Streams
+from torana.frontends.kit.subrequests import UnsupportedFrontendCapError
 from torana.gateway.bridge.bridge import Bridge
 from torana.gateway.bridge.containers import InProcessContainer
 from torana.gateway.bridge.service import hosted
-from torana.gateway.client.client import Result, SolveRequest
+from torana.gateway.client.client import Reference, Result, SolveRequest
 from torana.gateway.client.containers import ContainerMount, ContainerSpec, ProcessSpec
 from torana.gateway.client.environment import FrontendEnvironment
 from torana.gateway.runners.conversation import ErrorOutput, HostClient, conclude, named
@@ -41,16 +41,6 @@ _NO_NETWORK: Final = "moby.buildkit.frontend.network.none"
 _CAPS: Final = "moby.buildkit.frontend.caps"
 _INPUTS: Final = "moby.buildkit.frontend.inputs"
 _READ_BYTES: Final = 64 << 10
-
-
-class FrontendCapMissingError(UnsupportedError):
-    """A build needs something of a frontend image that its label does not promise."""
-
-    code = "FRONTEND_CAP_UNSUPPORTED"
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"unsupported frontend capability {name}")
-        self.name = name
 
 
 class ImageClient(HostClient, Protocol):
@@ -91,7 +81,7 @@ class FrontendImage:
         """Compare what the build needs with what the image has.
 
         Raises:
-            FrontendCapMissingError: it lacks something.
+            UnsupportedFrontendCapError: it lacks something.
         """
         offered = {_bare(cap) for cap in self.labels.get(_CAPS, "").split(",")}
         needed = [_bare(cap) for cap in options.get("frontend.caps", "").split(",")]
@@ -99,7 +89,7 @@ class FrontendImage:
             needed.append(_INPUTS)
         for cap in filter(None, needed):
             if cap not in offered:
-                raise FrontendCapMissingError(cap)
+                raise UnsupportedFrontendCapError(cap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +110,9 @@ class ImageFrontend:
             check_allowed(source, self.allowed)
             found = await self._find(client, source)
             found.check(client.options, has_inputs=bool(await client.inputs()))
+            result = await client.solve(SolveRequest(definition=found.definition, evaluate=True))
             with client.vertex(f"[frontend] {found.source.familiar()}") as log:
-                return await _run(client, found, ErrorOutput(log))
+                return await _run(client, found, result.ref, ErrorOutput(log))
 
     async def _find(self, client: ImageClient, source: ImageReference) -> FrontendImage:
         platform = client.workers[0].platforms[0]
@@ -135,13 +126,13 @@ class ImageFrontend:
         return FrontendImage.of(wanted, state.marshal(), resolved.config)
 
 
-async def _run(client: ImageClient, found: FrontendImage, output: ErrorOutput) -> Result:
+async def _run(
+    client: ImageClient, found: FrontendImage, tree: Reference | None, output: ErrorOutput
+) -> Result:
     bridge = Bridge(client)
     shown = found.source.familiar()
-    result = await client.solve(SolveRequest(definition=found.definition))
-    spec = ContainerSpec(
-        mounts=(ContainerMount(dest="/", reference=result.ref),), network=found.network
-    )
+    root = ContainerMount(dest="/", reference=tree)
+    spec = ContainerSpec(mounts=(root,), network=found.network)
     try:
         async with AsyncExitStack() as stack:
             metadata = stack.enter_context(_metadata(found.definition))

@@ -15,6 +15,7 @@ from torana.gateway.bridge.bridge import Bridge
 from torana.gateway.bridge.inprocess import InProcessClient
 from torana.gateway.bridge.service import served
 from torana.gateway.client import messages as m
+from torana.gateway.client.container_messages import init_message
 from torana.gateway.protocol import gateway_pb2 as pb
 from torana.gateway.protocol import limits, ops_pb2
 from torana.gateway.protocol.gateway_pb2_grpc import LLBBridgeStub
@@ -61,7 +62,7 @@ class Talk:
 
     async def init(self, id: str, script: str, *fds: int, container: str = "box") -> None:
         spec = shell(script, descriptors=frozenset(fds))
-        await self.send(id, Init=m.init_message(container, spec))
+        await self.send(id, Init=init_message(container, spec))
 
     async def send(self, id: str, **content: Any) -> None:
         await self.call.write(pb.ExecMessage(ProcessID=id, **content))

@@ -26,6 +26,7 @@ from torana.core.ops.runtime import ContainerMount
 from torana.core.ops.source import ImageMetadata, SourceKey, SourceRequest, SourceServices
 from torana.core.solver.progress import LogEvent, VertexEvent
 from torana.core.worker import Worker
+from torana.frontends.kit.subrequests import UnsupportedFrontendCapError
 from torana.gateway.bridge.containers import InProcessContainer
 from torana.gateway.bridge.inprocess import InProcessClient
 from torana.gateway.client.client import Result, SolveRequest
@@ -34,7 +35,7 @@ from torana.gateway.engines.jobs import BuildParts, open_job
 from torana.gateway.engines.runtime import chosen_runtime
 from torana.gateway.runners.conversation import FrontendFailedError
 from torana.gateway.runners.finder import FrontendFinder
-from torana.gateway.runners.image import FrontendCapMissingError, ImageFrontend
+from torana.gateway.runners.image import ImageFrontend
 from torana.gateway.runners.imageref import FrontendNotAllowedError
 from torana.gateway.testing.clients import given_input
 from torana.plugins.manager import PluginManager
@@ -214,7 +215,7 @@ async def test_missing_entrypoint_is_run(builder: Builder) -> None:
 )
 async def test_capabilities(builder: Builder, options: dict[str, str], label: str) -> None:
     builder.script(NAME, "true", Labels={"moby.buildkit.frontend.caps": label})
-    with pytest.raises(FrontendCapMissingError):
+    with pytest.raises(UnsupportedFrontendCapError):
         await builder.build(source=NAME, **options)
     assert builder.source.requests == []
 

@@ -34,7 +34,6 @@ pytestmark = pytest.mark.needs("root")
 
 # What the recorded daemon could and we cannot (yet), with the reason.
 MISSING_CAPS = {
-    "solve.inlinereturn",  # deprecated
     "source.metaresolver.http.checksumrequest",
     "source.metaresolver.image.attestations",
     "exec.meta.network.proxy",

@@ -43,6 +43,9 @@ class PlainRef:
     def clone(self) -> PlainRef:
         return PlainRef(self.store, self.path, self.description)
 
+    async def ready(self) -> None:
+        """It is here."""
+
     async def release(self) -> None:
         self.store.live.discard(self)
         self.on_release()

@@ -15,6 +15,12 @@ from torana.core.oci.platform import Platform
 from torana.gateway.client import client as c
 from torana.gateway.client import containers as k
 from torana.gateway.client import messages as m
+from torana.gateway.client.container_messages import (
+    container_message,
+    container_spec_of,
+    init_message,
+    process_spec_of,
+)
 from torana.gateway.protocol import gateway_pb2 as pb
 from torana.gateway.testing.clients import failing, tree
 
@@ -129,8 +135,8 @@ async def _no_ref(reference: c.Reference | None) -> pb.Ref:
 
 @given(specs)
 async def test_container(value: k.ContainerSpec) -> None:
-    message = await m.container_message("id", value, _no_ref)
-    assert m.container_spec_of(message, {}) == value
+    message = await container_message("id", value, _no_ref)
+    assert container_spec_of(message, {}) == value
 
 
 processes = st.builds(
@@ -149,7 +155,7 @@ processes = st.builds(
 
 @given(processes)
 def test_process(value: k.ProcessSpec) -> None:
-    assert m.process_spec_of(m.init_message("container", value)) == value
+    assert process_spec_of(init_message("container", value)) == value
 
 
 @given(
