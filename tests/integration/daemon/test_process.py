@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -34,6 +35,10 @@ async def version(channel: grpc.aio.Channel) -> str:
     control: Any = ControlStub(channel)
     text: str = (await control.Info(pb.InfoRequest(), timeout=20)).buildkitVersion.version
     return text
+
+
+def small() -> ops_pb2.Definition:
+    return ops_pb2.Definition.FromString(scratch().file(mkfile("/a", b"a")).marshal().encode())
 
 
 def free_port() -> int:
@@ -81,11 +86,8 @@ async def test_running_builds_end_before_the_daemon_does(start: Start) -> None:
             pass
         with pytest.raises(grpc.aio.AioRpcError, match="daemon is stopping"):
             await control.Solve(pb.SolveRequest(Ref="too-late"))
-        definition = ops_pb2.Definition.FromString(
-            scratch().file(mkfile("/a", b"a")).marshal().encode()
-        )
         asked = gw.SolveRequest(
-            Definition=definition, allowResultReturn=True, allowResultArrayRef=True
+            Definition=small(), allowResultReturn=True, allowResultArrayRef=True
         )
         result = (await bridge.Solve(asked, metadata=key)).result
         await bridge.Return(gw.ReturnRequest(result=result), metadata=key)
@@ -182,13 +184,28 @@ async def test_metrics_are_served(start: Start) -> None:
     daemon = start("--debugaddr", f"127.0.0.1:{port}")
     async with grpc.aio.insecure_channel(daemon.target) as channel:
         control: Any = ControlStub(channel)
-        definition = ops_pb2.Definition.FromString(
-            scratch().file(mkfile("/a", b"a")).marshal().encode()
-        )
-        await control.Solve(pb.SolveRequest(Ref="counted", Definition=definition))
+        await control.Solve(pb.SolveRequest(Ref="counted", Definition=small()))
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         text = answer.read().decode()
     assert 'buildkit_builds_total{error_code="",frontend="",status="completed"} 1.0' in text
+
+
+async def test_garbage_is_collected_soon_after_the_start(start: Start, folder: Path) -> None:
+    first = start()
+    async with grpc.aio.insecure_channel(first.target) as channel:
+        control: Any = ControlStub(channel)
+        await control.Solve(pb.SolveRequest(Ref="old", Definition=small()))
+        assert (await control.DiskUsage(pb.DiskUsageRequest())).record
+    assert first.stop() == 0
+    (folder / "gc.toml").write_text("[[worker.oci.gcpolicy]]\nall = true\n")
+    second = start("--config", str(folder / "gc.toml"))
+    async with grpc.aio.insecure_channel(second.target) as channel:
+        control = ControlStub(channel)
+        async with asyncio.timeout(30):
+            while (await control.DiskUsage(pb.DiskUsageRequest())).record:
+                await asyncio.sleep(0.1)
+        (worker,) = (await control.ListWorkers(pb.ListWorkersRequest())).record
+        assert [policy.all for policy in worker.GCPolicy] == [True]
 
 
 async def test_a_daemon_is_reached_through_a_program(daemon: RunningDaemon) -> None:
