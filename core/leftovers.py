@@ -6,32 +6,36 @@ from pathlib import Path
 
 from torana.core.cache.finding import Finding
 from torana.core.cache.keys import SqliteKeyStore
+from torana.core.cache.manager import CacheManager
 from torana.core.cache.upkeep import Upkeep
 from torana.core.solver.stores import ResultStore
 
 _CONTAINERS = "containers of a dead process"
 
 
-def watch(upkeep: Upkeep, keys: SqliteKeyStore, results: ResultStore, executor: Path) -> None:
+def watch(upkeep: Upkeep, refs: CacheManager, keys: SqliteKeyStore, results: ResultStore) -> None:
     """Have the keeper of a store look for leftovers, too, and remove them."""
+    executor = refs.root / "executor"
 
     def drop_keys() -> list[Finding]:
-        found = keys_without_results(keys, results)
+        found = keys_without_results(refs, keys, results)
         for finding in found:
             keys.release(finding.id)
         return found
 
     upkeep.on_prune.append(drop_keys)
     upkeep.checks += [
-        lambda: keys_without_results(keys, results),
+        lambda: keys_without_results(refs, keys, results),
         lambda: dead_containers(executor),
     ]
     upkeep.repairs += [drop_keys, lambda: end_containers(executor)]
 
 
-def keys_without_results(keys: SqliteKeyStore, results: ResultStore) -> list[Finding]:
+def keys_without_results(
+    refs: CacheManager, keys: SqliteKeyStore, results: ResultStore
+) -> list[Finding]:
     """Give records of keys whose results are gone: of no use, but harmless."""
-    gone = [id for id in keys.record_ids() if not results.exists(id)]
+    gone = [id for id in keys.record_ids() if not (results.exists(id) or refs.is_held(id))]
     # Looked at again: a result and its keys may just have been removed.
     return [Finding("key without its result", id) for id in gone if keys.keys_of(id)]
 

@@ -9,6 +9,7 @@ import asyncio
 import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from torana.core.cache.executions import Executions
 from torana.core.cache.imagelayers import ImageLayers
 from torana.core.cache.keys import SqliteKeyStore
 from torana.core.cache.layers import LayerStore
+from torana.core.cache.lease import HoldKind
 from torana.core.cache.local import LocalSelection, LocalTree
 from torana.core.cache.localstats import LocalStats
 from torana.core.cache.manager import CacheManager
@@ -171,6 +173,7 @@ class RefResults:
 
     def __init__(self, refs: CacheManager) -> None:
         self._refs = refs
+        self._pending: set[str] = set()  # ids that were given for what is made later, or never
 
     async def load(self, record_id: str) -> Result | None:
         if record_id == SCRATCH_RECORD:
@@ -182,12 +185,22 @@ class RefResults:
     def record_id(self, result: Result | None) -> str | None:
         if result is None:
             return SCRATCH_RECORD
-        return result.id if isinstance(result, SnapshotRef | PendingRef) else None
+        if isinstance(result, PendingRef):
+            self._refs.lease.hold_for_builds(HoldKind.REF, result.id)
+            self._pending.add(result.id)
+            return result.id
+        return result.id if isinstance(result, SnapshotRef) else None
 
     def exists(self, record_id: str) -> bool:
         if record_id == SCRATCH_RECORD:
             return True
         return self._refs.snapshots.exists(record_id)
+
+    def never_made(self) -> list[str]:
+        """Give ids of results that nobody needed, and that are gone; each once."""
+        over = {id for id in self._pending if self._refs.pending_of(id) is None}
+        self._pending -= over
+        return [id for id in over if not self.exists(id)]
 
 
 class Worker:
@@ -210,7 +223,7 @@ class Worker:
         self.executions = Executions(root, self.database)
         self.upkeep = Upkeep(self.refs, self.content, self.images)
         self.upkeep.on_prune.append(self.executions.forget_old)
-        leftovers.watch(self.upkeep, self.keys, self.results, root / "executor")
+        leftovers.watch(self.upkeep, self.refs, self.keys, self.results)
         self.refs.records.on_delete.append(self.keys.release)
         self.dropped = self.upkeep.reconcile()
         make_reserve(root)
@@ -397,6 +410,12 @@ class Worker:
         )
 
     # Upkeep
+
+    def build_ended(self) -> None:
+        """Forget keys of results that were never made; to be called when a job is discarded."""
+        with suppress(OSError):  # on a full disk they stay; whoever looks them up drops them
+            for id in self.results.never_made():
+                self.keys.release(id)
 
     def disk_usage(self, filters: Sequence[str] = ()) -> list[UsageRecord]:
         """Give the cache records that match, newest use first. Blocks.

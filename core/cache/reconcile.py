@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 from torana.core.cache.finding import Finding, Look
@@ -126,10 +127,19 @@ def check_leases(manager: CacheManager) -> list[Finding]:
     findings = [
         Finding("lease of a dead process", f"{lease.id:x}") for lease in manager.lease.stale()
     ]
-    for problem, folder in (("view", "views"), ("mount", "snapshots/mounts")):
-        found = abandoned_folders(manager.root / folder)
-        findings += [Finding(f"{problem} of a dead process", path.name) for path in found]
+    views = abandoned_folders(manager.root / "views")
+    findings += [Finding("view of a dead process", path.name) for path in views]
+    # Empty folders to mount at are left by processes that ended well, too, and swept some day.
+    for path in abandoned_folders(manager.root / "snapshots" / "mounts"):
+        findings += [Finding("mount of a dead process", place) for place in _mounted_below(path)]
     return findings
+
+
+def _mounted_below(folder: Path) -> list[str]:
+    """Give the places below `folder` where something is mounted, as this process sees it."""
+    prefix = f"{folder.resolve()}/"
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [place for line in lines if (place := line.split()[4]).startswith(prefix)]
 
 
 def damaged_blobs(content: ContentStore) -> Iterator[Finding]:

@@ -92,3 +92,4 @@ async def open_job(
             await client.close()
             await job.discard()
             await solver.close()
+            worker.build_ended()

@@ -33,7 +33,7 @@ async def test_keys_without_results(tmp_path: Path) -> None:
     store = Store(tmp_path)
     ref = await store.commit()
     keys = SqliteKeyStore(store.database)
-    leftovers.watch(store.upkeep, keys, Results(store), store.root / "executor")
+    leftovers.watch(store.upkeep, store.refs, keys, Results(store))
     keys.add_record("there", Record(ref.id, 1.0))
     keys.add_record("gone", Record("missing", 1.0))
     assert [str(each) for each in store.upkeep.check()] == ["key without its result: missing"]
