@@ -64,6 +64,9 @@ def _reconcile(
         for finding in list(damaged_blobs(content)):
             yield finding
             content.delete(Digest(finding.id))
+    for ref, digest, _ in manager.records.layer_blobs():
+        if not content.exists(Digest(digest)):
+            manager.records.drop_layer(ref, digest)  # it is made anew when it is wanted
     for finding in check_records(manager):
         yield finding
         if finding.problem != DATA_WITHOUT_RECORD:

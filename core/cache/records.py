@@ -140,11 +140,26 @@ class RecordTable:
         """Say whether there is a row, of whatever schema."""
         return self._database.row("SELECT 1 FROM ref_records WHERE id = ?", (id,)) is not None
 
-    def layer_blobs(self) -> list[tuple[str, str, int]]:
-        """Give refs with the digest and size of each blob that is a layer of theirs."""
-        rows = self._database.rows("SELECT ref, value FROM layers")
-        values = ((ref, unpack(data)) for ref, data in rows)
-        return [(ref, value["digest"], value["size"]) for ref, value in values if value]
+    def layer_blobs(self, ref: str | None = None) -> list[tuple[str, str, int]]:
+        """Give refs (or one) with the digest and size of each blob that is a layer of theirs."""
+        query = "SELECT ref, value FROM layers"
+        rows = (
+            self._database.rows(query)
+            if ref is None
+            else self._database.rows(f"{query} WHERE ref = ?", (ref,))
+        )
+        values = ((id, unpack(data)) for id, data in rows)
+        return [(id, value["digest"], value["size"]) for id, value in values if value]
+
+    def drop_layer(self, ref: str, digest: str) -> None:
+        """Forget the layers of a ref whose blob is `digest`."""
+        rows = self._database.rows("SELECT compression, value FROM layers WHERE ref = ?", (ref,))
+        for compression, data in rows:
+            value = unpack(data)
+            if value and value["digest"] == digest:
+                self._database.execute(
+                    "DELETE FROM layers WHERE ref = ? AND compression = ?", (ref, compression)
+                )
 
     def oldest_use(self) -> float | None:
         """Give when the record that was not used for longest was used; None without records."""

@@ -111,7 +111,7 @@ def measured(manager: CacheManager, usage: UsageRecord) -> UsageRecord:
         size = 0  # it is going away
     else:
         manager.records.set_size(usage.id, size)
-    blobs = {d: n for ref, d, n in manager.records.layer_blobs() if ref == usage.id}
+    blobs = {digest: bytes_ for _, digest, bytes_ in manager.records.layer_blobs(usage.id)}
     return replace(usage, size_bytes=size + sum(blobs.values()))
 
 

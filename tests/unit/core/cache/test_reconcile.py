@@ -10,6 +10,7 @@ import pytest
 from tests.unit.core.cache.stores import Store
 
 from torana.core.cache import records
+from torana.core.database import pack
 from torana.core.errors import NotFoundError
 
 
@@ -84,6 +85,8 @@ async def test_rows_that_were_not_synced_go_after_a_power_cut(
     one.refs.flush()
     lost = await one.commit(synced)
     blob = one.content.add(b"torn")
+    value = pack({"digest": blob, "size": 4, "diff_id": blob})
+    one.database.execute("INSERT INTO layers VALUES (?, 'x', ?)", (synced.id, value))
     one.close()
     path = judge.content.path(blob)
     path.chmod(0o644)
@@ -94,6 +97,7 @@ async def test_rows_that_were_not_synced_go_after_a_power_cut(
         f"damaged blob: {blob}",
     ]
     assert judge.refs.find(synced.id)
+    assert judge.refs.records.layer_blobs() == []
 
 
 async def test_half_made_things_go(open_store: Callable[[], Store]) -> None:
