@@ -39,6 +39,7 @@ from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform, host_platform
 from torana.core.ops.build import BuildVertexOp
 from torana.core.ops.diff import DiffVertexOp
+from torana.core.ops.exec.network_files import DNSConfig
 from torana.core.ops.exec.services import SecretProvider, SSHProvider, StepServices
 from torana.core.ops.file.op import FileVertexOp
 from torana.core.ops.local import LocalOptions, LocalSource
@@ -210,6 +211,7 @@ class Worker:
         make_root(root)
         self.root = root
         self.platform = host_platform()
+        self.dns: DNSConfig | None = None  # of steps; None: the host's
         mapped = namespace.is_mapped_user()
         self.choice = choose(root, wanted=snapshotter, is_mapped_user=mapped)
         self.database = Database(root / "torana.db")
@@ -231,7 +233,7 @@ class Worker:
         self._caches: CacheMounts | None = None
 
     @classmethod
-    def open(cls, root: Path) -> Worker:
+    def open(cls, root: Path, *, snapshotter: str = "auto") -> Worker:
         """Open a root from a process that may then mount.
 
         Raises:
@@ -241,7 +243,7 @@ class Worker:
         # Graphs are many small objects that live until the end: looking for garbage among them
         # every 700 objects, as is Python's default, takes as long as solving does.
         gc.set_threshold(50_000, 20, 50)
-        return cls(root)
+        return cls(root, snapshotter=snapshotter)
 
     def solver(
         self,
@@ -407,6 +409,7 @@ class Worker:
             caches=self._caches,
             secrets=secrets,
             ssh=ssh,
+            dns=self.dns,
         )
 
     # Upkeep

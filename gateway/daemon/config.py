@@ -164,6 +164,11 @@ def parse_config(text: str, filename: str) -> Config:
     except tomllib.TOMLDecodeError as err:
         raise InvalidConfigError(f"{filename}: no TOML: {err}") from None
     unused = _check(document, filename)
+    oci = document.get("worker", {}).get("oci", {})
+    if oci.get("enabled") is False:
+        raise InvalidConfigError(f"{filename}: worker.oci.enabled: there is no other worker")
+    if oci.get("networkMode") in ("cni", "bridge", "none"):
+        unused = (*unused, "worker.oci.networkMode")
     try:
         return _config(document, unused)
     except UserError as err:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_SNAPSHOTTERS: Final = {"overlayfs": "overlay", "": "auto"}  # by BuildKit's names
 _LEVELS: Final = {
     "trace": logging.DEBUG,
     "debug": logging.DEBUG,
@@ -53,7 +54,10 @@ def serve(config: Config) -> None:
     lock = RootLock(config.root)
     lock.take()
     try:
-        worker = Worker.open(config.root)  # private namespaces, hence before threads
+        snapshotter = _SNAPSHOTTERS.get(config.worker.snapshotter, config.worker.snapshotter)
+        # It enters private namespaces, hence before there are threads.
+        worker = Worker.open(config.root, snapshotter=snapshotter)
+        worker.dns = config.dns
         try:
             for line in worker.dropped:
                 log.info("dropped at start: %s", line)

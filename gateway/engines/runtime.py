@@ -6,7 +6,14 @@ import asyncio
 import os
 from pathlib import Path
 
-from torana.core.ops.runtime import Runtime
+from torana.core.ops.runtime import (
+    ContainerSpec,
+    ExitStatus,
+    Output,
+    RunningContainer,
+    Runtime,
+    Streams,
+)
 from torana.core.worker import ChosenRuntime
 from torana.plugins.manager import PluginManager
 
@@ -22,3 +29,22 @@ def chosen_runtime(root: Path, plugins: PluginManager, *, wanted: str = "") -> C
         return choice.runtime
 
     return ChosenRuntime(lambda: asyncio.get_running_loop().create_task(choose()))
+
+
+class LimitedRuntime:
+    """A runtime that runs so many steps at once, whatever builds they are of."""
+
+    def __init__(self, runtime: Runtime, steps: asyncio.Semaphore) -> None:
+        self.name = runtime.name
+        self._runtime = runtime
+        self._steps = steps
+
+    async def probe(self, directory: Path) -> str | None:
+        return await self._runtime.probe(directory)
+
+    async def run(self, spec: ContainerSpec, output: Output) -> ExitStatus:
+        async with self._steps:
+            return await self._runtime.run(spec, output)
+
+    async def start(self, spec: ContainerSpec, streams: Streams) -> RunningContainer:
+        return await self._runtime.start(spec, streams)  # a frontend's, which may wait for a step

@@ -83,7 +83,7 @@ async def test_running_builds_end_before_the_daemon_does(start: Start) -> None:
         await bridge.Ping(gw.PingRequest(), metadata=key)
         daemon.process.send_signal(signal.SIGTERM)
         while b"stopping server" not in daemon.log.read_bytes():
-            pass
+            await asyncio.sleep(0.02)
         with pytest.raises(grpc.aio.AioRpcError, match="daemon is stopping"):
             await control.Solve(pb.SolveRequest(Ref="too-late"))
         asked = gw.SolveRequest(
@@ -104,7 +104,7 @@ async def test_a_second_signal_cancels_builds(start: Start) -> None:
         await bridge.Ping(gw.PingRequest(), metadata=(("buildkit-controlapi-buildid", "long"),))
         daemon.process.send_signal(signal.SIGINT)
         while b"stopping server" not in daemon.log.read_bytes():
-            pass
+            await asyncio.sleep(0.02)
         daemon.process.send_signal(signal.SIGINT)
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await solve

@@ -94,6 +94,7 @@ def test_nothing_is_enough(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
         ('[history]\nmaxAge = "soon"', "invalid duration: `soon`", "for example"),
         ('[grpc.tls]\ncert = "c"', "you must specify key and cert file", None),
         ("root = ", "no TOML: ", None),
+        ("[worker.oci]\nenabled = false", "worker.oci.enabled: there is no other worker", None),
     ],
 )
 def test_what_is_wrong_is_named(text: str, message: str, hint: str | None) -> None:
@@ -102,6 +103,12 @@ def test_what_is_wrong_is_named(text: str, message: str, hint: str | None) -> No
     assert str(raised.value).startswith(f"x.toml: {message}")
     assert (raised.value.hint or "").startswith(hint or "")
     assert (raised.value.hint is None) == (hint is None)
+
+
+def test_networks_that_are_not_there_are_named() -> None:
+    assert parse_config('[worker.oci]\nnetworkMode = "host"', "x").unused == ()
+    unused = parse_config('[worker.oci]\nnetworkMode = "cni"', "x").unused
+    assert unused == ("worker.oci.networkMode",)
 
 
 def test_a_named_file_must_be_there(tmp_path: Path) -> None:
