@@ -100,7 +100,8 @@ class Solving:
             self._history.start(record)
         status: Status | None = None
         try:
-            metadata, response = await self._solve(wanted, build, exporters)
+            async with self._sessions.needed(wanted.session_id):
+                metadata, response = await self._solve(wanted, build, exporters)
             kept = {k: v.decode() for k in _KEPT_METADATA if (v := metadata.get(k))}
             record = replace(record, response={**kept, **response})
             return response

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
 
 from torana.core.errors import ConflictError, ToranaError, UserError
 from torana.gateway.session import health
+from torana.gateway.session.tasks import task_group
 from torana.gateway.session.transport import (
     Metadata,
     NoSessionError,
@@ -87,6 +88,27 @@ class SessionManager:
             except ToranaError as err:
                 failure = err
         raise failure
+
+    @asynccontextmanager
+    async def needed(self, id: str) -> AsyncIterator[None]:
+        """Fail the block when the session `id` is lost in it; one that never comes does no harm.
+
+        Raises:
+            SessionLostError: it was connected, and its client is gone.
+        """
+        async with task_group() as group:
+            watching = group.create_task(self._fail_when_lost(id))
+            yield
+            watching.cancel()
+
+    async def _fail_when_lost(self, id: str) -> None:
+        while (session := self.find(id)) is None:
+            await self._changed.wait()
+        await session.closed()
+        raise SessionLostError(
+            f"client session {session.id} was lost",
+            hint="the client of this build has ended or cannot be reached any more",
+        )
 
     async def serve(self, context: Any) -> None:
         """Serve a call of `Control.Session`, given its grpcio context, until the client leaves.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import socket
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ from torana.core.errors import (
 )
 from torana.gateway.protocol.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from torana.gateway.session import health
-from torana.gateway.session.client import attach_control, session_metadata
+from torana.gateway.session.client import attach_control, attach_socket, session_metadata
 from torana.gateway.session.files.receiver import ReceiveOptions
 from torana.gateway.session.files.writer import WriteOptions
 from torana.gateway.session.filesync import FileSync, FolderRequest, receive_folder
@@ -42,6 +43,7 @@ from torana.gateway.session.transport import (
     Unary,
     call,
 )
+from torana.gateway.session.tunnel import SocketBytes
 
 OPTIONS = ReceiveOptions(write=WriteOptions(owner=(os.geteuid(), os.getegid())))
 ERRORS = [NotFoundError, ConflictError, UnsupportedError, UserError, CorruptError, ToranaError]
@@ -186,6 +188,54 @@ async def test_a_client_that_leaves_fails_what_waits_for_it(tmp_path: Path) -> N
         with pytest.raises(SessionLostError):
             await session.unary("/test.Echo/Unary", b"")
         assert manager.find("one") is None
+
+
+async def test_work_for_a_client_ends_with_it() -> None:
+    manager, session = SessionManager(), LocalSession([], id="one")
+    with manager.registered(session):
+        is_working = asyncio.Event()
+
+        async def work() -> None:
+            async with manager.needed("one"):
+                is_working.set()
+                await asyncio.Event().wait()
+
+        working = asyncio.ensure_future(work())
+        await is_working.wait()
+        session.close()
+        with pytest.raises(SessionLostError, match="client session one was lost"):
+            await working
+    before = Resources.now()
+    for id in ("", "never"):
+        async with manager.needed(id):
+            await asyncio.sleep(0)
+        with pytest.raises(UserError, match="its own"):
+            async with manager.needed(id):
+                raise UserError("its own")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01), manager.needed(id):
+                await asyncio.Event().wait()
+    assert before.leaked() == []
+
+
+async def test_a_session_over_a_socket_that_was_upgraded(tmp_path: Path) -> None:
+    make_tree(tmp_path / "source")
+    (tmp_path / "target").mkdir()
+    manager = SessionManager()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(False)
+        services = [FileSync({"context": tmp_path / "source"})]
+        metadata = session_metadata("one", "key", services)
+        serving = asyncio.ensure_future(manager.serve_bytes(SocketBytes(theirs), metadata))
+        async with attach_socket(ours, services, id="one") as attachment:
+            session = await manager.get("one")
+            assert session.shared_key == "key"
+            request = FolderRequest(name="context")
+            await receive_folder(session, request, tmp_path / "target", OPTIONS)
+            assert not attachment.lost.is_set()
+        await serving
+    assert listing(tmp_path / "target") == listing(tmp_path / "source")
 
 
 async def test_a_connection_that_breaks_ends_the_session(tmp_path: Path) -> None:
