@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any, Final, NoReturn
 
@@ -39,6 +39,33 @@ def call_status(error: grpc.RpcError) -> Status:
     trailers = error.trailing_metadata()
     data = next((value for key, value in trailers or () if key == DETAILS_KEY), b"")
     return decode_status(data if isinstance(data, bytes) else b"", code, message)
+
+
+class FirstStatus:
+    """The first status of a call that this side makes, which is the true one.
+
+    A write that comes too late fails inside grpcio, which then puts a status of its own in its
+    place.
+    """
+
+    def __init__(self, call: Any) -> None:
+        self.error: grpc.aio.AioRpcError | None = None  # also for OK; None until the call ends
+        call.add_done_callback(self._note)
+
+    def _note(self, call: Any) -> None:
+        if self.error is None:
+            parts = (call.code(), call.trailing_metadata(), call.details())
+            code, trailers, details = (_result(part) for part in parts)
+            self.error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailers, details)
+
+
+def _result(ready: Coroutine[Any, Any, Any]) -> Any:
+    """Give what a coroutine gives that has nothing to wait for."""
+    try:
+        ready.send(None)
+    except StopIteration as finished:
+        return finished.value
+    raise AssertionError("it had to wait")
 
 
 @contextmanager

@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import grpc.aio
 
 from torana.core.errors import ToranaError
-from torana.gateway.protocol.calls import call_status, remote_errors
+from torana.gateway.protocol.calls import FirstStatus, call_status, remote_errors
 from torana.gateway.protocol.control_pb2 import BytesMessage
 from torana.gateway.protocol.errors import error_of
 from torana.gateway.session.grpcstreams import make_server
@@ -34,6 +34,7 @@ from torana.gateway.session.tunnel import (
 _METHOD: Final = "/moby.buildkit.v1.Control/Session"
 _ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _CLOSE_S: Final = 5.0
+_STATUS_S: Final = 1.0
 
 
 def new_id() -> str:
@@ -58,16 +59,6 @@ class Attachment:
         self.lost = asyncio.Event()
         self.failure: ToranaError | None = None
 
-    def over(self, pumping: asyncio.Future[None]) -> None:
-        """Note how the connection ended."""
-        error = None if pumping.cancelled() else pumping.exception()
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        if isinstance(error, grpc.aio.AioRpcError):
-            error = error_of(call_status(error))
-        self.failure = error if isinstance(error, ToranaError) else None
-        self.lost.set()
-
 
 @asynccontextmanager
 async def attach_control(
@@ -90,10 +81,17 @@ async def attach_control(
         response_deserializer=BytesMessage.FromString,
     )
     call = opened(metadata=tuple(session_metadata(id, shared_key, services)))
+    status = FirstStatus(call)
+
+    async def ended() -> ToranaError | None:
+        await call.code()
+        error = status.error
+        return None if error is None or not error.code().value[0] else error_of(call_status(error))
+
     try:
         with remote_errors():
             await call.initial_metadata()
-        async with _serving(CallBytes(call), services, id) as attachment:
+        async with _serving(CallBytes(call), services, id, ended) as attachment:
             yield attachment
     finally:
         call.cancel()
@@ -108,19 +106,35 @@ async def attach_socket(
     The socket stays the caller's.
     """
     connected.setblocking(False)
-    async with _serving(SocketBytes(connected), services, id) as attachment:
+
+    async def ended() -> None:
+        """Sockets say nothing at their end."""
+
+    async with _serving(SocketBytes(connected), services, id, ended) as attachment:
         yield attachment
 
 
 @asynccontextmanager
 async def _serving(
-    outer: ByteStream, services: Sequence[Service], id: str
+    outer: ByteStream,
+    services: Sequence[Service],
+    id: str,
+    ended: Callable[[], Awaitable[ToranaError | None]],
 ) -> AsyncIterator[Attachment]:
+    """Serve over `outer`; `ended` gives what the engine said when it ended the session."""
     server, _ = make_server([Health(), *services])
     attachment = Attachment(id)
     async with tunnel_server(server) as inner:
-        pumping = asyncio.ensure_future(pump(outer, inner))
-        pumping.add_done_callback(attachment.over)
+
+        async def serve() -> None:
+            with suppress(Exception):  # what the engine said tells more
+                await pump(outer, inner)
+            with suppress(Exception):
+                async with asyncio.timeout(_STATUS_S):
+                    attachment.failure = await ended()
+            attachment.lost.set()
+
+        pumping = asyncio.ensure_future(serve())
         try:
             yield attachment
             # The engine ends the stream when it has seen our end.

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Coroutine,
-    Iterable,
-    Iterator,
-    Mapping,
-)
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NoReturn
 
@@ -21,7 +13,7 @@ import grpc.aio
 
 from torana.core.errors import ToranaError
 from torana.gateway.protocol import limits
-from torana.gateway.protocol.calls import abort, call_status
+from torana.gateway.protocol.calls import FirstStatus, abort, call_status
 from torana.gateway.protocol.errors import error_of, status_of
 from torana.gateway.session.local import handlers
 from torana.gateway.session.transport import (
@@ -119,8 +111,7 @@ class _CallStream:
         self._call = call
         self._lock = asyncio.Lock()
         self._has_ended = False
-        self._status: grpc.aio.AioRpcError | None = None
-        call.add_done_callback(self._note_status)
+        self._status = FirstStatus(call)
 
     async def send(self, message: bytes) -> None:
         async with self._lock:  # grpcio takes one write at a time
@@ -156,33 +147,14 @@ class _CallStream:
                 with self._session.errors():
                     await self._call.done_writing()
 
-    def _note_status(self, call: Any) -> None:
-        """Keep the first status of the call, which is the true one.
-
-        A write that comes too late fails inside grpcio, which then puts a status of its own in its
-        place. This is called before that can happen.
-        """
-        if self._status is None:
-            parts = (call.code(), call.trailing_metadata(), call.details())
-            code, trailers, details = (_result(part) for part in parts)
-            self._status = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailers, details)
-
     async def _over(self) -> NoReturn:
         """Raise what the call ended with, waiting for it where it is about to end."""
         await self._call.code()
-        assert self._status is not None, "noted before anybody else hears of it"
-        if self._status.code() is grpc.StatusCode.OK:
+        error = self._status.error
+        assert error is not None, "noted before anybody else hears of it"
+        if error.code() is grpc.StatusCode.OK:
             raise ToranaError("the call is over")
-        raise self._status
-
-
-def _result(ready: Coroutine[Any, Any, Any]) -> Any:
-    """Give what a coroutine gives that has nothing to wait for."""
-    try:
-        ready.send(None)
-    except StopIteration as finished:
-        return finished.value
-    raise AssertionError("it had to wait")
+        raise error
 
 
 def make_server(services: Iterable[Service]) -> tuple[grpc.aio.Server, Mapping[str, Handler]]:
