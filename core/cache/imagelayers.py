@@ -259,18 +259,19 @@ class LayerMaker:
         return SnapshotRef(refs, record)  # takes over the hold
 
     def _record(self, below: str | None) -> RefRecord:
-        part = self._part
+        part, records = self._part, self._refs.records
         key = _KEY + part.chain_id
-        is_known = self._refs.records.find_key(key) is not None  # by another process meanwhile
-        record = self._refs.records.add(
-            self._id,
-            parents=() if below is None else (below,),
-            description=part.description,
-            record_type=part.record_type,
-            key=None if is_known else key,
-        )
-        write_origin(self._refs, self._id, part.layer)
-        _keep(self._refs, self._id, part.documents)
+        with self._refs.database.transaction():
+            is_known = records.find_key(key) is not None  # by another process meanwhile
+            record = records.add(
+                self._id,
+                parents=() if below is None else (below,),
+                description=part.description,
+                record_type=part.record_type,
+                key=None if is_known else key,
+            )
+            write_origin(self._refs, self._id, part.layer)
+            _keep(self._refs, self._id, part.documents)
         return record
 
     def stop(self) -> None:

@@ -48,7 +48,7 @@ class RefRecord:
     last_used: float
     usage_count: int
     is_mutable: bool = False
-    key: str | None = None  # what a retained record is found by
+    key: str | None = None  # what a retained record or a layer of an image is found by
     size_bytes: int | None = None
     boot: str | None = None
     details: Any = None  # of the kind of ref; msgpack values
@@ -115,7 +115,7 @@ class RecordTable:
         return _record(row, tuple(parent for (parent,) in rows))
 
     def find_key(self, key: str) -> str | None:
-        """Give the id of the retained record that `key` names."""
+        """Give the id of the record that `key` names."""
         row = self._database.row("SELECT id FROM ref_records WHERE key = ?", (key,))
         return None if row is None else row[0]
 
