@@ -24,7 +24,7 @@ from torana.gateway.runners.conversation import ErrorOutput, HostClient, conclud
 from torana.gateway.runners.serving import CONFINED, MODULE
 
 _READ_BYTES: Final = 64 << 10
-_KEPT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV")
+_KEPT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "PYTHONPATH", "VIRTUAL_ENV")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +58,13 @@ class ChildFrontend:
         with ExitStack() as stack:
             stack.enter_context(named(self.name))
             log = stack.enter_context(client.vertex(f"[frontend] {self.name}"))
+            # What it leaves there goes with it, however it ends.
+            kept["TMPDIR"] = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="torana.frontend-")
+            )
             output = ErrorOutput(log)
             try:
                 async with hosted(bridge) as connection:
-                    if self.is_confined:
-                        kept["TMPDIR"] = stack.enter_context(
-                            tempfile.TemporaryDirectory(prefix="torana.gateway-")
-                        )
                     process = await asyncio.create_subprocess_exec(
                         *command,
                         stdin=connection.fileno(),
@@ -81,15 +81,20 @@ class ChildFrontend:
 
 
 async def _see_through(process: asyncio.subprocess.Process, output: ErrorOutput) -> int:
-    """Wait for the end of a process; when that is cancelled, kill it with all its children."""
-    assert process.stderr is not None, "is a pipe"
-    try:
-        while data := await process.stderr.read(_READ_BYTES):
+    """Wait for the end of a process and kill what is left of its group, also when cancelled."""
+    stderr = process.stderr
+    assert stderr is not None, "is a pipe"
+
+    async def copy() -> None:
+        while data := await stderr.read(_READ_BYTES):
             output.take(data)
+
+    copying = asyncio.get_running_loop().create_task(copy())
+    try:
         code = await process.wait()
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+        await copying
     return code if code >= 0 else 128 - code
