@@ -20,10 +20,15 @@ from typing import Final
 from torana.gateway.bridge.bridge import Bridge
 from torana.gateway.client.client import Result
 from torana.gateway.client.environment import FrontendEnvironment
-from torana.gateway.runners.conversation import ErrorOutput, HostClient, conclude, named
+from torana.gateway.runners.conversation import (
+    ErrorOutput,
+    HostClient,
+    conclude,
+    named,
+    reading,
+)
 from torana.gateway.runners.serving import CONFINED, MODULE
 
-_READ_BYTES: Final = 64 << 10
 _KEPT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "PYTHONPATH", "VIRTUAL_ENV")
 
 
@@ -64,37 +69,30 @@ class ChildFrontend:
             )
             output = ErrorOutput(log)
             try:
-                async with hosted(bridge) as connection:
+                # Not asyncio's own pipe: a process would not have ended before its last writer has.
+                async with hosted(bridge) as connection, reading(output) as write_end:
                     process = await asyncio.create_subprocess_exec(
                         *command,
                         stdin=connection.fileno(),
                         stdout=connection.fileno(),
-                        stderr=asyncio.subprocess.PIPE,
+                        stderr=write_end.fileno(),
                         env={**kept, **told.encode()},
                         start_new_session=True,
                     )
                     connection.close()
-                    code = await _see_through(process, output)
+                    write_end.close()
+                    code = await _see_through(process)
                 return await conclude(bridge, self.name, code, output)
             finally:
                 await bridge.close()
 
 
-async def _see_through(process: asyncio.subprocess.Process, output: ErrorOutput) -> int:
+async def _see_through(process: asyncio.subprocess.Process) -> int:
     """Wait for the end of a process and kill what is left of its group, also when cancelled."""
-    stderr = process.stderr
-    assert stderr is not None, "is a pipe"
-
-    async def copy() -> None:
-        while data := await stderr.read(_READ_BYTES):
-            output.take(data)
-
-    copying = asyncio.get_running_loop().create_task(copy())
     try:
         code = await process.wait()
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
-        await copying
     return code if code >= 0 else 128 - code

@@ -5,10 +5,13 @@ Spec: reference of the gateway, "Running a frontend image", step 7.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 from collections import deque
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager
+from io import FileIO
 from typing import Final, Protocol
 
 from torana.core.errors import ToranaError
@@ -18,6 +21,7 @@ from torana.gateway.protocol import details, errdefs_pb2
 from torana.gateway.protocol.errors import RemoteError
 
 _KEPT_BYTES: Final = 16 << 10
+_READ_BYTES: Final = 64 << 10
 
 
 class FrontendFailedError(ToranaError):
@@ -62,6 +66,34 @@ class ErrorOutput:
 
     def last(self) -> bytes:
         return b"".join(self._kept)[-_KEPT_BYTES:]
+
+
+@asynccontextmanager
+async def reading(output: ErrorOutput) -> AsyncIterator[FileIO]:
+    """Have the write end of a pipe whose other end goes to `output`.
+
+    The caller closes it when others have it. Without a failure, all that was written has been taken
+    when this is left.
+    """
+    loop = asyncio.get_running_loop()
+    read_end, write_end = (FileIO(end, mode) for end, mode in zip(os.pipe(), "rw", strict=True))
+    reader = asyncio.StreamReader()
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), read_end
+    )
+
+    async def copy() -> None:
+        while data := await reader.read(_READ_BYTES):
+            output.take(data)
+
+    copying = loop.create_task(copy())
+    try:
+        yield write_end
+        await copying
+    finally:
+        copying.cancel()
+        transport.close()
+        write_end.close()
 
 
 async def conclude(bridge: Bridge, name: str, code: int, output: ErrorOutput) -> Result:

@@ -8,12 +8,11 @@ Spec: reference of the gateway, "Running a frontend image".
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -32,7 +31,13 @@ from torana.gateway.bridge.service import hosted
 from torana.gateway.client.client import Reference, Result, SolveRequest
 from torana.gateway.client.containers import ContainerMount, ContainerSpec, ProcessSpec
 from torana.gateway.client.environment import FrontendEnvironment
-from torana.gateway.runners.conversation import ErrorOutput, HostClient, conclude, named
+from torana.gateway.runners.conversation import (
+    ErrorOutput,
+    HostClient,
+    conclude,
+    named,
+    reading,
+)
 from torana.gateway.runners.imageref import check_allowed, parse_source, replaced
 
 _METADATA: Final = "/run/config/buildkit/metadata"
@@ -40,7 +45,6 @@ _DEFINITION: Final = "frontend.bin"
 _NO_NETWORK: Final = "moby.buildkit.frontend.network.none"
 _CAPS: Final = "moby.buildkit.frontend.caps"
 _INPUTS: Final = "moby.buildkit.frontend.inputs"
-_READ_BYTES: Final = 64 << 10
 
 
 class ImageClient(HostClient, Protocol):
@@ -138,15 +142,15 @@ async def _run(
             metadata = stack.enter_context(_metadata(found.definition))
             container = await stack.enter_async_context(await client.new_container(spec))
             connection = await stack.enter_async_context(hosted(bridge))
-            write_end = await stack.enter_async_context(_reading(output))
+            write_end = await stack.enter_async_context(reading(output))
             process = await container.start(
                 _process(client, found),
-                streams=Streams(connection.fileno(), connection.fileno(), write_end),
+                streams=Streams(connection.fileno(), connection.fileno(), write_end.fileno()),
                 binds=(metadata,),
             )
             # The other end is the process's alone: when it ends, the connection does.
             connection.close()
-            os.close(write_end)
+            write_end.close()
             code = await process.wait()
         return await conclude(bridge, shown, code, output)
     finally:
@@ -168,32 +172,6 @@ def _metadata(definition: Definition) -> Iterator[HostMount]:
         os.chmod(folder, 0o755)
         (Path(folder) / _DEFINITION).write_bytes(definition.encode())
         yield HostMount(destination=_METADATA, source=folder, options=("ro",))
-
-
-@asynccontextmanager
-async def _reading(output: ErrorOutput) -> AsyncIterator[int]:
-    """Have the write end of a pipe whose other end goes to `output`; it is the caller's to close.
-
-    When left without a failure, all that was written has been taken.
-    """
-    loop = asyncio.get_running_loop()
-    read_end, write_end = os.pipe2(os.O_CLOEXEC)
-    reader = asyncio.StreamReader()
-    transport, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end, "rb", 0)
-    )
-
-    async def copy() -> None:
-        while data := await reader.read(_READ_BYTES):
-            output.take(data)
-
-    copying = loop.create_task(copy())
-    try:
-        yield write_end
-        await copying
-    finally:
-        copying.cancel()
-        transport.close()
 
 
 def _bare(cap: str) -> str:
