@@ -241,7 +241,7 @@ def _head() -> bytes:
     try:
         with open(os.path.join(store_root(), "generation"), "rb") as file:
             generation = file.read()
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:  # opening the store will say what is wrong with it
         generation = b""
     # The code's own folder stands for its version while it is being worked on.
     code = os.path.dirname(os.path.abspath(__file__))
