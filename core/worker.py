@@ -101,19 +101,25 @@ def load(
     sources: Mapping[Digest, o.SourceOp] | None = None,
     has_proxy_network: bool = False,
     cache_sources: tuple[CacheSource, ...] = (),
+    entitlements: frozenset[str] = frozenset(),
 ) -> Edge:
-    """Turn a definition into the solver's graph.
+    """Turn a definition into the solver's graph; no step may want more than `entitlements`.
 
     `sources` take the place of those of the definition, by digest: what policies made of them.
 
     Raises:
         InvalidLLBError: it is not valid.
+        NotEntitledError: a step wants a right that was not granted.
     """
     loaded = load_graph(definition, sources=sources, has_proxy_network=has_proxy_network)
     graph = loaded.graph
     vertices: dict[Digest, Vertex] = {}
     excerpts = _excerpts(definition, loaded)
     for digest, op in graph.ordered.items():
+        if isinstance(op.kind, o.ExecOp):
+            from torana.core.ops.exec.entitlements import check_entitlements
+
+            check_entitlements(op.kind, entitlements)
         original = loaded.originals[digest]
         metadata = definition.metadata.get(original, o.OpMetadata())
         inputs = tuple(Edge(vertices[item.digest], item.index) for item in op.inputs)
@@ -255,16 +261,27 @@ class Worker:
         memo: dict[Any, Any] | None = None,
         max_parallelism: int = 0,
         keeps_failures: bool = False,
+        entitlements: frozenset[str] = frozenset(),
     ) -> Solver:
         """Make the solver of one build, with sources and secrets of its client.
 
         `memo` is what its sources remember of names that they resolved. With `keeps_failures`
-        errors of steps have the state of their mounts.
+        errors of steps have the state of their mounts. `entitlements` are for what build ops load.
         """
         memo = {} if memo is None else memo
 
         def resolve(vertex: Vertex, context: OpContext) -> Op:
-            op = self._op(vertex, context, find_source, memo, runtime, secrets, ssh, keeps_failures)
+            op = self._op(
+                vertex,
+                context,
+                find_source,
+                memo,
+                runtime,
+                secrets,
+                ssh,
+                keeps_failures,
+                entitlements,
+            )
             if not _is_shared(vertex):
                 return op
             return OnceOp(
@@ -320,6 +337,7 @@ class Worker:
         secrets: SecretProvider | None,
         ssh: SSHProvider | None,
         keeps_failures: bool,
+        entitlements: frozenset[str],
     ) -> Op:
         assert isinstance(vertex.sys, LLBVertex)
         op = vertex.sys.op
@@ -359,7 +377,7 @@ class Worker:
             case o.BuildOp():
 
                 async def solve(definition: Definition) -> Result | None:
-                    return await context.build(load(definition))
+                    return await context.build(load(definition, entitlements=entitlements))
 
                 return BuildVertexOp(kind, input_count=count, solve=solve)
             case None:

@@ -143,7 +143,11 @@ class InProcessClient:
             return await self._run_frontend(request)
         if request.definition is None or not request.definition.ops:
             return c.Result()
-        edge = load(request.definition, ignore_cache=self._ignore_cache)
+        edge = load(
+            request.definition,
+            ignore_cache=self._ignore_cache,
+            entitlements=self._entitlements,
+        )
         self.definitions.append(request.definition)
 
         async def build(made_by: Definition) -> Any:

@@ -70,6 +70,7 @@ async def open_job(
         ssh=parts.ssh,
         memo=memo,
         keeps_failures=parts.keeps_failures,
+        entitlements=parts.entitlements,
     )
     job = solver.new_job(parts.session_id)
     job.subscribe(progress)
