@@ -68,6 +68,7 @@ from torana.core.snapshots.choose import choose
 from torana.core.solver.cache import CacheSource
 from torana.core.solver.op import Op, Result
 from torana.core.solver.opcontext import OpContext
+from torana.core.solver.slots import Slots
 from torana.core.solver.solver import Solver
 from torana.core.solver.vertex import Edge, ProgressGroup, Vertex, VertexOptions
 
@@ -237,6 +238,14 @@ class Worker:
         make_reserve(root)
         self._executor: ExecutorFolder | None = None
         self._caches: CacheMounts | None = None
+        self._slots = Slots(0)
+
+    def limit_parallelism(self, count: int) -> None:
+        """Let at most `count` sources, steps and file ops of all builds run at once; 0: any.
+
+        Counts for builds that are opened from now on.
+        """
+        self._slots = Slots(count)
 
     @classmethod
     def open(cls, root: Path, *, snapshotter: str = "auto") -> Worker:
@@ -259,7 +268,6 @@ class Worker:
         secrets: SecretProvider | None = None,
         ssh: SSHProvider | None = None,
         memo: dict[Any, Any] | None = None,
-        max_parallelism: int = 0,
         keeps_failures: bool = False,
         entitlements: frozenset[str] = frozenset(),
     ) -> Solver:
@@ -296,7 +304,7 @@ class Worker:
             resolve_op=resolve,
             keys=self.keys,
             results=self.results,
-            max_parallelism=max_parallelism,
+            slots=self._slots,
         )
 
     def local_source(

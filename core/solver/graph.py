@@ -158,6 +158,7 @@ class Graph:
         resolve_op: Callable[[Vertex, OpContext], Op],
         cache: StoreCache,
         slots: Slots,
+        on_free_slot: Callable[[], None],
         build_nested: Callable[
             [ActiveVertex, Edge], Awaitable[tuple[Result | None, list[ExportableKey]]]
         ],
@@ -167,6 +168,7 @@ class Graph:
         self.cache = cache
         self.plain_cache = CombinedCache(cache)
         self.slots = slots
+        self.on_free_slot = on_free_slot
         self.build_nested = build_nested
         self._forget_edge = forget_edge
         self._vertices: dict[str, ActiveVertex] = {}

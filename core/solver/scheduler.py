@@ -36,7 +36,6 @@ class Scheduler:
         self._queue: deque[ActiveEdge] = deque()
         self._is_running = False
         self._ending = 0  # tasks that gave a slot back and have not been heard of
-        graph.slots.on_free = self._grant_later
         self.index = EdgeIndex()
         self.wake_count = 0
 
@@ -151,7 +150,7 @@ class Scheduler:
         except OSError as err:  # the end of a build tries again, and says so
             log.warning("cannot write what was learnt: %s", err)
 
-    def _grant_later(self) -> None:
+    def grant_later(self) -> None:
         """Give slots away when the end of the task that had one has been heard of."""
         self._ending += 1
         asyncio.get_running_loop().call_soon(self._grant_ended)

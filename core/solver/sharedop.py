@@ -150,7 +150,7 @@ class SharedOp:
         context.nested_keys.clear()
         borrowed = cast("Sequence[Result]", inputs)
         if getattr(op, "is_limited", False):
-            async with owner.graph.slots.take(lambda: owner.rank):
+            async with owner.graph.slots.take(lambda: owner.rank, owner.graph.on_free_slot):
                 outputs = await owner.reporter.run(lambda: op.exec(borrowed))
         else:
             outputs = await owner.reporter.run(lambda: op.exec(borrowed))

@@ -10,22 +10,23 @@ from itertools import count
 
 
 class Slots:
-    """A semaphore with priorities; a limit of 0 is none.
-
-    `on_free` is called when a slot becomes free that somebody waits for. It has `grant` called, at
-    once or when those who are about to ask have asked.
-    """
+    """A semaphore with priorities, of all solvers of a worker; a limit of 0 is none."""
 
     def __init__(self, limit: int) -> None:
-        self.on_free: Callable[[], object] = self.grant
-        self._limit = limit
         self.used = 0
+        self._limit = limit
         self._order = count()
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
 
     @asynccontextmanager
-    async def take(self, priority: Callable[[], float]) -> AsyncIterator[None]:
-        """Hold a slot; of those who wait, the one of the highest priority comes first."""
+    async def take(
+        self, priority: Callable[[], float], on_free: Callable[[], object] | None = None
+    ) -> AsyncIterator[None]:
+        """Hold a slot; of those who wait, the one of the highest priority comes first.
+
+        `on_free` is called when the slot becomes free and somebody waits. It has `grant` called
+        when those who are about to ask have asked; without it that is done at once.
+        """
         if self._limit <= 0:
             yield
             return
@@ -36,7 +37,9 @@ class Slots:
         try:
             yield
         finally:
-            self._give_back()
+            self.used -= 1
+            if self._waiting:
+                (on_free or self.grant)()
 
     async def _wait(self, priority: float) -> None:
         turn = asyncio.get_running_loop().create_future()
@@ -44,14 +47,10 @@ class Slots:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._give_back()  # it was our turn at this very moment
+            if turn.done() and not turn.cancelled():  # it was our turn at this very moment
+                self.used -= 1
+                self.grant()
             raise
-
-    def _give_back(self) -> None:
-        self.used -= 1
-        if self._waiting:
-            self.on_free()
 
     def grant(self) -> None:
         """Give free slots to those who wait."""

@@ -30,7 +30,10 @@ KEPT_S: Final = 10.0
 
 
 class Solver:
-    """Lives on one event loop. `max_parallelism` limits executions of limited ops; 0: no limit."""
+    """Lives on one event loop. `slots` limit executions of ops that are limited.
+
+    Solvers of one worker may share stores and slots.
+    """
 
     def __init__(
         self,
@@ -38,13 +41,14 @@ class Solver:
         resolve_op: Callable[[Vertex, OpContext], Op],
         keys: KeyStore,
         results: ResultStore,
-        max_parallelism: int = 0,
+        slots: Slots | None = None,
     ) -> None:
         self.cache = StoreCache(keys, results)
         self.graph = Graph(
             resolve_op=resolve_op,
             cache=self.cache,
-            slots=Slots(max_parallelism),
+            slots=slots or Slots(0),
+            on_free_slot=lambda: self.scheduler.grant_later(),
             build_nested=self._build_nested,
             forget_edge=lambda edge: self.scheduler.index.release(edge),
         )

@@ -58,6 +58,7 @@ def serve(config: Config) -> None:
         # It enters private namespaces, hence before there are threads.
         worker = Worker.open(config.root, snapshotter=snapshotter)
         worker.dns = config.dns
+        worker.limit_parallelism(config.worker.max_parallelism)
         try:
             for line in worker.dropped:
                 log.info("dropped at start: %s", line)

@@ -18,6 +18,7 @@ from torana.core.solver.memory import MemoryKeyStore, MemoryResultStore
 from torana.core.solver.op import CacheMap, CacheMapInput, Op, Result
 from torana.core.solver.opcontext import OpContext
 from torana.core.solver.progress import ProgressEvent, VertexEvent
+from torana.core.solver.slots import Slots
 from torana.core.solver.solver import Solver
 from torana.core.solver.vertex import Edge, Vertex, VertexOptions
 
@@ -158,12 +159,13 @@ class World:
         self.live = Live()
         self.keys = MemoryKeyStore()
         self.results = CountingResults()
+        self.slots = Slots(max_parallelism)
         self.reset()
         self.solver = Solver(
             resolve_op=self.resolve,
             keys=self.keys,
             results=self.results,
-            max_parallelism=max_parallelism,
+            slots=self.slots,
         )
         self._jobs = 0
 
@@ -204,6 +206,7 @@ class World:
         assert self.live.handles == 0, "a result was not released"
         assert len(self.solver.graph) == 0
         assert len(self.solver.scheduler.index) == 0
+        assert self.slots.used == 0
 
 
 def vertex(
