@@ -10,86 +10,54 @@ Spec: the solver reference, section 5.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torana.core.errors import UserError
-from torana.core.solver import inputs as claims
 from torana.core.solver.asking import Situation, wanted_state
 from torana.core.solver.cache import CacheRecord
 from torana.core.solver.export import KeyExporter, MergedExporter
 from torana.core.solver.failure import SolveError
-from torana.core.solver.inputs import CachedResult, Input, Inputs
-from torana.core.solver.keys import CacheKey, ExportableKey, SelectedKey
-from torana.core.solver.op import CacheMap
+from torana.core.solver.inputs import CachedResult, Input
+from torana.core.solver.keys import ExportableKey, SelectedKey
+from torana.core.solver.lookup import Lookup
 from torana.core.solver.pipe import EdgeState, Pipe, ignore
 from torana.core.solver.sharedop import LOAD_FAILURES, Executed
-from torana.core.solver.stores import CONTENT_OUTPUT
 
 if TYPE_CHECKING:
     from torana.core.solver.graph import ActiveVertex
     from torana.core.solver.scheduler import Scheduler
 
 
-class ActiveEdge:
+class ActiveEdge(Lookup):
     """One output of an active vertex. `owner` is the edge that it was merged into, if any."""
 
     __slots__ = (
-        "_failed",
-        "_is_last_map",
-        "_is_match_impossible",
-        "_known_ids",
         "_map_pipe",
-        "_records",
-        "_root_digests",
         "_situation",
         "_tried",
         "_work_pipe",
-        "cache_map",
         "error",
         "has_failed",
-        "has_keys_changed",
-        "ignores_cache",
         "incoming",
-        "index",
-        "inputs",
         "is_postponed",
         "is_queued",
-        "keys",
         "merged",
         "news",
         "outgoing",
         "owner",
-        "result",
         "secondary",
-        "state",
-        "vertex",
     )
 
     def __init__(self, vertex: ActiveVertex, index: int) -> None:
-        self.vertex = vertex
-        self.index = index
-        self.ignores_cache = vertex.vertex.options.ignore_cache
+        super().__init__(vertex, index)
         self.owner: ActiveEdge | None = None
-        # What it has found out
-        self.state = EdgeState.INITIAL
-        self.keys: list[ExportableKey] = []
-        self.result: CachedResult | None = None
         self.error: BaseException | None = None
         self.secondary: list[tuple[int, SelectedKey]] = []  # keys of the inputs of merged edges
         self.merged: list[ActiveVertex] = []
-        # What it works with
-        self.inputs = Inputs(len(vertex.inputs))
-        self.cache_map: CacheMap | None = None
-        self._is_last_map = False
-        self._root_digests: list[str] = []
+        # What it waits for
         self._map_pipe: Pipe | None = None
         self._work_pipe: Pipe | None = None
-        self._records: dict[str, CacheRecord] = {}
         self._tried: CacheRecord | None = None
-        self._failed: set[str] = set()
-        self._known_ids: set[str] = set()
-        self._is_match_impossible = False
         self._situation: Situation | None = None
         # What the scheduler keeps of it
         self.incoming: dict[Pipe, None] = {}
@@ -97,7 +65,6 @@ class ActiveEdge:
         self.news: list[Pipe] = []
         self.is_queued = False
         self.is_postponed = False
-        self.has_keys_changed = False
         self.has_failed = False
 
     def __repr__(self) -> str:
@@ -129,7 +96,7 @@ class ActiveEdge:
                 self.outgoing.pop(pipe, None)
             pipe.handle(pipe)
         if news:
-            self._raise_state()
+            self.rise()
         desired, is_done = self._answer()
         if is_done:
             return
@@ -138,7 +105,7 @@ class ActiveEdge:
             return
         if desired == EdgeState.COMPLETE and self._work(scheduler):
             return
-        is_asked |= self._ask_inputs(scheduler, desired, is_forced=self._is_match_impossible)
+        is_asked |= self._ask_inputs(scheduler, desired, is_forced=self.is_match_impossible)
         if not is_asked and not self.is_busy and self.incoming:
             self._ask_inputs(scheduler, desired, is_forced=True)
 
@@ -197,115 +164,21 @@ class ActiveEdge:
     # Cache maps
 
     def _ask_map(self, scheduler: Scheduler) -> bool:
-        if self._map_pipe is not None or self._is_last_map or self._records:
+        if self._map_pipe is not None or self.is_last_map or self.has_records:
             return False
         self._map_pipe = pipe = scheduler.call(self, self._take_map)
-        self.vertex.op.ask_map(len(self._root_digests), pipe)
+        self.vertex.op.ask_map(len(self.root_digests), pipe)
         return True
 
     def _take_map(self, pipe: Pipe) -> None:
         if not pipe.is_completed:
             return
         self._map_pipe = None
-        if pipe.error is not None:
-            if not pipe.is_cancelled:
-                self.fail(pipe.error)
-            return
-        answer, self._is_last_map = pipe.value
-        self.cache_map = answer
-        if not self.inputs.items:
-            self._take_root_digest(answer.digest)
-        self.inputs.describe(answer)
-        if not self.inputs.any(claims.NO_KEY):
-            self.has_keys_changed = True
-        for item in self.inputs.items:
-            selector = item.need.selector
-            self._probe(item, [key.through(selector) for key in item.keys.values()])
-            self._check_match(item)
-            self._raise_for(item)
-
-    def _take_root_digest(self, digest: str) -> None:
-        self._root_digests.append(digest)
-        if not self.ignores_cache:
-            for key in self.vertex.cache.query((), 0, digest, self.index):
-                self._add_key(key)
-        if self._is_last_map or self.keys:
-            self.state = EdgeState.CACHE_SLOW
-
-    # Keys
-
-    def _add_key(self, key: CacheKey) -> None:
-        """Take a key of this edge, and its records."""
-        records = self.vertex.cache.records(key)
-        for record in records:
-            if record.id not in self._failed:
-                self._records.setdefault(record.id, record)
-        override = self.vertex.vertex.options.export_cache
-        self.keys.append(ExportableKey(key, KeyExporter(key, records, override=override)))
-
-    def _probe(self, item: Input, selected: Sequence[SelectedKey]) -> bool:
-        """Look up what this edge is if `item` has one of these keys; tells if that is news."""
-        if not selected or self.ignores_cache:
-            return False
-        assert self.cache_map is not None
-        found = self.vertex.cache.query(selected, item.position, self.cache_map.digest, self.index)
-        is_new = False
-        for key in found:
-            is_new |= self.inputs.match(item, key)
-        if is_new:
-            self.inputs.refresh(item)
-        return is_new
-
-    def _check_match(self, item: Input) -> None:
-        """See whether it has become certain that no key of this edge is stored."""
-        if item.matches or self.cache_map is None:
-            return
-        if item.has_content:
-            is_impossible = item.is_content_done and not item.has_found_content
-        else:
-            is_impossible = item.state >= EdgeState.CACHE_SLOW
-        self._is_match_impossible |= is_impossible
-
-    def _raise_for(self, item: Input) -> None:
-        if self.cache_map is not None and self.result is None:
-            self.state = max(self.state, self.inputs.low(item))
-
-    def _raise_state(self) -> None:
-        """Take keys that all inputs confirm, and rise as far as the inputs allow."""
-        if self.cache_map is None or not self.inputs.items or self.result is not None:
-            return
-        confirmed, self.inputs.confirmed = self.inputs.confirmed, []
-        for key in confirmed:
-            if key.id not in self._known_ids:
-                self._known_ids.add(key.id)
-                alternatives = tuple(item.selected() for item in self.inputs.items)
-                self._add_key(key.with_inputs(alternatives))
-        self.state = max(self.state, self.inputs.high())
-        if (
-            self.state == EdgeState.CACHE_FAST
-            and self._records
-            and not self.inputs.any(claims.UNDECIDED)
-            and not self.inputs.has_open_keys(self._known_ids)
-        ):
-            self.state = EdgeState.CACHE_SLOW  # hashing could only find what there is already
-
-    @property
-    def has_index_key(self) -> bool:
-        """Whether an equal edge could be told by what is known of the inputs."""
-        return self.cache_map is not None and not self.inputs.any(claims.NO_KEY)
-
-    def index_key(self, digest: str, output: int) -> CacheKey | None:
-        """Give the key by which an equal live edge is found, for one of its cache maps."""
-        alternatives = []
-        for item in self.inputs.items:
-            selector = item.need.selector
-            known = [key.through(selector) for key in item.keys.values()]
-            if item.result is not None:
-                known += item.selected()
-            if not known:
-                return None
-            alternatives.append(tuple(known))
-        return CacheKey(digest, output, tuple(alternatives))
+        if pipe.error is None:
+            answer, is_last = pipe.value
+            self.take_map(answer, is_last)
+        elif not pipe.is_cancelled:
+            self.fail(pipe.error)
 
     # Inputs
 
@@ -316,7 +189,7 @@ class ActiveEdge:
             desired=desired,
             is_forced=is_forced,
             has_keys=bool(self.keys),
-            has_records=bool(self._records),
+            has_records=self.has_records,
         )
         is_equal = situation == self._situation
         items = list(self.inputs.to_ask) if is_equal else self.inputs.items
@@ -345,26 +218,8 @@ class ActiveEdge:
         self.inputs.to_ask[item] = None
         if pipe.is_completed and pipe.error is not None and not pipe.is_cancelled:
             self.fail(pipe.error)
-        source = pipe.value
-        if not isinstance(source, ActiveEdge):
-            return
-        fresh = [key for key in source.keys if key.key not in item.keys]
-        item.keys.update((key.key, key) for key in fresh)
-        has_changed = source.state != item.state
-        is_completed = source.state == EdgeState.COMPLETE != item.state
-        item.state = source.state
-        item.result = source.result
-        if self.cache_map is None:
-            return
-        if fresh or has_changed:
-            self.inputs.refresh(item)
-        if fresh:
-            self._probe(item, [key.through(item.need.selector) for key in fresh])
-        if is_completed or (fresh and not self.inputs.any(claims.NO_KEY)):
-            self.has_keys_changed = True
-        if has_changed:
-            self._check_match(item)
-        self._raise_for(item)
+        if isinstance(pipe.value, ActiveEdge):
+            self.take_input(item, pipe.value)
 
     def _prepare_input(self, scheduler: Scheduler, item: Input) -> bool:
         """Have a complete input made local and hashed."""
@@ -385,43 +240,22 @@ class ActiveEdge:
         if not pipe.is_completed:
             return
         item.content_pipe = None
-        if pipe.error is not None:
-            if not pipe.is_cancelled:
-                self.fail(pipe.error)
-            return
-        digest: str | None = pipe.value
-        if digest is not None:
-            self._take_content_digest(item, digest)
-        item.is_content_done = True
-        self.has_keys_changed = True
-        self.inputs.refresh(item)
-        self._check_match(item)
-        self._raise_for(item)
-
-    def _take_content_digest(self, item: Input, digest: str) -> None:
-        assert self.cache_map is not None and item.result is not None
-        key = CacheKey(digest, CONTENT_OUTPUT)
-        item.content = content = SelectedKey(key, KeyExporter(key), None)
-        item.has_found_content = self._probe(item, (content,))
-        if not self.ignores_cache:
-            # Asked together, so that the definition alone leads to the same keys next time.
-            defined = [each.through(item.need.selector) for each in item.result.keys]
-            self.vertex.cache.query(
-                (*defined, content), item.position, self.cache_map.digest, self.index
-            )
+        if pipe.error is None:
+            self.take_content(item, pipe.value)
+        elif not pipe.is_cancelled:
+            self.fail(pipe.error)
 
     # The result
 
     def _work(self, scheduler: Scheduler) -> bool:
         """Load the best record or execute, when it is time to; tells if there is nothing to ask."""
-        is_ready = self._is_last_map and not self.inputs.any(claims.NOT_READY)
-        if not self._records and not is_ready:
+        if not self.has_records and not self.is_executable:
             return False
         if self.has_keys_changed:  # an equal edge may be found first
             scheduler.postpone(self)
             return True
-        if self._records:
-            self._tried = min(self._records.values(), key=lambda record: record.rank)
+        if self.has_records:
+            self._tried = self.best_record()
             for pipe in list(self.outgoing):
                 if isinstance(pipe.target, ActiveEdge):
                     pipe.cancel()
@@ -445,8 +279,7 @@ class ActiveEdge:
             self._complete(CachedResult(pipe.value, [ExportableKey(record.key, exporter)]))
         elif not pipe.is_cancelled:
             if isinstance(pipe.error, LOAD_FAILURES):
-                self._failed.add(record.id)
-                self._records.pop(record.id, None)
+                self.drop_record(record)
             else:
                 self.fail(pipe.error)
 
@@ -471,7 +304,7 @@ class ActiveEdge:
         result = executed.outputs[self.index]
         override = self.vertex.vertex.options.export_cache
         nested = [key.exporter for key in executed.nested_keys]
-        committed = self._committed_keys()
+        committed = self.committed_keys()
         exporters = []
         for key in committed:
             record = self.vertex.graph.cache.save(key, result, executed.created)
@@ -483,13 +316,6 @@ class ActiveEdge:
         if not is_fresh:
             self.keys += keys
         self._complete(CachedResult(result, keys, is_fresh=is_fresh))
-
-    def _committed_keys(self) -> list[CacheKey]:
-        assert self.cache_map is not None
-        if not self.inputs.items:
-            return [CacheKey(digest, self.index) for digest in self._root_digests]
-        alternatives = tuple(item.selected() for item in self.inputs.items)
-        return [CacheKey(self.cache_map.digest, self.index, alternatives)]
 
     def _complete(self, result: CachedResult) -> None:
         self.result = result
