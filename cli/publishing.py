@@ -1,0 +1,62 @@
+"""`torana frontend publish-image`: make an image of an installed frontend."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torana.cli import progress
+from torana.cli.engines import open_engine
+from torana.cli.exports import parse_output, with_names
+from torana.cli.recording import Recording
+from torana.cli.report import summarize
+from torana.core.errors import NotFoundError, UsageError
+from torana.gateway.engines.engine import BuildRequest
+from torana.gateway.publishing.image import prepare
+from torana.plugins.manager import FoundFrontend, PluginManager
+
+
+def publish(name: str, options: Mapping[str, Any]) -> None:
+    """Pack the frontend `name` and build its image.
+
+    Raises:
+        UsageError: nothing says where the image goes.
+        NotFoundError: there is no such frontend.
+    """
+    exports = with_names([parse_output(text) for text in options["outputs"]], options["tags"])
+    if not exports:
+        raise UsageError("the image goes nowhere", hint="give -t NAME, or -o type=oci,dest=FILE")
+    found = _find(name)
+    with tempfile.TemporaryDirectory(prefix="torana-frontend-") as folder:
+        prepared = prepare(found, Path(folder), base=options["base"] or "")
+        request = BuildRequest(
+            frontend="dockerfile.v0",
+            local_dirs={"context": prepared.path, "dockerfile": prepared.path},
+            exports=exports,
+        )
+        recording = Recording(progress.open_display("quiet" if options["quiet"] else "auto"))
+        try:
+            result = asyncio.run(_build(request, recording, options))
+        finally:
+            recording.close()
+    stdout, stderr = summarize(request, result, is_quiet=options["quiet"])
+    sys.stderr.write(stderr)
+    sys.stdout.write(stdout)
+
+
+async def _build(request: BuildRequest, recording: Recording, options: Mapping[str, Any]) -> Any:
+    async with open_engine(options) as engine:
+        return await engine.build(request, recording)
+
+
+def _find(name: str) -> FoundFrontend:
+    frontends = list(PluginManager().frontends())
+    for found in frontends:
+        if found.name == name:
+            return found
+    known = ", ".join(f"`{each.name}`" for each in frontends)
+    raise NotFoundError(f"no such frontend: `{name}`", hint=f"installed: {known}")

@@ -1,0 +1,1 @@
+"""A Python frontend as an image that any BuildKit runs by `# syntax=`."""
