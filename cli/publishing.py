@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from torana.cli import progress
-from torana.cli.engines import open_engine
+from torana.cli.engines import address_of, open_engine
 from torana.cli.exports import parse_output, with_names
 from torana.cli.recording import Recording
 from torana.cli.report import summarize
@@ -43,7 +43,9 @@ def publish(name: str, options: Mapping[str, Any]) -> None:
             result = asyncio.run(_build(request, recording, options))
         finally:
             recording.close()
-    stdout, stderr = summarize(request, result, is_quiet=options["quiet"])
+    stdout, stderr = summarize(
+        request, result, is_quiet=options["quiet"], address=address_of(options)
+    )
     sys.stderr.write(stderr)
     sys.stdout.write(stdout)
 

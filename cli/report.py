@@ -11,12 +11,14 @@ from torana.gateway.engines.engine import BuildRequest, BuildResult, ExportReque
 from torana.gateway.engines.output import whole_file
 
 
-def summarize(request: BuildRequest, result: BuildResult, *, is_quiet: bool) -> tuple[str, str]:
-    """Give the last words for standard output and standard error."""
+def summarize(
+    request: BuildRequest, result: BuildResult, *, is_quiet: bool, address: str = ""
+) -> tuple[str, str]:
+    """Give the last words for standard output and standard error; `address` is a daemon's."""
     digest = result.response.get("containerimage.digest", "")
     if is_quiet:
         return (f"{digest}\n" if digest else ""), ""
-    lines = [line for export in request.exports for line in _describe(export, digest)]
+    lines = [line for export in request.exports for line in _describe(export, digest, address)]
     if not request.exports:
         lines = [
             "nothing was asked for: the result is in the build cache only",
@@ -26,9 +28,11 @@ def summarize(request: BuildRequest, result: BuildResult, *, is_quiet: bool) -> 
     return "", "".join(f"{line}\n" for line in ["", *lines])
 
 
-def _describe(export: ExportRequest, digest: str) -> list[str]:
+def _describe(export: ExportRequest, digest: str, address: str) -> list[str]:
     names = [name for name in export.attrs.get("name", "").split(",") if name]
     title = f"image {', '.join(names)}" if names else "image"
+    if address and export.dest is None:
+        return [f"{title} {digest} is in the store of {address}"]
     if export.type == "image":
         example = names[0] if names else "NAME"
         return [

@@ -17,6 +17,7 @@ from torana.cli import memo, progress
 from torana.cli.access import parse_agent, parse_secret
 from torana.cli.calls import Call, parse_call, show
 from torana.cli.contexts import Inputs, read_build_contexts, read_inputs, read_locals
+from torana.cli.engines import address_of, engine_options, open_engine
 from torana.cli.exports import parse_output, with_annotations, with_names
 from torana.cli.frontendoptions import HOST_NETWORK, frontend_options
 from torana.cli.recording import Recording
@@ -100,6 +101,7 @@ from torana.gateway.engines.engine import BuildRequest, BuildResult, ExportReque
 @click.option("--frontend", metavar="NAME", help="Frontend to run.  [dockerfile.v0]")
 @click.option("--local", "locals_", multiple=True, metavar="NAME=FOLDER")
 @click.option("--opt", "opts", multiple=True, metavar="KEY=VALUE", help="Option of the frontend.")
+@engine_options
 def build(path: str | None, **options: Any) -> int:
     """Build PATH (default: the folder you are in) and give the result to -o or -t.
 
@@ -117,14 +119,16 @@ def build(path: str | None, **options: Any) -> int:
         mode = "quiet" if options["quiet"] else options["mode"]
         recording = Recording(progress.open_display(mode))
         try:
-            result = asyncio.run(_run(request, recording))
+            result = asyncio.run(_run(request, recording, options))
         finally:
             recording.close()
     write_files(result, options["metadata_file"], options["iidfile"])
-    stdout, stderr = summarize(request, result, is_quiet=options["quiet"])
+    stdout, stderr = summarize(
+        request, result, is_quiet=options["quiet"], address=address_of(options)
+    )
     sys.stderr.write(stderr)
     sys.stdout.write(stdout)
-    if "-" not in (path, options["file"]):
+    if "-" not in (path, options["file"]) and not address_of(options):
         _remember(request, result, recording, mode, options, begun, stdout, stderr)
     return 0
 
@@ -133,9 +137,7 @@ def _ask(call: Call, path: str | None, options: Mapping[str, Any]) -> int:
     """Let the frontend answer a question; gives the exit code that goes with the answer."""
 
     async def ask(request: BuildRequest) -> Mapping[str, bytes]:
-        from torana.gateway.engines.embedded import EmbeddedEngine
-
-        async with EmbeddedEngine.open(Path(memo.store_root())) as engine:
+        async with open_engine(options) as engine:
             return await engine.ask(request, progress.open_display("quiet"))
 
     with tempfile.TemporaryDirectory(prefix="torana-") as scratch:
@@ -147,10 +149,10 @@ def _ask(call: Call, path: str | None, options: Mapping[str, Any]) -> int:
     return code
 
 
-async def _run(request: BuildRequest, recording: Recording) -> BuildResult:
-    from torana.gateway.engines.embedded import EmbeddedEngine
-
-    async with EmbeddedEngine.open(Path(memo.store_root())) as engine:
+async def _run(
+    request: BuildRequest, recording: Recording, options: Mapping[str, Any]
+) -> BuildResult:
+    async with open_engine(options) as engine:
         return await engine.build(request, recording)
 
 
@@ -172,6 +174,7 @@ def make_request(
         frontend=options["frontend"] or "dockerfile.v0",
         is_isolated=bool(options.get("isolate")),
         record=options.get("record"),
+        is_frontend_remote=bool(options.get("remote_frontend")),
         is_syntax_strict=bool(options.get("strict_syntax")),
         has_file_index=not options.get("no_file_index"),
         options={**inputs.options, **named.options, **frontend_options(options)},

@@ -45,7 +45,7 @@ class SshAgents:
             async with _listening(socket, source.socket):
                 yield True
             return
-        async with _key_agent(source.keys) as agent, _listening(socket, agent):
+        async with key_agent(source.keys) as agent, _listening(socket, agent):
             yield True
 
 
@@ -97,7 +97,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @asynccontextmanager
-async def _key_agent(keys: Sequence[Path]) -> AsyncIterator[Path]:
+async def key_agent(keys: Sequence[Path]) -> AsyncIterator[Path]:
     """Run an agent of our own that holds `keys`."""
     program = shutil.which("ssh-agent")
     if program is None or shutil.which("ssh-add") is None:

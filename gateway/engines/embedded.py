@@ -23,12 +23,12 @@ from torana.gateway.bridge.inprocess import InProcessClient
 from torana.gateway.client.client import Result, SolveRequest
 from torana.gateway.engines import collection
 from torana.gateway.engines.agents import SshAgents
+from torana.gateway.engines.clientsecrets import ClientSecrets
 from torana.gateway.engines.engine import (
     BuildRequest,
     BuildResult,
     ExportRequest,
     ReadTree,
-    SecretSource,
 )
 from torana.gateway.engines.exporting import Export, export_result
 from torana.gateway.engines.jobs import BuildParts, open_job
@@ -141,7 +141,7 @@ class EmbeddedEngine:
             find_source=find_source,
             find_frontend=FrontendFinder(self._plugins, is_strict=request.is_syntax_strict),
             runtime=chosen_runtime(self._worker.root, self._plugins),
-            secrets=_Secrets(request.secrets),
+            secrets=ClientSecrets(request.secrets),
             ssh=SshAgents(request.agents),
             options=request.options,
             entitlements=request.allow,
@@ -178,22 +178,6 @@ class EmbeddedEngine:
 class _Nowhere:
     def emit(self, event: object) -> None:
         """Ignore the event."""
-
-
-class _Secrets:
-    """Secrets of the command line, read when a step asks."""
-
-    def __init__(self, sources: Sequence[SecretSource]) -> None:
-        self._sources = {source.id: source for source in sources}
-
-    async def get(self, id: str) -> bytes | None:
-        source = self._sources.get(id)
-        if source is None:
-            return None
-        if source.env is not None:
-            return os.environb.get(os.fsencode(source.env))
-        assert source.file is not None
-        return await run_blocking(source.file.read_bytes)
 
 
 def _read_trees(request: BuildRequest, definitions: Sequence[Definition]) -> list[ReadTree] | None:

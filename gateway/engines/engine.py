@@ -55,6 +55,7 @@ class BuildRequest:
     secrets: Sequence[SecretSource] = ()
     agents: Sequence[AgentSource] = ()
     allow: frozenset[str] = frozenset()  # entitlements granted
+    is_frontend_remote: bool = False  # a daemon runs the frontend, not this process
     is_syntax_strict: bool = False  # images named by `# syntax=` are run, whatever is installed
     is_isolated: bool = False  # the frontend runs in a confined process of its own
     record: Path | None = None  # file for the frontend's conversation
@@ -95,6 +96,21 @@ class Engine(Protocol):
 
         Raises:
             ToranaError: the build failed; `sources` and `hint` say where and what to do.
+        """
+        ...
+
+    async def translate(self, request: BuildRequest) -> Definition | None:
+        """Run the frontend only and give the definition of its result, None for scratch.
+
+        Raises:
+            UserError: the result has several platforms.
+        """
+        ...
+
+    async def ask(self, request: BuildRequest, progress: ProgressSink) -> Mapping[str, bytes]:
+        """Let the frontend answer the subrequest that the option `requestid` names.
+
+        Gives the metadata of the answer: `result.json`, `result.txt`, `result.statuscode`.
         """
         ...
 

@@ -6,12 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.integration.conftest import Docker
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,16 +54,8 @@ def test_hello(tmp_path: Path) -> None:
     assert any((unpacked / "rootfs").rglob("busybox"))
 
 
-@pytest.fixture
-def short_path() -> Iterator[Path]:
-    """A folder whose name leaves room for the sockets of containerd (108 bytes)."""
-    folder = tempfile.mkdtemp(prefix="dk-")
-    yield Path(folder)
-    subprocess.run(["rm", "-rf", folder], capture_output=True)  # something may still be mounted
-
-
 @pytest.mark.needs("root", "busybox", "dockerd")
-def test_docker_loads_and_runs_an_image(tmp_path: Path, short_path: Path) -> None:
+def test_docker_loads_and_runs_an_image(tmp_path: Path, docker: Docker) -> None:
     context = tmp_path / "context"
     context.mkdir()
     shutil.copy("/bin/busybox", context / "busybox")
@@ -76,29 +66,8 @@ def test_docker_loads_and_runs_an_image(tmp_path: Path, short_path: Path) -> Non
         [torana(tmp_path), "build", "-q", "-t", "hello", "-o", f"type=docker,dest={archive}", "."],
         cwd=context, env={**os.environ, "TORANA_ROOT": str(tmp_path / "store")}, check=True,
     )  # fmt: skip
-    socket = short_path / "docker.sock"
-    with open(tmp_path / "dockerd.log", "wb") as log:
-        daemon = subprocess.Popen(
-            ["dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none",
-             "--data-root", short_path / "data", "--exec-root", short_path / "exec",
-             "-p", short_path / "pid", "-H", f"unix://{socket}"],
-            stdout=log, stderr=log,
-        )  # fmt: skip
-    docker = ["/usr/bin/docker", "-H", f"unix://{socket}"]
-    try:
-        deadline = time.monotonic() + 60
-        while subprocess.run([*docker, "version"], capture_output=True).returncode:
-            assert daemon.poll() is None, (tmp_path / "dockerd.log").read_text()[-3000:]
-            assert time.monotonic() < deadline, "dockerd does not answer"
-            time.sleep(0.3)
-        subprocess.run([*docker, "load", "-i", archive], check=True, capture_output=True)
-        ran = subprocess.run(
-            [*docker, "run", "--rm", "--network", "none", "hello"], capture_output=True, text=True
-        )
-        assert ran.stdout == "it runs\n", ran.stderr
-    finally:
-        daemon.terminate()
-        daemon.wait(60)
+    docker.run("load", "-i", archive)
+    assert docker.run("run", "--rm", "--network", "none", "hello") == "it runs\n"
 
 
 @pytest.mark.needs("root", "mmdebstrap", "crun")

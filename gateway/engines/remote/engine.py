@@ -1,0 +1,230 @@
+"""`RemoteEngine`: builds on a daemon, with our frontends running here.
+
+The build is announced by `Control.Solve`, which returns when it is over. Meanwhile the client
+serves its session, runs the frontend through the bridge, and watches the progress.
+
+Spec: wire reference, sequences, section 3.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
+
+from torana.core.errors import UserError
+from torana.core.llb.definition import Definition
+from torana.core.solver.progress import ProgressSink
+from torana.gateway.client.client import Result, SolveRequest
+from torana.gateway.client.remote import RemoteClient
+from torana.gateway.engines.engine import BuildRequest, BuildResult
+from torana.gateway.engines.remote.address import TLS, parse_address
+from torana.gateway.engines.remote.connection import Connection, connect
+from torana.gateway.engines.remote.exports import Exports
+from torana.gateway.engines.remote.services import services_of
+from torana.gateway.engines.remote.statusevents import events
+from torana.gateway.protocol import control_pb2 as pb
+from torana.gateway.protocol.calls import remote_errors
+from torana.gateway.protocol.control_pb2_grpc import ControlStub
+from torana.gateway.session.client import attach_control, new_id
+from torana.plugins.manager import PluginManager
+
+_STATUS_END_S: Final = 5.0
+_BUILD_ID: Final = "buildkit-controlapi-buildid"
+
+
+class RemoteEngine:
+    """One daemon. Use it as `async with RemoteEngine.open(address) as engine`."""
+
+    def __init__(self, connection: Connection, plugins: PluginManager) -> None:
+        self._connection = connection
+        self._plugins = plugins
+        self._control: Any = ControlStub(connection.channel)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(
+        cls,
+        address: str,
+        *,
+        tls: TLS | None = None,
+        docker_host: str = "",
+        plugins: PluginManager | None = None,
+    ) -> AsyncIterator[RemoteEngine]:
+        """Connect to the daemon at `address`.
+
+        Raises:
+            UsageError: the address is malformed.
+            ConnectionFailedError: nobody answers there.
+        """
+        parsed = parse_address(address, tls=tls, docker_host=docker_host)
+        async with connect(parsed, address) as connection:
+            yield cls(connection, plugins or PluginManager())
+
+    async def close(self) -> None:
+        """Do nothing: the connection belongs to `open`."""
+
+    async def build(self, request: BuildRequest, progress: ProgressSink) -> BuildResult:
+        """Run a build; see `Engine.build`. Cancelling it cancels the build on the daemon."""
+        exports = Exports(request.exports, is_docker=self._connection.is_docker)
+        ref, session_id = new_id(), new_id()
+        async with self._session(request, exports, session_id):
+            message = self._message(request, exports, ref, session_id)
+            response = await self._run(request, message, progress)
+        return BuildResult(response=dict(response.ExporterResponse))
+
+    def _message(
+        self, request: BuildRequest, exports: Exports, ref: str, session_id: str
+    ) -> pb.SolveRequest:
+        message = pb.SolveRequest(
+            Ref=ref,
+            Session=session_id,
+            FrontendAttrs=dict(request.options),
+            Entitlements=sorted(request.allow),
+            Cache=pb.CacheOptions(),
+        )
+        for type_, attrs in exports.wanted():
+            message.Exporters.append(pb.Exporter(Type=type_, Attrs=attrs))
+        if message.Exporters:
+            message.ExporterDeprecated = message.Exporters[0].Type
+            message.ExporterAttrsDeprecated.update(message.Exporters[0].Attrs)
+        if request.definition is not None:
+            definition = (
+                _without_cache(request.definition) if request.no_cache else request.definition
+            )
+            message.Definition.ParseFromString(definition.encode())
+        elif request.is_frontend_remote:
+            message.Frontend = request.frontend
+        return message
+
+    async def _run(
+        self, request: BuildRequest, message: pb.SolveRequest, progress: ProgressSink
+    ) -> pb.SolveResponse:
+        """Solve, watch, and run the frontend at the same time; the daemon's answer counts."""
+        watching = asyncio.ensure_future(self._watch(message.Ref, progress))
+        solving = asyncio.ensure_future(self._solve(message))
+        is_driven = not message.Frontend and request.definition is None
+        driving = asyncio.ensure_future(self._drive(request, message)) if is_driven else None
+        try:
+            if driving is not None:
+                await asyncio.wait([driving, solving], return_when=asyncio.FIRST_COMPLETED)
+                if driving.done() and (failure := driving.exception()) is not None:
+                    # Told in our own words; the daemon's echo of it would say less.
+                    await asyncio.wait([solving], timeout=_STATUS_END_S)
+                    raise failure
+            return await solving
+        finally:
+            for task in (solving, driving):
+                if task is not None and not task.done():
+                    task.cancel()
+            await asyncio.gather(*filter(None, (solving, driving)), return_exceptions=True)
+            # The daemon ends the stream when all events were sent.
+            await asyncio.wait([watching], timeout=_STATUS_END_S)
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def _solve(self, message: pb.SolveRequest) -> pb.SolveResponse:
+        with remote_errors():
+            response: pb.SolveResponse = await self._control.Solve(message)
+            return response
+
+    async def _watch(self, ref: str, progress: ProgressSink) -> None:
+        with remote_errors():
+            async for response in self._control.Status(pb.StatusRequest(Ref=ref)):
+                for event in events(response):
+                    progress.emit(event)
+
+    async def _drive(self, request: BuildRequest, message: pb.SolveRequest) -> None:
+        """Run the frontend here, and return its result to the daemon."""
+        client = await RemoteClient.open(
+            self._connection.channel,
+            options=request.options,
+            session_id=message.Session,
+            metadata=((_BUILD_ID, message.Ref),),
+        )
+        try:
+            result = await self._frontend_result(request, client)
+            await client.finish(result)
+        except BaseException as err:
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(_STATUS_END_S):
+                    await asyncio.shield(client.fail(err))
+            raise
+
+    async def _frontend_result(self, request: BuildRequest, client: RemoteClient) -> Result:
+        name = request.frontend
+        if name == "gateway.v0":
+            return await client.solve(SolveRequest(frontend=name, frontend_opt=request.options))
+        result: Result = await self._plugins.frontend(name).build(client)
+        return result
+
+    async def translate(self, request: BuildRequest) -> Definition | None:
+        """Run the frontend only; see `Engine.translate`."""
+        async with self._asking(request) as result:
+            if len(result.refs) > 1:
+                raise UserError("the result has several platforms", hint="name one with --platform")
+            found = next(iter(result.refs.values()), result.ref)
+            return None if found is None else await found.definition()
+
+    async def ask(self, request: BuildRequest, progress: ProgressSink) -> Mapping[str, bytes]:
+        """Let the frontend answer a subrequest; see `Engine.ask`."""
+        async with self._asking(request) as result:
+            return dict(result.metadata)
+
+    @contextlib.asynccontextmanager
+    async def _session(
+        self, request: BuildRequest, exports: Exports, session_id: str
+    ) -> AsyncIterator[None]:
+        async with (
+            services_of(request, exports) as services,
+            attach_control(
+                self._connection.channel, services, id=session_id, shared_key=_shared_key(request)
+            ),
+        ):
+            yield
+
+    @contextlib.asynccontextmanager
+    async def _asking(self, request: BuildRequest) -> AsyncIterator[Result]:
+        """Give what the frontend returns, in a build of its own that leaves no record."""
+        ref, session_id = new_id(), new_id()
+        async with self._session(request, Exports((), is_docker=False), session_id):
+            message = pb.SolveRequest(Ref=ref, Session=session_id, Internal=True)
+            solving = asyncio.ensure_future(self._solve(message))
+            try:
+                client = await RemoteClient.open(
+                    self._connection.channel,
+                    options=request.options,
+                    session_id=session_id,
+                    metadata=((_BUILD_ID, ref),),
+                )
+                yield await self._frontend_result(request, client)
+                await client.finish(Result())
+                await solving
+            finally:
+                solving.cancel()
+                await asyncio.gather(solving, return_exceptions=True)
+
+
+def _shared_key(request: BuildRequest) -> str:
+    """Name the folders, so that a daemon keeps what it has of them from build to build."""
+    folders = sorted((name, str(path)) for name, path in request.local_dirs.items())
+    if not folders:
+        return ""
+    context = request.local_dirs.get("context")
+    name = "folders" if context is None else context.name
+    return f"{name}:{hashlib.sha256(repr(folders).encode()).hexdigest()[:16]}"
+
+
+def _without_cache(definition: Definition) -> Definition:
+    """Say of each op that its cache is to be ignored."""
+    from dataclasses import replace
+
+    from torana.core.llb.ops import OpMetadata
+
+    metadata: Mapping[str, OpMetadata] = {
+        digest: replace(definition.metadata.get(digest, OpMetadata()), ignore_cache=True)
+        for digest in definition.digests()
+    }
+    return replace(definition, metadata=metadata)

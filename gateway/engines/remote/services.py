@@ -1,0 +1,38 @@
+"""What a build's session offers the daemon: folders, secrets, agents, and a place for exports."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from torana.gateway.engines.agents import key_agent
+from torana.gateway.engines.clientsecrets import ClientSecrets
+from torana.gateway.engines.engine import BuildRequest
+from torana.gateway.engines.remote.exports import Exports
+from torana.gateway.session.filesend import FileSend
+from torana.gateway.session.filesync import FileSync
+from torana.gateway.session.secrets import Secrets
+from torana.gateway.session.ssh import SSHAgents
+from torana.gateway.session.transport import Service
+
+
+@asynccontextmanager
+async def services_of(request: BuildRequest, exports: Exports) -> AsyncIterator[Sequence[Service]]:
+    """Give the services of one build, which last while it is entered."""
+    services: list[Service] = [
+        FileSync(request.local_dirs),
+        Secrets(ClientSecrets(request.secrets)),
+    ]
+    targets = exports.targets()
+    if targets:
+        services.append(FileSend(targets))
+    async with AsyncExitStack() as stack:
+        sockets: dict[str, Path] = {}
+        for agent in request.agents:
+            sockets[agent.id] = agent.socket or await stack.enter_async_context(
+                key_agent(agent.keys)
+            )
+        if sockets:
+            services.append(SSHAgents(sockets))
+        yield services
