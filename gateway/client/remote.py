@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from torana.core.errors import NotFoundError, ToranaError, UnsupportedError
 from torana.core.llb import ops as o
@@ -65,7 +65,7 @@ class RemoteClient:
         session_id: str,
         workers: Sequence[c.Worker] = (),
         metadata: Sequence[tuple[str, str]] = (),
-    ) -> RemoteClient:
+    ) -> Self:
         """Ask the other end of a channel what it can, and give a client.
 
         `metadata` goes with each call: on a control socket it names the build.
@@ -86,7 +86,7 @@ class RemoteClient:
         options: Mapping[str, str],
         session_id: str,
         workers: Sequence[c.Worker] = (),
-    ) -> RemoteClient:
+    ) -> Self:
         """Ask the other end of a transport what it can, and give a client.
 
         Raises:

@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
-from torana.core.errors import UserError
+from torana.core.errors import ToranaError, UserError
 from torana.core.llb.definition import Definition
 from torana.core.solver.progress import ProgressSink
 from torana.gateway.client.client import Result, SolveRequest
@@ -23,6 +23,7 @@ from torana.gateway.engines.engine import BuildRequest, BuildResult
 from torana.gateway.engines.remote.address import TLS, parse_address
 from torana.gateway.engines.remote.connection import Connection, connect
 from torana.gateway.engines.remote.exports import Exports
+from torana.gateway.engines.remote.places import Places
 from torana.gateway.engines.remote.services import services_of
 from torana.gateway.engines.remote.statusevents import events
 from torana.gateway.protocol import control_pb2 as pb
@@ -33,6 +34,17 @@ from torana.plugins.manager import PluginManager
 
 _STATUS_END_S: Final = 5.0
 _BUILD_ID: Final = "buildkit-controlapi-buildid"
+
+
+class _NotingClient(RemoteClient):
+    """A client that remembers what it sends."""
+
+    places: Places | None = None
+
+    async def solve(self, request: SolveRequest) -> Result:
+        if request.definition is not None and self.places is not None:
+            self.places.note(request.definition)
+        return await super().solve(request)
 
 
 class RemoteEngine:
@@ -72,7 +84,12 @@ class RemoteEngine:
         ref, session_id = new_id(), new_id()
         async with self._session(request, exports, session_id):
             message = self._message(request, exports, ref, session_id)
-            response = await self._run(request, message, progress)
+            places = Places(progress)
+            try:
+                response = await self._run(request, message, places)
+            except ToranaError as err:
+                places.explain(err)
+                raise
         return BuildResult(response=dict(response.ExporterResponse))
 
     def _message(
@@ -100,13 +117,15 @@ class RemoteEngine:
         return message
 
     async def _run(
-        self, request: BuildRequest, message: pb.SolveRequest, progress: ProgressSink
+        self, request: BuildRequest, message: pb.SolveRequest, places: Places
     ) -> pb.SolveResponse:
         """Solve, watch, and run the frontend at the same time; the daemon's answer counts."""
-        watching = asyncio.ensure_future(self._watch(message.Ref, progress))
+        watching = asyncio.ensure_future(self._watch(message.Ref, places))
         solving = asyncio.ensure_future(self._solve(message))
         is_driven = not message.Frontend and request.definition is None
-        driving = asyncio.ensure_future(self._drive(request, message)) if is_driven else None
+        driving = (
+            asyncio.ensure_future(self._drive(request, message, places)) if is_driven else None
+        )
         try:
             if driving is not None:
                 await asyncio.wait([driving, solving], return_when=asyncio.FIRST_COMPLETED)
@@ -136,14 +155,15 @@ class RemoteEngine:
                 for event in events(response):
                     progress.emit(event)
 
-    async def _drive(self, request: BuildRequest, message: pb.SolveRequest) -> None:
+    async def _drive(self, request: BuildRequest, message: pb.SolveRequest, places: Places) -> None:
         """Run the frontend here, and return its result to the daemon."""
-        client = await RemoteClient.open(
+        client = await _NotingClient.open(
             self._connection.channel,
             options=request.options,
             session_id=message.Session,
             metadata=((_BUILD_ID, message.Ref),),
         )
+        client.places = places
         try:
             result = await self._frontend_result(request, client)
             await client.finish(result)

@@ -30,9 +30,10 @@ async def services_of(request: BuildRequest, exports: Exports) -> AsyncIterator[
     async with AsyncExitStack() as stack:
         sockets: dict[str, Path] = {}
         for agent in request.agents:
-            sockets[agent.id] = agent.socket or await stack.enter_async_context(
-                key_agent(agent.keys)
-            )
+            if agent.socket is not None:
+                sockets[agent.id] = agent.socket
+            else:
+                sockets[agent.id] = await stack.enter_async_context(key_agent(agent.keys))
         if sockets:
             services.append(SSHAgents(sockets))
         yield services

@@ -136,7 +136,8 @@ def test_nobody_there(project: Project) -> None:
 
 def test_interrupting_stops_the_step(project: Project) -> None:
     project.dockerfile(
-        "FROM scratch\nCOPY busybox /bin/sh\nCOPY busybox /bin/sleep\nRUN --network=none sleep 600.125\n"
+        "FROM scratch\nCOPY busybox /bin/sh\nCOPY busybox /bin/sleep\n"
+        "RUN --network=none sleep 600.125\n"
     )
     process = project.start()
     deadline = time.monotonic() + 60
