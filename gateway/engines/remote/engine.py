@@ -112,8 +112,6 @@ class RemoteEngine:
                 _without_cache(request.definition) if request.no_cache else request.definition
             )
             message.Definition.ParseFromString(definition.encode())
-        elif request.is_frontend_remote:
-            message.Frontend = request.frontend
         return message
 
     async def _run(
@@ -122,23 +120,18 @@ class RemoteEngine:
         """Solve, watch, and run the frontend at the same time; the daemon's answer counts."""
         watching = asyncio.ensure_future(self._watch(message.Ref, places))
         solving = asyncio.ensure_future(self._solve(message))
-        is_driven = not message.Frontend and request.definition is None
-        driving = (
-            asyncio.ensure_future(self._drive(request, message, places)) if is_driven else None
-        )
+        driving = asyncio.ensure_future(self._drive(request, message, places))
         try:
-            if driving is not None:
-                await asyncio.wait([driving, solving], return_when=asyncio.FIRST_COMPLETED)
-                if driving.done() and (failure := driving.exception()) is not None:
-                    # Told in our own words; the daemon's echo of it would say less.
-                    await asyncio.wait([solving], timeout=_STATUS_END_S)
-                    raise failure
+            await asyncio.wait([driving, solving], return_when=asyncio.FIRST_COMPLETED)
+            if driving.done() and (failure := driving.exception()) is not None:
+                # Told in our own words; the daemon's echo of it would say less.
+                await asyncio.wait([solving], timeout=_STATUS_END_S)
+                raise failure
             return await solving
         finally:
             for task in (solving, driving):
-                if task is not None and not task.done():
-                    task.cancel()
-            await asyncio.gather(*filter(None, (solving, driving)), return_exceptions=True)
+                task.cancel()
+            await asyncio.gather(solving, driving, return_exceptions=True)
             # The daemon ends the stream when all events were sent.
             await asyncio.wait([watching], timeout=_STATUS_END_S)
             watching.cancel()
@@ -174,10 +167,20 @@ class RemoteEngine:
             raise
 
     async def _frontend_result(self, request: BuildRequest, client: RemoteClient) -> Result:
+        if request.definition is not None:
+            definition = request.definition
+            if request.no_cache:
+                definition = _without_cache(definition)
+            return await client.solve(SolveRequest(definition=definition))
         name = request.frontend
-        if name == "gateway.v0":
+        if request.is_frontend_remote or name == "gateway.v0":
             return await client.solve(SolveRequest(frontend=name, frontend_opt=request.options))
-        result: Result = await self._plugins.frontend(name).build(client)
+        frontend = self._plugins.frontend(name)
+        if request.record is not None:
+            from torana.gateway.recording.frontend import RecordedFrontend
+
+            frontend = RecordedFrontend(name, frontend, request.record)
+        result: Result = await frontend.build(client)
         return result
 
     async def translate(self, request: BuildRequest) -> Definition | None:

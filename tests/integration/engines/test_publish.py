@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tests.integration.conftest import Docker
 
 pytestmark = pytest.mark.needs("root", "busybox", "dockerd")
