@@ -20,6 +20,14 @@ def worker_count() -> int:
     return min(32, (os.cpu_count() or 1) + 4)
 
 
+def renew() -> None:
+    """Let go of the threads: those to come belong to the namespaces that the caller is in now."""
+    global _pool
+    pool, _pool = _pool, None
+    if pool is not None:
+        pool.shutdown(wait=False)
+
+
 async def run_blocking(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Run `function` in the pool and give its result.
 

@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, Final
 
+from torana.core import pool
 from torana.core.errors import UnsupportedError
 from torana.core.snapshots import mounts
 
@@ -34,6 +35,7 @@ def enter() -> None:
         _enter_as_user()
     # Mounts of the host still come in; ours do not go out.
     mounts.mount("", "/", "", mounts.MS_REC | mounts.MS_SLAVE)
+    pool.renew()  # a thread stays in the namespaces that it began in
     _entered = True
 
 
