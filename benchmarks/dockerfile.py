@@ -33,12 +33,12 @@ def text(instructions: int, stages: int) -> str:
 def _instruction(stage: int, number: int) -> str:
     kinds = (
         f'ENV NAME{stage}="value {number}" PATH=/opt/{number}/bin:$PATH',
-        f"WORKDIR /work/{stage}",
+        f"WORKDIR /area/{stage}",
         f"COPY --chown=1000:1000 src/{number} lib/ ./target-{number}/",
         f"RUN --mount=type=cache,target=/cache/{number} make -C /src target{stage}",
         f'LABEL org.example.{stage}="text {number}" other=x',
         f"RUN <<EOT\nset -e\nmake {stage}\nEOT",
-        f"COPY --from=stage{max(stage - 2, 0)} /work /prev" if stage > 1 else "ADD a.tar /x/",
+        f"COPY --from=stage{max(stage - 2, 0)} /area /prev" if stage > 1 else "ADD a.tar /x/",
         f"EXPOSE {8000 + stage}/tcp",
         "RUN apt-get update && \\\n    apt-get install -y \\\n      one \\\n # comment\n      two",
     )

@@ -23,9 +23,10 @@ from typing import Any
 
 from torana.core import llb
 from torana.core.llb.definition import Definition
+from torana.core.loading import load
 from torana.core.solver.solver import Solver
 from torana.core.solver.vertex import Edge
-from torana.core.worker import Worker, load
+from torana.core.worker import Worker
 
 JOIN = 40
 ROUNDS = 15

@@ -5,12 +5,10 @@ Sources, secrets and the container runtime are handed in from above.
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
@@ -20,22 +18,17 @@ from torana.core.cache.executions import Executions
 from torana.core.cache.imagelayers import ImageLayers
 from torana.core.cache.keys import SqliteKeyStore
 from torana.core.cache.layers import LayerStore
-from torana.core.cache.lease import HoldKind
 from torana.core.cache.local import LocalSelection, LocalTree
 from torana.core.cache.localstats import LocalStats
 from torana.core.cache.manager import CacheManager
-from torana.core.cache.pending import PendingRef
-from torana.core.cache.snapshotref import SnapshotRef
 from torana.core.cache.storeroot import make_reserve, make_root
 from torana.core.cache.upkeep import Upkeep
 from torana.core.content.images import ImageStore
 from torana.core.content.store import ContentStore
 from torana.core.database import Database
-from torana.core.errors import SourceExcerpt
 from torana.core.llb import ops as o
 from torana.core.llb.definition import Definition
-from torana.core.llb.rewrite import LoadedGraph, load_graph
-from torana.core.oci.digest import Digest
+from torana.core.loading import LLBVertex, is_shared, load
 from torana.core.oci.platform import Platform, host_platform
 from torana.core.ops.build import BuildVertexOp
 from torana.core.ops.diff import DiffVertexOp
@@ -44,16 +37,10 @@ from torana.core.ops.exec.services import SecretProvider, SSHProvider, StepServi
 from torana.core.ops.file.op import FileVertexOp
 from torana.core.ops.local import LocalOptions, LocalSource
 from torana.core.ops.merge import MergeVertexOp
-from torana.core.ops.names import vertex_name
 from torana.core.ops.once import OnceOp
 from torana.core.ops.passthrough import PassthroughVertexOp
 from torana.core.ops.runtime import (
-    ContainerSpec,
-    ExitStatus,
-    Output,
-    RunningContainer,
     Runtime,
-    Streams,
 )
 from torana.core.ops.source import (
     FindSource,
@@ -63,14 +50,14 @@ from torana.core.ops.source import (
     SourceVertexOp,
     open_source,
 )
+from torana.core.results import RefResults
 from torana.core.snapshots import namespace
 from torana.core.snapshots.choose import choose
-from torana.core.solver.cache import CacheSource
 from torana.core.solver.op import Op, Result
 from torana.core.solver.opcontext import OpContext
 from torana.core.solver.slots import Slots
 from torana.core.solver.solver import Solver
-from torana.core.solver.vertex import Edge, ProgressGroup, Vertex, VertexOptions
+from torana.core.solver.vertex import Vertex
 
 if TYPE_CHECKING:
     from torana.core.cache.policy import GCPolicy
@@ -82,133 +69,8 @@ if TYPE_CHECKING:
     from torana.core.ops.exec.folder import ExecutorFolder
     from torana.core.ops.exec.op import OnFailure
 
-SCRATCH_RECORD = "scratch"
 # How long after a step other builds may still not have seen the keys of its result.
 _JUST_DONE_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class LLBVertex:
-    """What a solver's vertex carries for us."""
-
-    op: o.Op
-    metadata: o.OpMetadata
-
-
-def load(
-    definition: Definition,
-    *,
-    ignore_cache: bool = False,
-    sources: Mapping[Digest, o.SourceOp] | None = None,
-    has_proxy_network: bool = False,
-    cache_sources: tuple[CacheSource, ...] = (),
-    entitlements: frozenset[str] = frozenset(),
-) -> Edge:
-    """Turn a definition into the solver's graph; no step may want more than `entitlements`.
-
-    `sources` take the place of those of the definition, by digest: what policies made of them.
-
-    Raises:
-        InvalidLLBError: it is not valid.
-        NotEntitledError: a step wants a right that was not granted.
-    """
-    loaded = load_graph(definition, sources=sources, has_proxy_network=has_proxy_network)
-    graph = loaded.graph
-    vertices: dict[Digest, Vertex] = {}
-    excerpts = _excerpts(definition, loaded)
-    for digest, op in graph.ordered.items():
-        if isinstance(op.kind, o.ExecOp):
-            from torana.core.ops.exec.entitlements import check_entitlements
-
-            check_entitlements(op.kind, entitlements)
-        original = loaded.originals[digest]
-        metadata = definition.metadata.get(original, o.OpMetadata())
-        inputs = tuple(Edge(vertices[item.digest], item.index) for item in op.inputs)
-        group = metadata.progress_group
-        options = VertexOptions(
-            ignore_cache=metadata.ignore_cache or ignore_cache,
-            export_cache=None if metadata.export_cache is None else metadata.export_cache.value,
-            description=metadata.description,
-            progress_group=None
-            if group is None
-            else ProgressGroup(group.id, group.name, group.weak),
-            cache_sources=cache_sources,
-        )
-        names = [edge.vertex.name for edge in inputs]
-        vertices[digest] = Vertex(
-            digest=digest,
-            name=vertex_name(op, description=metadata.description, inputs=names),
-            inputs=inputs,
-            sys=LLBVertex(op, metadata),
-            options=options,
-            sources=excerpts.get(digest, ()),
-        )
-    return Edge(vertices[graph.result.digest], graph.result.index)
-
-
-def _excerpts(
-    definition: Definition, loaded: LoadedGraph
-) -> Mapping[Digest, tuple[SourceExcerpt, ...]]:
-    """Give the places of ops. A source without one has that of its user: `ADD https://...`."""
-    if definition.source is None:
-        return {}
-    found: dict[Digest, tuple[SourceExcerpt, ...]] = {}
-    for digest, op in reversed(list(loaded.graph.ordered.items())):
-        own = definition.source.excerpts(loaded.originals[digest])
-        found[digest] = own or found.get(digest, ())
-        for item in op.inputs:
-            kind = loaded.graph.ordered[item.digest].kind
-            if isinstance(kind, o.SourceOp) and not kind.identifier.startswith("local://"):
-                found[item.digest] = found[digest]  # the first user's counts, since it comes last
-    return found
-
-
-def _is_shared(vertex: Vertex) -> bool:
-    """Tell whether other builds may have done the work of a vertex."""
-    assert isinstance(vertex.sys, LLBVertex)
-    if vertex.options.ignore_cache:
-        return False
-    match vertex.sys.op.kind:
-        case o.ExecOp() | o.FileOp():
-            return True
-        case o.SourceOp(identifier=identifier):
-            return not identifier.startswith("local://")
-    return False
-
-
-class RefResults:
-    """The solver's result store: records are ids of refs; scratch has one of its own."""
-
-    def __init__(self, refs: CacheManager) -> None:
-        self._refs = refs
-        self._pending: set[str] = set()  # ids that were given for what is made later, or never
-
-    async def load(self, record_id: str) -> Result | None:
-        if record_id == SCRATCH_RECORD:
-            return None
-        ref = self._refs.find(record_id)
-        self._refs.records.touch(record_id)
-        return ref
-
-    def record_id(self, result: Result | None) -> str | None:
-        if result is None:
-            return SCRATCH_RECORD
-        if isinstance(result, PendingRef):
-            self._refs.lease.hold_for_builds(HoldKind.REF, result.id)
-            self._pending.add(result.id)
-            return result.id
-        return result.id if isinstance(result, SnapshotRef) else None
-
-    def exists(self, record_id: str) -> bool:
-        if record_id == SCRATCH_RECORD:
-            return True
-        return self._refs.snapshots.exists(record_id)
-
-    def never_made(self) -> list[str]:
-        """Give ids of results that nobody needed, and that are gone; each once."""
-        over = {id for id in self._pending if self._refs.pending_of(id) is None}
-        self._pending -= over
-        return [id for id in over if not self.exists(id)]
 
 
 class Worker:
@@ -290,7 +152,7 @@ class Worker:
                 keeps_failures,
                 entitlements,
             )
-            if not _is_shared(vertex):
+            if not is_shared(vertex):
                 return op
             return OnceOp(
                 op,
@@ -486,27 +348,3 @@ def _keep_failure(op: o.ExecOp) -> OnFailure:
         )
 
     return keep
-
-
-class ChosenRuntime:
-    """A runtime that is looked for when the first step needs it."""
-
-    name = "auto"
-
-    def __init__(self, choose_runtime: Callable[[], asyncio.Task[Runtime]]) -> None:
-        self._choose = choose_runtime
-        self._task: asyncio.Task[Runtime] | None = None
-
-    async def probe(self, directory: Path) -> str | None:
-        return await (await self._chosen()).probe(directory)
-
-    async def run(self, spec: ContainerSpec, output: Output) -> ExitStatus:
-        return await (await self._chosen()).run(spec, output)
-
-    async def start(self, spec: ContainerSpec, streams: Streams) -> RunningContainer:
-        return await (await self._chosen()).start(spec, streams)
-
-    async def _chosen(self) -> Runtime:
-        if self._task is None:
-            self._task = self._choose()
-        return await asyncio.shield(self._task)

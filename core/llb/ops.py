@@ -3,7 +3,7 @@
 Names are those of `pb` in snake case; sentinels are BuildKit's: -1 for "no input", "no output",
 "no timestamp", "keep mode". Nothing is checked here: `validate` checks whole definitions.
 
-Spec: solver/pb/ops.proto.
+Spec: solver/pb/ops.proto. One module as that is one file: a reader of the one finds all of it here.
 """
 
 from __future__ import annotations

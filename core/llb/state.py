@@ -7,6 +7,8 @@
 
 A state is an output of a vertex (None is scratch) plus what later processes inherit: environment,
 working directory, user and the like. Nothing is done or looked up until `marshal`.
+
+Longer than most: states, their options and the functions that begin one name each other's types.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Vertices under construction: what `State` methods make and `marshal` turns into ops.
 
 A vertex knows its inputs in the order in which they are visited, and gives its `Op` once the
-digests of the inputs are known.
+digests of the inputs are known. One module: the kinds differ in little, and are compared in pairs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """`SnapshotterSuite`: what every snapshotter must do; subclass it with the fixtures `snapshotter`
 and `folder`, the directory of its snapshots.
 
-The suite needs pytest, which is no dependency of the package: import it from tests only.
+The suite needs pytest, which is no dependency of the package: import it from tests only. It is one
+class, and so one module, since whoever subclasses it has to pass all of it.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable
 from typing import Final
 
 from torana.core.errors import ToranaError, UserError
+from torana.core.pool import tasks_together
 from torana.gateway.bridge.bridge import Bridge, status_error
 from torana.gateway.client.container_messages import process_spec_of
 from torana.gateway.client.containers import STDIN, STDOUT, Process, ProcessSpec
@@ -42,7 +43,7 @@ class ExecStream:
         self._bridge = bridge
         self._answers: asyncio.Queue[pb.ExecMessage | None] = asyncio.Queue(_ANSWERS)
         self._served: dict[str, _Served] = {}
-        self._tasks = asyncio.TaskGroup()
+        self._tasks: asyncio.TaskGroup
 
     async def answers(
         self, requests: AsyncIterator[pb.ExecMessage]
@@ -52,14 +53,11 @@ class ExecStream:
         Raises:
             RemoteError: a message makes no sense here; the status has the code for it.
         """
-        try:
-            async with self._tasks:
-                reading = self._tasks.create_task(self._read(requests))
-                while (answer := await self._answers.get()) is not None:
-                    yield answer
-                await reading
-        except BaseExceptionGroup as group:
-            raise _first(group) from None
+        async with tasks_together() as self._tasks:
+            reading = self._tasks.create_task(self._read(requests))
+            while (answer := await self._answers.get()) is not None:
+                yield answer
+            await reading
 
     async def _read(self, requests: AsyncIterator[pb.ExecMessage]) -> None:
         async for message in requests:
@@ -223,10 +221,3 @@ async def _outcome(process: Process) -> tuple[int, Status | None]:
         return code, None
     detail = details.pack(pb.ExitMessage(Code=code))
     return code, Status(code=UNKNOWN, message=f"exit code: {code}", details=[detail])
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -17,6 +17,7 @@ from torana.core.llb.caps import LLB_CAPS
 from torana.core.llb.codec import encode
 from torana.core.llb.definition import Definition
 from torana.core.llb.ops import NetMode
+from torana.core.loading import LLBVertex, load
 from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform
 from torana.core.oci.reference import parse_reference
@@ -31,7 +32,7 @@ from torana.core.solver.failure import FailedSolve, SolveError
 from torana.core.solver.job import Job
 from torana.core.solver.op import Result as SolverResult
 from torana.core.solver.progress import LogEvent, VertexEvent, WarningEvent
-from torana.core.worker import LLBVertex, Worker, load
+from torana.core.worker import Worker
 from torana.gateway.bridge.references import LazyReference
 from torana.gateway.client import client as c
 

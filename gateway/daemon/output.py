@@ -17,12 +17,11 @@ from typing import Any, BinaryIO, Final, TypeVar, cast
 from torana.core.content.store import ContentStore
 from torana.core.errors import ConflictError, UnsupportedError
 from torana.core.oci.descriptor import Descriptor
-from torana.core.pool import run_blocking
+from torana.core.pool import run_blocking, tasks_together
 from torana.gateway.daemon.senttrees import JoinedTrees, place
 from torana.gateway.protocol.limits import PIECE_BYTES
 from torana.gateway.session.contents import SessionContents
 from torana.gateway.session.filesend import send_file, send_folder
-from torana.gateway.session.tasks import task_group
 from torana.gateway.session.transport import Session
 from torana.plugins.exporter import OutputTree
 
@@ -63,7 +62,7 @@ class SessionOutput:
                 whole = placed[0] if len(placed) == 1 else JoinedTrees(placed)
                 await send_folder(self._session, self._number, whole)
                 return
-            async with task_group() as group:
+            async with tasks_together() as group:
                 for tree in placed:
                     sending = send_folder(
                         self._session, self._number, tree, has_all_platforms=False

@@ -5,7 +5,6 @@ Spec: wire reference, control, "How buildctl really builds" and Solve.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +31,7 @@ from torana.gateway.daemon.statusmessages import frame, responses
 from torana.gateway.daemon.trace import Span, spans_of, to_json
 from torana.gateway.engines.exporting import Export, export_result
 from torana.gateway.engines.jobs import BuildParts, open_job
-from torana.gateway.engines.runtime import LimitedRuntime, chosen_runtime
+from torana.gateway.engines.runtime import chosen_runtime
 from torana.gateway.protocol.errors import status_of
 from torana.gateway.protocol.status_pb2 import Status
 from torana.gateway.runners.finder import FrontendFinder
@@ -76,8 +75,6 @@ class Solving:
         self._history = history
         self._sessions = sessions
         self._on_end = on_end
-        limit = config.worker.max_parallelism
-        self._steps = asyncio.Semaphore(limit) if limit else None
         self._registries = registry_settings(config)
         self._pools = Pools()
 
@@ -160,8 +157,7 @@ class Solving:
     def _runtime(self) -> Runtime:
         # A path or BuildKit's own build of runc names the runtime as well.
         wanted = PurePath(self._config.worker.runtime).name.removeprefix("buildkit-")
-        runtime: Runtime = chosen_runtime(self._worker.root, self._plugins, wanted=wanted)
-        return runtime if self._steps is None else LimitedRuntime(runtime, self._steps)
+        return chosen_runtime(self._worker.root, self._plugins, wanted=wanted)
 
     async def _result(self, wanted: WantedBuild, build: Build, client: InProcessClient) -> Result:
         if wanted.definition is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from torana.core.ops.runtime import (
@@ -14,7 +15,6 @@ from torana.core.ops.runtime import (
     Runtime,
     Streams,
 )
-from torana.core.worker import ChosenRuntime
 from torana.plugins.manager import PluginManager
 
 
@@ -31,20 +31,25 @@ def chosen_runtime(root: Path, plugins: PluginManager, *, wanted: str = "") -> C
     return ChosenRuntime(lambda: asyncio.get_running_loop().create_task(choose()))
 
 
-class LimitedRuntime:
-    """A runtime that runs so many steps at once, whatever builds they are of."""
+class ChosenRuntime:
+    """A runtime that is looked for when the first step needs it."""
 
-    def __init__(self, runtime: Runtime, steps: asyncio.Semaphore) -> None:
-        self.name = runtime.name
-        self._runtime = runtime
-        self._steps = steps
+    name = "auto"
+
+    def __init__(self, choose_runtime: Callable[[], asyncio.Task[Runtime]]) -> None:
+        self._choose = choose_runtime
+        self._task: asyncio.Task[Runtime] | None = None
 
     async def probe(self, directory: Path) -> str | None:
-        return await self._runtime.probe(directory)
+        return await (await self._chosen()).probe(directory)
 
     async def run(self, spec: ContainerSpec, output: Output) -> ExitStatus:
-        async with self._steps:
-            return await self._runtime.run(spec, output)
+        return await (await self._chosen()).run(spec, output)
 
     async def start(self, spec: ContainerSpec, streams: Streams) -> RunningContainer:
-        return await self._runtime.start(spec, streams)  # a frontend's, which may wait for a step
+        return await (await self._chosen()).start(spec, streams)
+
+    async def _chosen(self) -> Runtime:
+        if self._task is None:
+            self._task = self._choose()
+        return await asyncio.shield(self._task)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from torana.core.cache.local import LocalTree
 from torana.core.llb.codec import encode
+from torana.core.loading import LLBVertex
 from torana.core.oci.digest import Digest
 from torana.core.pool import run_blocking
 from torana.core.solver.job import Job
 from torana.core.solver.progress import VertexEvent
 from torana.core.solver.reporter import CANCELLED
 from torana.core.solver.trace import VertexTrace, trace
-from torana.core.worker import LLBVertex
 from torana.gateway.explain.listing import Listings
 from torana.gateway.explain.record import (
     BuildRecord,

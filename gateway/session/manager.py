@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
 
 from torana.core.errors import ConflictError, ToranaError, UserError
+from torana.core.pool import tasks_together
 from torana.gateway.session import health
-from torana.gateway.session.tasks import task_group
 from torana.gateway.session.transport import (
     Metadata,
     NoSessionError,
@@ -96,7 +96,7 @@ class SessionManager:
         Raises:
             SessionLostError: it was connected, and its client is gone.
         """
-        async with task_group() as group:
+        async with tasks_together() as group:
             watching = group.create_task(self._fail_when_lost(id))
             yield
             watching.cancel()

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Final
 
 from torana.core.errors import ToranaError, UnsupportedError
+from torana.core.pool import tasks_together
 from torana.gateway.protocol.sshforward_pb2 import CheckAgentRequest, CheckAgentResponse
 from torana.gateway.session.bytestreams import pieces, send_piece
 from torana.gateway.session.manager import SessionManager
-from torana.gateway.session.tasks import task_group
 from torana.gateway.session.transport import (
     Handler,
     Metadata,
@@ -170,7 +170,7 @@ async def _serve(connected: socket.socket, session: Session, id: str) -> None:
         connected.setblocking(False)
         step = SocketBytes(connected)
         try:
-            async with session.stream(FORWARD, [(_ID, id)]) as stream, task_group() as group:
+            async with session.stream(FORWARD, [(_ID, id)]) as stream, tasks_together() as group:
                 sending = group.create_task(_to_stream(step, stream))
                 async with aclosing(pieces(stream)) as received:
                     async for data in received:

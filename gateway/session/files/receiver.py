@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Final
 
 from torana.core.errors import ToranaError
-from torana.core.pool import run_blocking
+from torana.core.pool import run_blocking, tasks_together
 from torana.gateway.protocol import filemode
 from torana.gateway.protocol.files_pb2 import Packet, Stat
 from torana.gateway.session.files.order import OrderChecker, ProtocolError
 from torana.gateway.session.files.packets import PacketStream
 from torana.gateway.session.files.sender import OnBytes
 from torana.gateway.session.files.writer import SYNC, TreeWriter, WriteOptions
-from torana.gateway.session.tasks import task_group
 from torana.gateway.session.transport import Stream
 
 METADATA_FILE: Final = b".fsutil-metadata"
@@ -64,7 +63,7 @@ async def receive_tree(
     try:
         await run_blocking(writer.open)
         receiver = _Receiver(packets, writer, options)
-        async with task_group() as group:
+        async with tasks_together() as group:
             reading = group.create_task(receiver.read())
             await receiver.write()
             await packets.finish()

@@ -12,12 +12,11 @@ from itertools import islice
 from typing import Final, Protocol
 
 from torana.core.errors import ToranaError
-from torana.core.pool import run_blocking
+from torana.core.pool import run_blocking, tasks_together
 from torana.gateway.protocol import filemode, limits
 from torana.gateway.protocol.files_pb2 import Packet, Stat
 from torana.gateway.session.files.order import ProtocolError
 from torana.gateway.session.files.packets import PacketStream
-from torana.gateway.session.tasks import task_group
 from torana.gateway.session.transport import Stream
 
 OnBytes = Callable[[int], None]
@@ -48,7 +47,7 @@ async def send_tree(stream: Stream, tree: SentTree, on_bytes: OnBytes | None = N
     packets = PacketStream(stream, "receiver")
     sender = _Sender(packets, tree, on_bytes or (lambda size: None))
     try:
-        async with task_group() as group:
+        async with tasks_together() as group:
             helpers = [group.create_task(sender.list())]
             helpers += [group.create_task(sender.send_files()) for _ in range(_AT_ONCE)]
             await sender.answer()

@@ -13,6 +13,7 @@ from torana.core.cache.ref import Tree
 from torana.core.llb import ops as o
 from torana.core.llb.codec import encode
 from torana.core.llb.definition import Definition
+from torana.core.loading import load
 from torana.core.oci.digest import Digest
 from torana.core.ops.build import FILENAME
 from torana.core.ops.runtime import Runtime
@@ -27,7 +28,7 @@ from torana.core.solver.failure import SolveError
 from torana.core.solver.op import Result
 from torana.core.solver.progress import VertexEvent
 from torana.core.solver.solver import Solver
-from torana.core.worker import Worker, load
+from torana.core.worker import Worker
 
 pytestmark = pytest.mark.needs("root")
 

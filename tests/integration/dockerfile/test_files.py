@@ -97,9 +97,9 @@ COPY --chmod=u+x,o=w file /m/d
 COPY --chmod=a-x,a+X tree /m/e
 RUN cd /m && test "$(stat -c %a a b b/run c d e e/run | xargs)" = "644 777 777 0 742 755 755"
 USER me:us
-WORKDIR /work/deep
+WORKDIR /area/deep
 USER root
-RUN test "$(stat -c %u:%g /work/deep)" = 11:13
+RUN test "$(stat -c %u:%g /area/deep)" = 11:13
 """
     )
 

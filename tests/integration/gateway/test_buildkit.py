@@ -22,7 +22,8 @@ from torana.gateway.client.client import Client, Reference, Result, SolveRequest
 from torana.gateway.client.remote import RemoteClient
 from torana.gateway.protocol import control_pb2, limits
 from torana.gateway.protocol.control_pb2_grpc import ControlStub
-from torana.gateway.testing.clients import OPTIONS, ClientSuite, ContainerSuite, given_input
+from torana.gateway.testing.clients import OPTIONS, ClientSuite, given_input
+from torana.gateway.testing.containers import ContainerSuite
 
 pytestmark = [
     pytest.mark.needs("root", "busybox"),

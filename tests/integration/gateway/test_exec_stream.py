@@ -19,7 +19,7 @@ from torana.gateway.client.container_messages import init_message
 from torana.gateway.protocol import gateway_pb2 as pb
 from torana.gateway.protocol import limits, ops_pb2
 from torana.gateway.protocol.gateway_pb2_grpc import LLBBridgeStub
-from torana.gateway.testing.clients import shell
+from torana.gateway.testing.containers import shell
 
 pytestmark = pytest.mark.needs("root", "busybox", "crun")
 

@@ -9,7 +9,8 @@ from torana.core.ops.exec.errors import InvalidExecOpError
 from torana.gateway.bridge.inprocess import InProcessClient
 from torana.gateway.client.client import Client, Reference
 from torana.gateway.client.containers import ContainerSpec
-from torana.gateway.testing.clients import ClientSuite, ContainerSuite
+from torana.gateway.testing.clients import ClientSuite
+from torana.gateway.testing.containers import ContainerSuite
 
 pytestmark = pytest.mark.needs("root", "busybox")
 

@@ -15,7 +15,8 @@ from torana.gateway.bridge.service import served
 from torana.gateway.client.client import Client, Reference
 from torana.gateway.client.remote import RemoteClient
 from torana.gateway.protocol import limits
-from torana.gateway.testing.clients import OPTIONS, ClientSuite, ContainerSuite
+from torana.gateway.testing.clients import OPTIONS, ClientSuite
+from torana.gateway.testing.containers import ContainerSuite
 
 pytestmark = pytest.mark.needs("root", "busybox", "crun")
 
