@@ -63,6 +63,9 @@ def _worker() -> Iterator[Worker | None]:
 @_format
 def du(filters: tuple[str, ...], is_verbose: bool, form: str) -> None:
     """Show what the build cache holds: records, sizes, and what could be freed."""
+    from torana.core.cache.filters import parse_filters
+
+    parse_filters(filters)  # wrong ones are wrong without a store, too
     with _worker() as worker:
         records = [] if worker is None else worker.disk_usage(filters)
     if form == "json":
@@ -108,10 +111,12 @@ def prune(
     form: str,
 ) -> None:
     """Remove build cache. Named images stay, and so does what a running build uses."""
+    from torana.core.cache.filters import parse_filters
     from torana.core.cache.policy import Disk, GCPolicy
     from torana.core.cache.storeroot import free_reserve
     from torana.core.cache.usage import UsageRecord
 
+    parse_filters(filters)
     keep_duration_s = _duration_s(keep_duration)
     shown = 0
 

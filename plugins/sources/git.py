@@ -214,7 +214,9 @@ async def _list(git: GitCommand, options: GitOptions) -> tuple[str, str]:
         return ref, await git.run("ls-remote", "--", options.remote, ref, f"{ref}^{{}}")
     except GitError as err:
         raise GitError(
-            f"failed to fetch remote {redacted_remote(options.remote)}: {err.message}", err.output
+            f"failed to fetch remote {redacted_remote(options.remote)}: {err.message}",
+            err.output,
+            hint="is the address right, is the network there, and is a GIT_AUTH_TOKEN needed?",
         ) from err
 
 

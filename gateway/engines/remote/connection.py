@@ -59,12 +59,22 @@ async def connect(address: Address, shown: str) -> AsyncIterator[Connection]:
             with remote_errors():
                 workers = await stub.ListWorkers(pb.ListWorkersRequest(), timeout=_FIRST_ANSWER_S)
         except ToranaError as err:
-            reason = relay.failure if relay is not None and relay.failure is not None else err
-            hint = reason.hint or "is the daemon running, and is this its address?"
+            if relay is not None:
+                await relay.settled()
+            failure = None if relay is None else relay.failure
+            text = _reason(err.message) if failure is None else failure.message
+            hint = failure.hint if failure is not None else None
             raise ConnectionFailedError(
-                f"no answer from {shown}: {reason.message}", hint=hint
+                f"no answer from {shown}: {text}",
+                hint=hint or "is the daemon running, and is this its address?",
             ) from err
         yield Connection(channel, (workers,), isinstance(address, DockerAddress))
+
+
+def _reason(text: str) -> str:
+    """Give what the system said, without what gRPC puts before it."""
+    said = text.rpartition("error: ")[2] if "last error: " in text else text
+    return said.rpartition("remote host: ")[2].lower() if "remote host: " in said else said
 
 
 def _channel(target: str, address: Address) -> grpc.aio.Channel:

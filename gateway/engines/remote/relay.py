@@ -61,6 +61,11 @@ class Relay:
                     await asyncio.wait(relay._tasks)
                 await server.wait_closed()
 
+    async def settled(self) -> None:
+        """Wait a moment for connections that are about to say why they fail."""
+        if self._tasks and self.failure is None:
+            await asyncio.wait(self._tasks, timeout=_END_S)
+
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._tasks.add(task)

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-_ROOT = Path(
-    os.environ.get("TORANA_FIXTURES_DIR")
-    or Path(__file__).resolve().parents[3] / "../shared/fixtures/dockerfile"
-)
-FIXTURES = _ROOT if (_ROOT / "measured").is_dir() else _ROOT / "dockerfile"
+FIXTURES = Path(__file__).resolve().parents[2] / "data" / "dockerfile"
 
 
 def table(name: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,11 @@ from torana.core.errors import UserError
 from torana.core.oci.platform import parse_platform
 from torana.core.oci.reference import parse_reference
 
-FIXTURES = Path(
-    os.environ.get("TORANA_FIXTURES_DIR")
-    or Path(__file__).resolve().parents[3].parent / "shared" / "fixtures" / "dockerfile"
-)
+FIXTURES = Path(__file__).resolve().parents[2] / "data" / "dockerfile"
 
 
 def rows(table: str) -> list[Any]:
     path = FIXTURES / "measured" / f"{table}.json"
-    if not path.exists():
-        reason = f"no fixtures at TORANA_FIXTURES_DIR: {table}"
-        return [pytest.param({}, id="missing", marks=pytest.mark.skip(reason=reason))]
     return [pytest.param(row, id=row["id"]) for row in json.loads(path.read_bytes())["cases"]]
 
 

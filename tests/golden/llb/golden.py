@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +20,7 @@ from torana.frontends.dockerfile import DockerfileFrontend
 from torana.frontends.kit.diagnostics import render_excerpt
 from torana.gateway.client.client import Result
 
-GOLDEN_DIR = Path(
-    os.environ.get("TORANA_GOLDEN_DIR")
-    or Path(__file__).resolve().parents[3] / "../shared/fixtures/llb-golden"
-)
+GOLDEN_DIR = Path(__file__).resolve().parents[2] / "data" / "llb-golden"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Golden definitions: found by `TORANA_GOLDEN_DIR`, else beside the checkout."""
+"""Golden definitions."""
 
 from __future__ import annotations
 
@@ -12,16 +12,7 @@ from typing import Any
 
 import pytest
 
-_ROOT = Path(__file__).resolve().parents[4]
-
-
-def _golden_folder() -> Path:
-    given = os.environ.get("TORANA_GOLDEN_DIR")
-    if given:
-        return Path(given)
-    fixtures = os.environ.get("TORANA_FIXTURES_DIR")
-    base = Path(fixtures) if fixtures else _ROOT.parent / "shared" / "fixtures"
-    return base / "llb-golden"
+_GOLDEN = Path(__file__).resolve().parents[3] / "data" / "llb-golden"
 
 
 @dataclass(frozen=True)
@@ -48,7 +39,7 @@ class GoldenSolve:
 @cache
 def golden_solves() -> tuple[GoldenSolve, ...]:
     found = []
-    for path in sorted(_golden_folder().glob("*/golden.json")):
+    for path in sorted(_GOLDEN.glob("*/golden.json")):
         golden = json.loads(path.read_bytes())
         case = json.loads((path.parent / "case.json").read_bytes())
         for solve in golden.get("solves") or ():

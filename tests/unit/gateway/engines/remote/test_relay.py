@@ -8,8 +8,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from torana.gateway.engines.remote.address import CommandAddress, DockerAddress, SocketAddress
-from torana.gateway.engines.remote.relay import Relay
+import pytest
+
+from torana.gateway.engines.remote.address import (
+    CommandAddress,
+    DockerAddress,
+    SocketAddress,
+    TCPAddress,
+)
+from torana.gateway.engines.remote.connection import connect
+from torana.gateway.engines.remote.relay import ConnectionFailedError, Relay
 
 ECHO = (
     "import os\nwhile data := os.read(0, 65536):\n    os.write(1, data.upper())\nos.write(1, b'!')"
@@ -62,6 +70,24 @@ async def test_a_program_that_fails() -> None:
         assert await talk(relay, b"") == b""
         assert relay.failure is not None
         assert relay.failure.message == "program not found: `no-such-program-here`"
+
+
+async def test_errors_say_why_and_not_by_what_socket(tmp_path: Path) -> None:
+    script = "import sys; sys.exit('no such container: bk')"
+    with pytest.raises(ConnectionFailedError) as failure:
+        async with connect(CommandAddress((sys.executable, "-c", script)), "shown://bk"):
+            raise AssertionError("nobody answers")
+    assert failure.value.message.startswith("no answer from shown://bk: ")
+    assert "ended with 1: no such container: bk" in failure.value.message
+    for address, reason in (
+        (TCPAddress("127.0.0.1", 1), "connection refused"),
+        (SocketAddress(str(tmp_path / "none")), "No such file or directory"),
+    ):
+        with pytest.raises(ConnectionFailedError) as failure:
+            async with connect(address, "shown://x"):
+                raise AssertionError("nobody answers")
+        assert failure.value.message == f"no answer from shown://x: {reason}"
+        assert failure.value.hint
 
 
 async def test_programs_end_with_the_relay() -> None:
