@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -59,7 +58,8 @@ def sweep() -> None:
     """Remove groups of containers that died with their whole process: empty, and not just made."""
     for hierarchy in _hierarchies():
         try:
-            groups = [entry for entry in os.scandir(hierarchy / _PARENT) if entry.is_dir()]
+            with os.scandir(hierarchy / _PARENT) as entries:
+                groups = [entry for entry in entries if entry.is_dir()]
         except FileNotFoundError:
             continue
         for group in groups:
@@ -70,14 +70,14 @@ def sweep() -> None:
                 continue
 
 
-def _hierarchies() -> Iterator[Path]:
+def _hierarchies() -> list[Path]:
     if has_pure_cgroup2():
-        yield _MOUNT
-        return
+        return [_MOUNT]
     try:
-        yield from (Path(entry.path) for entry in os.scandir(_MOUNT) if not entry.is_symlink())
+        with os.scandir(_MOUNT) as entries:
+            return [Path(entry.path) for entry in entries if not entry.is_symlink()]
     except FileNotFoundError:
-        return
+        return []
 
 
 def _remove_tree(group: Path) -> None:

@@ -79,7 +79,9 @@ def _each_abandoned(base: Path, act: Callable[[str], None]) -> list[str]:
     found: list[str] = []
     if not base.is_dir():
         return found
-    for entry in os.scandir(base):
+    with os.scandir(base) as listing:
+        entries = list(listing)
+    for entry in entries:
         is_draft = entry.name.startswith("new-")
         if not entry.is_dir(follow_symlinks=False) or not (is_draft or entry.name[:1].isdigit()):
             continue
