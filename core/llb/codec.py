@@ -77,9 +77,16 @@ _WRITTEN_WHEN_EMPTY: Final = frozenset(("message", "oneof", "oneof_uint32", "opt
 _SMALL: Final = tuple(bytes((value,)) for value in range(0x80))
 
 
+_MINUS_ONE: Final = b"\xff" * 9 + b"\x01"
+
+
 def _varint(value: int) -> bytes:
     if 0 <= value < 0x80:
         return _SMALL[value]
+    if 0 <= value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
+    if value == -1:  # "none" of many fields
+        return _MINUS_ONE
     value &= _U64
     out = bytearray()
     while value >= 0x80:
