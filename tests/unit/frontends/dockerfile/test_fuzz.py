@@ -14,7 +14,7 @@ from torana.core.errors import ToranaError
 from torana.frontends.dockerfile import DockerfileFrontend
 from torana.frontends.kit.offline import OfflineClient
 
-FILES = int(os.environ.get("TORANA_FUZZ", "35000"))
+FILES = int(os.environ.get("TORANA_FUZZ", "70000"))
 CASES = Path(__file__).resolve().parents[3] / "golden" / "dockerfile" / "recorded" / "cases.txt"
 PIECES = (
     "\\|\\\n|\n|\r\n|\t|  |'|\"|`|$|${|}|${A:-|:?x}|#|//|%|<<EOF\n|<<-'E'|EOF|[|]|,|=|--|--from=|"
