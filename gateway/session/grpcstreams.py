@@ -29,6 +29,9 @@ from torana.gateway.session.transport import (
 
 log = logging.getLogger(__name__)
 
+# What grpcio says of the calls of a channel that was closed at this end while they ran.
+CLOSED_HERE = "Locally cancelled by application!"
+
 
 class TunnelSession:
     """A client behind a channel. Its owner closes it when the channel ends."""
@@ -85,6 +88,8 @@ class TunnelSession:
             failure = error_of(call_status(err))
             if err.code() == grpc.StatusCode.UNAVAILABLE:
                 failure = self._lost(err.details())
+            elif err.details() == CLOSED_HERE:
+                failure = self._lost()
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():

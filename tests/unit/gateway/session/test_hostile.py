@@ -161,3 +161,31 @@ async def test_a_connection_lost_in_the_middle_of_a_transfer_frees_all(tmp_path:
     gc.collect()
     assert [leak for leak in before.leaked() if "eventfd" not in str(leak)] == []
     assert not [name for name in os.listdir(tmp_path / "target") if name.startswith(".torana-")]
+
+
+class Silent:
+    """A service that takes what it is sent and answers nothing."""
+
+    def methods(self) -> Mapping[str, Handler]:
+        return {"/test.Silent/Listen": Streaming(self.listen)}
+
+    async def listen(self, stream: Stream, metadata: Metadata) -> None:
+        while await stream.receive() is not None:
+            pass
+
+
+@pytest.mark.parametrize("is_sending", [True, False], ids=["sending", "receiving"])
+async def test_calls_of_a_channel_that_was_closed_say_that_the_session_is_lost(
+    tmp_path: Path, is_sending: bool
+) -> None:
+    async with (
+        engine(tmp_path) as (manager, channel),
+        attach_control(channel, [Silent()], id="one"),
+    ):
+        session = await manager.get("one")
+        async with session.stream("/test.Silent/Listen") as stream:
+            await stream.send(b"first")
+            await channel.close()
+            with pytest.raises(SessionLostError, match="client session one was lost"):
+                while True:  # what is under way at this end is lost, too
+                    await (stream.send(b"more") if is_sending else stream.receive())
