@@ -50,6 +50,7 @@ from torana.core.ops.source import (
     SourceVertexOp,
     open_source,
 )
+from torana.core.ops.steplogs import SharedLog, StepLogs
 from torana.core.results import RefResults
 from torana.core.snapshots import namespace
 from torana.core.snapshots.choose import choose
@@ -101,6 +102,7 @@ class Worker:
         self._executor: ExecutorFolder | None = None
         self._caches: CacheMounts | None = None
         self._slots = Slots(0)
+        self._logs = StepLogs()
 
     def limit_parallelism(self, count: int) -> None:
         """Let at most `count` sources, steps and file ops of all builds run at once; 0: any.
@@ -141,9 +143,11 @@ class Worker:
         memo = {} if memo is None else memo
 
         def resolve(vertex: Vertex, context: OpContext) -> Op:
+            log = SharedLog(context)
             op = self._op(
                 vertex,
                 context,
+                log,
                 find_source,
                 memo,
                 runtime,
@@ -159,7 +163,8 @@ class Worker:
                 executions=self.executions,
                 results=self.results,
                 since=time.time() - _JUST_DONE_S,
-                log=context,
+                log=log,
+                logs=self._logs,
             )
 
         return Solver(
@@ -201,6 +206,7 @@ class Worker:
         self,
         vertex: Vertex,
         context: OpContext,
+        log: SharedLog,
         find: FindSource,
         memo: dict[Any, Any],
         runtime: Runtime,
@@ -226,7 +232,7 @@ class Worker:
                     platform=platform,
                     input_count=count,
                     services=self.services(runtime, secrets, ssh),
-                    step_log=context,
+                    step_log=log,
                     resources=vertex.sys.metadata.linux_resources,
                     on_failure=_keep_failure(kind) if keeps_failures else None,
                 )

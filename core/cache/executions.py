@@ -8,8 +8,8 @@ that run at the same time only; the cache proper is the solver's.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -59,14 +59,14 @@ class Executions:
 
     @asynccontextmanager
     async def alone(
-        self, identity: str, on_wait: Callable[[], Awaitable[None]]
+        self, identity: str, waiting: AbstractContextManager[None]
     ) -> AsyncIterator[Execution]:
-        """Be the only one at `identity` while entered; `on_wait` is called if another is first."""
+        """Be the only one at `identity` while entered; `waiting` is entered while another is."""
         number = lock_number(identity)
         lock = self._locks.try_lock(number)
         if lock is None:
-            await on_wait()
-            lock = await self._locks.lock(number)
+            with waiting:
+                lock = await self._locks.lock(number)
         try:
             yield Execution(self._database, identity)
         finally:

@@ -8,38 +8,43 @@ not looked at.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, cast
 
 from torana.core.cache.executions import Execution, Executions
 from torana.core.errors import NotFoundError
 from torana.core.oci.digest import Digest
+from torana.core.ops.steplogs import SharedLog, StepLogs
 from torana.core.solver.op import CacheMap, CacheMapInput, Op, Result
 from torana.core.solver.stores import ResultStore, is_random
 
 _SCRATCH_INPUT = "scratch"
 
 
-class StepLog(Protocol):
-    """Where a step's output goes: `solver.opcontext.OpContext`."""
-
-    def log(self, stream: int, data: bytes) -> None: ...
-
-
 class OnceOp:
     """Wraps `op`.
 
-    `since` is in seconds since the epoch: what was done earlier has its keys stored by now.
+    `since` is in seconds since the epoch: what was done earlier has its keys stored by now. `log`
+    is what `op` prints to; whoever waits in this process reads along, by means of `logs`.
     """
 
     def __init__(
-        self, op: Op, *, executions: Executions, results: ResultStore, since: float, log: StepLog
+        self,
+        op: Op,
+        *,
+        executions: Executions,
+        results: ResultStore,
+        since: float,
+        log: SharedLog,
+        logs: StepLogs,
     ) -> None:
         self._op = op
         self._executions = executions
         self._results = results
         self._since = since
         self._log = log
+        self._logs = logs
         self._maps: dict[int, CacheMap] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -63,11 +68,12 @@ class OnceOp:
         identity = await self._identity(cast("Sequence[Result | None]", inputs))
         if identity is None:
             return await self._op.exec(inputs)
-        async with self._executions.alone(identity, self._tell) as execution:
+        async with self._executions.alone(identity, self._waiting(identity)) as execution:
             found = await self._outcome(execution)
             if found is not None:
                 return cast("Sequence[Result]", found)
-            outputs = await self._op.exec(inputs)
+            with self._logs.share(identity, self._log):
+                outputs = await self._op.exec(inputs)
             try:
                 ids = [self._results.record_id(output) for output in outputs]
                 if None not in ids:
@@ -77,8 +83,13 @@ class OnceOp:
                 raise
             return outputs
 
-    async def _tell(self) -> None:
+    @contextmanager
+    def _waiting(self, identity: str) -> Iterator[None]:
+        """Show what the build prints that is waited for."""
         self._log.log(2, b"waiting: another build is running the same step\n")
+        running = self._logs.find(identity)
+        with nullcontext() if running is None else running.read_by(self._log):
+            yield
 
     async def _outcome(self, execution: Execution) -> list[Result | None] | None:
         """Give what another build has got; None if nothing, or if it is gone already."""

@@ -23,9 +23,10 @@ from torana.core.ops.exec.errors import ExecError, InvalidExecOpError
 from torana.core.ops.exec.key import InputKey, exec_key
 from torana.core.ops.exec.logs import LogLimiter
 from torana.core.ops.exec.plan import MountPlan, Outcome, plan_mounts
-from torana.core.ops.exec.services import StepLog, StepServices
+from torana.core.ops.exec.services import StepServices
 from torana.core.ops.exec.sources import Sources, open_sources
 from torana.core.ops.runtime import ContainerSpec, RuntimeFailedError
+from torana.core.ops.steplogs import StepLog
 from torana.core.pool import run_blocking
 from torana.core.solver.op import CacheMap, CacheMapInput, Preprocess, Result
 

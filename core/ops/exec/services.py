@@ -31,12 +31,6 @@ class SSHProvider(Protocol):
         ...
 
 
-class StepLog(Protocol):
-    """Where the output of a step goes; `stream` is 1 or 2."""
-
-    def log(self, stream: int, data: bytes) -> None: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepServices:
     """The parts that all steps of a worker use.

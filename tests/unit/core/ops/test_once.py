@@ -14,6 +14,7 @@ from torana.core.database import Database
 from torana.core.errors import NotFoundError, UserError
 from torana.core.oci.digest import Digest
 from torana.core.ops.once import OnceOp
+from torana.core.ops.steplogs import SharedLog, StepLogs
 from torana.core.solver.op import CacheMap, CacheMapInput, Result
 
 
@@ -65,6 +66,7 @@ class Step:
         self.may_end = asyncio.Event()
         self.may_end.set()
         self.error: Exception | None = None
+        self.log: SharedLog | None = None
         self.outputs: Sequence[Result | None] = [Tree("made"), None]
 
     async def cache_map(self, index: int) -> tuple[CacheMap, bool]:
@@ -72,7 +74,11 @@ class Step:
 
     async def exec(self, inputs: Sequence[Result]) -> Sequence[Result]:
         self.count += 1
+        if self.log is not None:
+            self.log.log(1, b"begun, ")
         await self.may_end.wait()
+        if self.log is not None:
+            self.log.log(1, b"ending, ")
         if self.error is not None:
             raise self.error
         return self.outputs  # type: ignore[return-value]  # scratch is None
@@ -94,16 +100,21 @@ class Builds:
         self.results = Results()
         self.began = time.time()
         self.log = Log()
+        self.logs = StepLogs()
 
-    async def run(self, step: Step, *inputs: Tree, since: float | None = None) -> list[str | None]:
+    async def run(
+        self, step: Step, *inputs: Tree, since: float | None = None, log: Log | None = None
+    ) -> list[str | None]:
         database = Database(self.root / "torana.db")
         try:
+            shared = step.log = SharedLog(log or self.log)
             op = OnceOp(
                 step,
                 executions=Executions(self.root, database),
                 results=self.results,
                 since=self.began if since is None else since,
-                log=self.log,
+                log=shared,
+                logs=self.logs,
             )
             assert op.is_limited
             await op.cache_map(0)
@@ -131,6 +142,39 @@ async def test_the_second_waits_and_takes_the_outcome(builds: Builds) -> None:
     assert await running == await waiting == ["made", "scratch"]
     assert (first.count, second.count) == (1, 0)
     assert b"done by another build" in builds.log.text
+
+
+async def test_who_waits_in_the_same_process_reads_along(builds: Builds) -> None:
+    first, second = Step(), Step()
+    log = Log()
+    first.may_end.clear()
+    running = asyncio.create_task(builds.run(first, Tree("in")))
+    while not first.count:
+        await asyncio.sleep(0)
+    waiting = asyncio.create_task(builds.run(second, Tree("in"), log=log))
+    while b"begun" not in log.text:
+        await asyncio.sleep(0)
+    first.may_end.set()
+    await asyncio.gather(running, waiting)
+    assert log.text.startswith(b"waiting: another build is running the same step\nbegun, ending, ")
+    assert builds.log.text == b"begun, ending, "
+    other = Log()
+    await builds.run(Step(), Tree("in"), log=other)
+    assert other.text == b"done by another build\n"
+
+
+def test_a_shared_log_keeps_the_newest_of_what_was_printed() -> None:
+    shared, reader = SharedLog(Log()), Log()
+    logs = StepLogs()
+    with logs.share("a", shared):
+        for letter in b"abc":
+            shared.log(1, bytes([letter]) * (600 << 10))
+        assert logs.find("a") is shared
+        with shared.read_by(reader):
+            shared.log(2, b"end")
+        shared.log(1, b"later")
+    assert logs.find("a") is None
+    assert reader.text == b"c" * (600 << 10) + b"end"
 
 
 async def test_whoever_began_later_asks_the_cache_instead(builds: Builds) -> None:
