@@ -218,29 +218,31 @@ def test_wrong_build_file_exits_with_1(project: Project, text: str, message: str
 
 @pytest.mark.needs("runc")
 def test_interrupt_leaves_nothing(project: Project) -> None:
-    project.dockerfile(SHELL + "RUN sleep 1234\n")
+    sleep = f"sleep 1234.{os.getpid()}"
+    project.dockerfile(SHELL + f"RUN {sleep}\n")
     process = project.start("build", ".")
-    _wait_for("sleep 1234")
+    _wait_for(sleep)
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 130
-    assert not _is_running("sleep 1234")
+    assert not _is_running(sleep)
     assert str(project.store) not in Path("/proc/self/mounts").read_text()
     assert project.run("debug", "check-store").returncode == 0
 
 
 @pytest.mark.needs("runc")
 def test_kill_at_any_moment_leaves_a_store_that_works(project: Project) -> None:
+    sleep = f"sleep 4321.{os.getpid()}"
     for number in range(10):
-        project.dockerfile(SHELL + f"RUN echo {number} > /x; sleep 0.3\nRUN sleep 4321\n")
+        project.dockerfile(SHELL + f"RUN echo {number} > /x; sleep 0.3\nRUN {sleep}\n")
         process = project.start("build", ".")
         time.sleep(0.15 * number)
         process.kill()
         process.wait()
         assert str(project.store) not in Path("/proc/self/mounts").read_text()
     deadline = time.monotonic() + 10
-    while _is_running("sleep 4321") and time.monotonic() < deadline:
+    while _is_running(sleep) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not _is_running("sleep 4321")
+    assert not _is_running(sleep)
     project.dockerfile(SHELL + "RUN echo done > /x\n")
     result = project.run("build", "-o", "../out", ".")
     assert result.returncode == 0, result.stderr

@@ -135,13 +135,13 @@ def test_nobody_there(project: Project) -> None:
 
 
 def test_interrupting_stops_the_step(project: Project) -> None:
+    sleep = f"sleep 600.{os.getpid()}"
     project.dockerfile(
-        "FROM scratch\nCOPY busybox /bin/sh\nCOPY busybox /bin/sleep\n"
-        "RUN --network=none sleep 600.125\n"
+        f"FROM scratch\nCOPY busybox /bin/sh\nCOPY busybox /bin/sleep\nRUN --network=none {sleep}\n"
     )
     process = project.start()
     deadline = time.monotonic() + 60
-    while "sleep 600.125" not in _processes():
+    while sleep not in _processes():
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -150,7 +150,7 @@ def test_interrupting_stops_the_step(project: Project) -> None:
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     deadline = time.monotonic() + 15
-    while "sleep 600.125" in _processes():
+    while sleep in _processes():
         assert time.monotonic() < deadline, "the step is still running"
         time.sleep(0.1)
 
