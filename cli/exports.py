@@ -10,9 +10,10 @@ from torana.cli.frontendoptions import annotation_attributes
 from torana.core.errors import UsageError
 from torana.gateway.engines.engine import ExportRequest
 
-_IMAGES = ("image", "registry", "oci", "docker")
-_FILES = ("oci", "docker", "tar")
+_IMAGES = ("image", "oci", "docker")
+_FILES = ("oci", "tar")
 _FOLDERS = ("local",)
+_LAYOUTS = ("oci", "docker")
 
 
 def parse_fields(text: str, option: str) -> dict[str, str]:
@@ -40,6 +41,9 @@ def parse_fields(text: str, option: str) -> dict[str, str]:
 def parse_output(text: str) -> ExportRequest:
     """Read one `-o`: `type=oci,dest=FILE`, a folder, or `-` for a tar on standard output.
 
+    `type=docker` without a dest loads into a Docker daemon; `type=registry` is an image that is
+    pushed.
+
     Raises:
         UsageError: no type, or a destination is missing or not wanted.
     """
@@ -56,7 +60,10 @@ def parse_output(text: str) -> ExportRequest:
     dest = fields.pop("dest", None)
     if kind in ("registry", "image") and dest:
         raise UsageError(f"invalid -o: type={kind} takes no dest: `{dest}`")
-    is_folder = kind in _FOLDERS or (kind == "oci" and fields.get("tar") == "false")
+    if kind == "registry":
+        kind = "image"
+        fields = {"push": "true", **fields}
+    is_folder = kind in _FOLDERS or (kind in _LAYOUTS and fields.get("tar") == "false")
     if is_folder and not dest:
         raise UsageError(f"invalid -o: type={kind} needs dest=FOLDER")
     if is_folder and dest == "-":
@@ -66,16 +73,35 @@ def parse_output(text: str) -> ExportRequest:
     return ExportRequest(type=kind, attrs=fields, dest=dest)
 
 
+def pushes(export: ExportRequest) -> bool:
+    """Say whether an export goes to a registry."""
+    return export.attrs.get("push", "false").lower() in ("", "1", "t", "true")
+
+
+def with_targets(
+    exports: Sequence[ExportRequest], *, is_pushed: bool, is_loaded: bool
+) -> list[ExportRequest]:
+    """Give the exports with what `--push` and `--load` ask for."""
+    out = list(exports)
+    if is_pushed:
+        out = [
+            replace(e, attrs={"push": "true", **e.attrs}) if e.type == "image" else e for e in out
+        ]
+        if not any(e.type == "image" for e in out):
+            out.append(ExportRequest(type="image", attrs={"push": "true"}))
+    if is_loaded and not any(e.type == "docker" and e.dest is None for e in out):
+        out.append(ExportRequest(type="docker"))
+    return out
+
+
 def with_names(exports: Sequence[ExportRequest], tags: Sequence[str]) -> list[ExportRequest]:
     """Give the exports with the names of `-t`; names alone mean an image in Torana's store."""
     if not tags:
         return list(exports)
     names = ",".join(tags)
     named = [
-        ExportRequest(
-            type=e.type, attrs={**e.attrs, "name": e.attrs.get("name", names)}, dest=e.dest
-        )
-        if e.type in ("image", "oci", "docker")
+        replace(e, attrs={**e.attrs, "name": e.attrs.get("name", names)})
+        if e.type in _IMAGES
         else e
         for e in exports
     ]

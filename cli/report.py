@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from torana.cli.exports import pushes
 from torana.gateway.engines.engine import BuildRequest, BuildResult, ExportRequest
 from torana.gateway.engines.output import whole_file
 
@@ -31,14 +32,18 @@ def summarize(
 def _describe(export: ExportRequest, digest: str, address: str) -> list[str]:
     names = [name for name in export.attrs.get("name", "").split(",") if name]
     title = f"image {', '.join(names)}" if names else "image"
+    if export.type == "docker" and export.dest is None and not address.startswith("docker:"):
+        return [f"{title} {digest} is in the Docker daemon"]
+    if pushes(export):
+        return [f"{title} {digest} is pushed"]
     if address and export.dest is None:
         return [f"{title} {digest} is in the store of {address}"]
     if export.type == "image":
         example = names[0] if names else "NAME"
         return [
             f"{title} {digest} is in Torana's store",
-            f"hint: to get it out, add `-o type=docker,dest={_file_name(example)}.tar` "
-            "(for `docker load`) or `-o type=oci,dest=...`; it costs no second build",
+            f"hint: `torana image save {example} -o {_file_name(example)}.tar` gets it out, "
+            f"`torana image push {example}` publishes it, --load gives it to Docker",
         ]
     if export.type in ("oci", "docker"):
         where = "standard output" if export.dest == "-" else f"`{export.dest}`"

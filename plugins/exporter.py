@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, runtime_checkable
 
+from torana.core.cache.imagelayers import ImageLayers
 from torana.core.cache.layers import LayerStore
 from torana.core.cache.ref import ImmutableRef
 from torana.core.content.images import ImageStore
@@ -43,6 +44,11 @@ class ExportResult:
         """SOURCE_DATE_EPOCH as the frontend understood it, seconds."""
         raw = self.metadata.get("source.date.epoch", b"")
         return int(raw) if raw else None
+
+    @property
+    def default_name(self) -> str:
+        """Name for the image, where the user leaves it to the frontend."""
+        return self.metadata.get("image.name", b"").decode("utf-8", "replace")
 
 
 class Output(Protocol):
@@ -102,12 +108,19 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportContext:
-    """What the engine lends to an exporter."""
+    """What the engine lends to an exporter.
+
+    What is put into `finish` runs after all exporters of the build have done their part, if none
+    failed: what others can see from then on, such as a push, belongs there.
+    """
 
     content: ContentStore
     images: ImageStore
     layers: LayerStore
+    image_layers: ImageLayers
+    platform: Platform  # that steps run on
     progress: Progress
+    finish: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     registries: RegistryAccess | None = (
         None  # as the build's client has them; None: as this process
     )

@@ -18,7 +18,7 @@ from torana.cli.access import parse_agent, parse_secret
 from torana.cli.calls import Call, parse_call, show
 from torana.cli.contexts import Inputs, read_build_contexts, read_inputs, read_locals
 from torana.cli.engines import address_of, engine_options, open_engine
-from torana.cli.exports import parse_output, with_annotations, with_names
+from torana.cli.exports import parse_output, pushes, with_annotations, with_names, with_targets
 from torana.cli.frontendoptions import HOST_NETWORK, frontend_options
 from torana.cli.recording import Recording
 from torana.cli.report import summarize, write_files
@@ -44,6 +44,8 @@ from torana.gateway.engines.engine import BuildRequest, BuildResult, ExportReque
     metavar="FOLDER|type=TYPE[,dest=PATH,...]",
     help="Where the result goes: oci, docker, tar, local or image.",
 )
+@click.option("--push", "is_pushed", is_flag=True, help="Push the image to where its names say.")
+@click.option("--load", "is_loaded", is_flag=True, help="Load the image into a Docker daemon.")
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
 @click.option("--no-cache-filter", "no_cache_filter", multiple=True, metavar="STAGE")
 @click.option(
@@ -141,7 +143,8 @@ def _ask(call: Call, path: str | None, options: Mapping[str, Any]) -> int:
             return await engine.ask(request, progress.open_display("quiet"))
 
     with tempfile.TemporaryDirectory(prefix="torana-") as scratch:
-        request = make_request(path, {**options, "outputs": (), "tags": ()}, Path(scratch))
+        unwanted = {"outputs": (), "tags": (), "is_pushed": False, "is_loaded": False}
+        request = make_request(path, {**options, **unwanted}, Path(scratch))
         asked = {**request.options, "requestid": call.request}
         answer = asyncio.run(ask(replace(request, options=asked)))
     text, code = show(call, answer)
@@ -166,9 +169,12 @@ def make_request(
     """
     inputs = _inputs(path, options, scratch)
     named = read_build_contexts(options.get("build_contexts", ()))
-    outputs = with_names(
-        [parse_output(text) for text in options.get("outputs", ())], options.get("tags", ())
+    wanted = with_targets(
+        [parse_output(text) for text in options.get("outputs", ())],
+        is_pushed=bool(options.get("is_pushed")),
+        is_loaded=bool(options.get("is_loaded")),
     )
+    outputs = with_names(wanted, options.get("tags", ()))
     allow = frozenset(options.get("allow", ()))
     return BuildRequest(
         frontend=options["frontend"] or "dockerfile.v0",
@@ -234,8 +240,9 @@ def _remember(
         return
     watches = [memo.Watch(str(tree.root), tree.paths, tree.pruned) for tree in trees]
     for export in request.exports:
-        if export.dest == "-":
-            return
+        is_elsewhere = export.dest is None and (export.type != "image" or pushes(export))
+        if export.dest == "-" or is_elsewhere:
+            return  # what others have cannot be looked at
         if export.dest is not None:
             watches.append(memo.Watch(str(Path(export.dest).absolute()), is_output=True))
     for written in (options["metadata_file"], options["iidfile"]):

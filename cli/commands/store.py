@@ -40,7 +40,7 @@ _format = click.option(
 
 
 @contextmanager
-def _worker() -> Iterator[Worker | None]:
+def open_worker() -> Iterator[Worker | None]:
     """Open the store; None when there is none yet."""
     from torana.core.worker import Worker
 
@@ -66,7 +66,7 @@ def du(filters: tuple[str, ...], is_verbose: bool, form: str) -> None:
     from torana.core.cache.filters import parse_filters
 
     parse_filters(filters)  # wrong ones are wrong without a store, too
-    with _worker() as worker:
+    with open_worker() as worker:
         records = [] if worker is None else worker.disk_usage(filters)
     if form == "json":
         click.echo(json.dumps([as_json(record) for record in records], indent=2))
@@ -133,7 +133,7 @@ def prune(
         shown += 1
 
     free_reserve(Path(memo.store_root()))  # on a full disk, opening the store wants some, too
-    with _worker() as worker:
+    with open_worker() as worker:
         disk = Disk(0, 0) if worker is None else Disk.of(worker.root)
         policy = GCPolicy(
             filters=filters,

@@ -5,31 +5,35 @@ Spec: exporters reference, sections 8 and 9.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
+from weakref import WeakValueDictionary
 
 from torana.core.cache.imagelayers import ImageLayer, LayerMaker, fetched, read_origin
 from torana.core.cache.manager import CacheManager
 from torana.core.cache.pending import Pending
 from torana.core.cache.ref import ImmutableRef
 from torana.core.cache.snapshotref import SnapshotRef
-from torana.core.content.compression import Compression, compressor, open_compressed
+from torana.core.content.compression import GZIP, Compression, compressor, open_compressed
 from torana.core.content.store import ContentStore
 from torana.core.database import pack, unpack
 from torana.core.errors import NotFoundError
 from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.digest import Digest
-from torana.core.oci.image import DOCKER_LAYER, OCI_LAYER
+from torana.core.oci.image import OCI_LAYER
+from torana.core.oci.layertypes import layer_compression, oci_layer
 from torana.core.pool import run_blocking, tasks_together
 from torana.core.snapshots.layertar import write_layer
 from torana.core.snapshots.snapshotter import LayerOf
 from torana.core.snapshots.tarsplice import TarSplice
+from torana.core.snapshots.tartimes import TarTimes
 
-_DOCKER_SUFFIXES: Final = {"": "", ".gzip": "+gzip", ".zstd": "+zstd"}
+_CHUNK: Final = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,33 @@ class Layer:
     diff_id: Digest  # digest of the plain tar
     created: float  # seconds since the epoch
     description: str
+    is_clamped: bool = False  # whether its times were limited
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerForm:
+    """How layers are wanted. Those that came as blobs stay as they are, but for what is said here.
+
+    `latest` (seconds) clamps the times in them, but not in the layers of the base image, `base`.
+    """
+
+    compression: Compression = GZIP
+    is_forced: bool = False  # layers that came in another compression are converted
+    latest: int | None = None
+    base: tuple[Digest, ...] = ()  # diff ids, base first
+
+    @property
+    def key(self) -> str:
+        """Identity for stored blobs."""
+        compression = self.compression.key
+        return compression if self.latest is None else f"{compression}@{self.latest}"
+
+    def takes(self, origin: ImageLayer) -> bool:
+        """Say whether a layer that came as a blob stays that very blob."""
+        if self.latest is not None:
+            return False
+        given = layer_compression(origin.blob.media_type)
+        return not self.is_forced or given == self.compression.type
 
 
 class LayerStore:
@@ -48,23 +79,51 @@ class LayerStore:
     def __init__(self, refs: CacheManager, content: ContentStore) -> None:
         self._refs = refs
         self._content = content
+        self._locks: WeakValueDictionary[tuple[LayerOf, str], asyncio.Lock] = WeakValueDictionary()
 
-    async def layers(
-        self, ref: ImmutableRef | None, compression: Compression, *, latest: int | None = None
-    ) -> list[Layer]:
-        """Give the layers of `ref`, base first; `latest` (seconds) clamps the times in them.
+    async def layers(self, ref: ImmutableRef | None, form: LayerForm) -> list[Layer]:
+        """Give the layers of `ref`, base first.
 
         A merge has the layers of what was merged, a diff those above its lower side: same blobs.
         """
         layers = () if ref is None else ref.layers
+        plain = replace(form, latest=None)
+        kept = self._base_count(layers, form)
+        forms = [plain if number < kept else form for number in range(len(layers))]
+        wanted = list(zip(layers, forms, strict=True))
         async with tasks_together() as group:
-            made = {
-                layer: group.create_task(self._layer(layer, compression, latest))
-                for layer in dict.fromkeys(layers)
-            }
-        return [made[layer].result() for layer in layers]
+            made = {each: group.create_task(self._layer(*each)) for each in dict.fromkeys(wanted)}
+        return [made[each].result() for each in wanted]
 
-    async def _layer(self, layer: LayerOf, compression: Compression, latest: int | None) -> Layer:
+    def _base_count(self, layers: Sequence[LayerOf], form: LayerForm) -> int:
+        """Count the layers of the base image, whose times are kept."""
+        if form.latest is None:
+            return 0
+        for number, (layer, diff_id) in enumerate(zip(layers, form.base, strict=False)):
+            origin = self._origin(layer)
+            if origin is None or origin.diff_id != diff_id:
+                return number
+        return min(len(layers), len(form.base))
+
+    def _origin(self, layer: LayerOf) -> ImageLayer | None:
+        """Give the blob that a layer came as, or would come as."""
+        if layer.upper is None or self._refs.parent_of(layer.upper) != layer.lower:
+            return None
+        pending = self._refs.pending_of(layer.upper)
+        if pending is not None and isinstance(pending.maker, LayerMaker):
+            return pending.maker.origin
+        return read_origin(self._refs, layer.upper)
+
+    async def _layer(self, layer: LayerOf, form: LayerForm) -> Layer:
+        # Several exports of one build may want the same: it is made once.
+        key = layer, form.key
+        lock = self._locks.get(key)
+        if lock is None:
+            lock = self._locks[key] = asyncio.Lock()
+        async with lock:
+            return await self._locked_layer(layer, form)
+
+    async def _locked_layer(self, layer: LayerOf, form: LayerForm) -> Layer:
         holder = layer.upper or layer.lower
         assert holder is not None
         is_own = layer.upper is not None and self._refs.parent_of(holder) == layer.lower
@@ -74,78 +133,104 @@ class LayerStore:
             if isinstance(maker, LayerMaker):
                 # The blob is all that is wanted; nothing is unpacked.
                 await fetched(maker)
-                return _imported(maker.origin, pending)
+                return await run_blocking(self._imported, maker.origin, holder, pending, form)
         for name in (layer.upper, layer.lower):
             if name is not None and (below := self._refs.pending_of(name)) is not None:
                 await below.ready()
-        return await run_blocking(self._made, layer, is_own, compression, latest)
+        return await run_blocking(self._made, layer, is_own, form)
 
-    def _made(
-        self, layer: LayerOf, is_own: bool, compression: Compression, latest: int | None
-    ) -> Layer:
+    def _made(self, layer: LayerOf, is_own: bool, form: LayerForm) -> Layer:
         holder = layer.upper or layer.lower
         assert holder is not None
         record = self._refs.borrow(holder)
         origin = read_origin(self._refs, holder) if is_own else None
         if origin is not None and self._content.use(origin.blob.digest):
-            return _imported(origin, record)
-        key = compression.key if latest is None else f"{compression.key}@{latest}"
+            return self._imported(origin, holder, record, form)
+        key = form.key
         if not is_own:
             key = f"{key} {'from' if layer.upper else 'gone'} {layer.lower or ''}"
-        database = self._refs.database
-        row = database.row(
-            "SELECT value FROM layers WHERE ref = ? AND compression = ?", (holder, key)
-        )
-        raw = None if row is None else unpack(row[0])
-        if raw is None or not self._content.use(Digest(raw["digest"])):
+        blob = self._stored(holder, key)
+        if blob is None:
             splice = self._splice(holder, key) if is_own else nullcontext()
             with splice as entries:
-                raw = self._write(layer, compression, latest, entries)
-            database.execute(
-                "INSERT OR REPLACE INTO layers VALUES (?, ?, ?)", (holder, key, pack(raw))
-            )
-        descriptor = Descriptor(
-            media_type=OCI_LAYER + compression.suffix,
-            digest=Digest(raw["digest"]),
-            size=raw["size"],
-        )
+                blob = self._write(layer, form, entries)
+            self._store(holder, key, blob)
         return Layer(
-            descriptor=descriptor,
-            diff_id=Digest(raw["diff_id"]),
+            descriptor=blob.descriptor(form),
+            diff_id=blob.diff_id,
             created=record.created,
             description=record.description if is_own else layer.description,
+            is_clamped=form.latest is not None,
         )
+
+    def _imported(
+        self, origin: ImageLayer, holder: str, ref: Pending | SnapshotRef, form: LayerForm
+    ) -> Layer:
+        """Give a layer that came as a blob: that blob, or one that was made of it."""
+        if form.takes(origin):
+            named = oci_layer(origin.blob.media_type)
+            descriptor, diff_id = replace(origin.blob, media_type=named), origin.diff_id
+        else:
+            blob = self._stored(holder, form.key)
+            if blob is None:
+                blob = self._converted(origin, form)
+                if isinstance(ref, SnapshotRef):  # one that is pending has no row to keep it
+                    self._store(holder, form.key, blob)
+            descriptor, diff_id = blob.descriptor(form), blob.diff_id
+        return Layer(
+            descriptor=descriptor,
+            diff_id=diff_id,
+            created=ref.created,
+            description=ref.description,
+            is_clamped=form.latest is not None,
+        )
+
+    def _converted(self, origin: ImageLayer, form: LayerForm) -> _Blob:
+        """Write a blob again, in another compression or with other times."""
+        with self._content.open(origin.blob.digest) as file, self._content.writer() as writer:
+            tee = _Tee(writer, form.compression)
+            times = None if form.latest is None else TarTimes(tee, form.latest)
+            plain = open_compressed(file)
+            while data := plain.read(_CHUNK):
+                (times or tee).write(data)
+            if times is not None:
+                times.finish()
+            diff_id = tee.finish()
+            return _Blob(writer.commit(), writer.size, diff_id)
 
     @contextmanager
     def _splice(self, ref_id: str, key: str) -> Iterator[TarSplice | None]:
         """Open the layer of the snapshot that `ref_id` shares files with, if it is there."""
         with self._refs.copies.origin(ref_id) as earlier:
-            digest = None if earlier is None else self._stored(earlier.id, key)
-            if earlier is None or digest is None:
+            known = None if earlier is None else self._stored(earlier.id, key)
+            if earlier is None or known is None:
                 yield None
                 return
             try:
-                blob = self._content.open(digest)
+                blob = self._content.open(known.digest)
             except NotFoundError:
                 yield None
                 return
             with blob:
                 yield TarSplice(open_compressed(blob), self._refs.copies.layer(earlier))
 
-    def _stored(self, ref_id: str, key: str) -> Digest | None:
+    def _stored(self, ref_id: str, key: str) -> _Blob | None:
+        """Give a blob that was made before, if it still is here."""
         row = self._refs.database.row(
             "SELECT value FROM layers WHERE ref = ? AND compression = ?", (ref_id, key)
         )
         raw = None if row is None else unpack(row[0])
-        return None if raw is None else Digest(raw["digest"])
+        if raw is None or not self._content.use(Digest(raw["digest"])):
+            return None
+        return _Blob(Digest(raw["digest"]), raw["size"], Digest(raw["diff_id"]))
 
-    def _write(
-        self,
-        layer: LayerOf,
-        compression: Compression,
-        latest: int | None,
-        splice: TarSplice | None,
-    ) -> dict[str, Any]:
+    def _store(self, ref_id: str, key: str, blob: _Blob) -> None:
+        raw = {"digest": blob.digest, "size": blob.size, "diff_id": blob.diff_id}
+        self._refs.database.execute(
+            "INSERT OR REPLACE INTO layers VALUES (?, ?, ?)", (ref_id, key, pack(raw))
+        )
+
+    def _write(self, layer: LayerOf, form: LayerForm, splice: TarSplice | None) -> _Blob:
         snapshots = self._refs.snapshots
         with ExitStack() as stack:
             writer = stack.enter_context(self._content.writer())
@@ -153,27 +238,25 @@ class LayerStore:
             if layer.upper is not None:
                 mounted = stack.enter_context(snapshots.mount(layer.upper, readonly=True))
                 root = os.fsencode(mounted)
-            tee = _Tee(writer, compression)
+            tee = _Tee(writer, form.compression)
             changes = snapshots.changes(layer.upper, layer.lower)
-            write_layer(changes, root, tee, latest=latest, splice=splice)
+            write_layer(changes, root, tee, latest=form.latest, splice=splice)
             diff_id = tee.finish()
-            digest = writer.commit()
-            return {"digest": digest, "size": writer.size, "diff_id": diff_id}
+            return _Blob(writer.commit(), writer.size, diff_id)
 
 
-def _imported(origin: ImageLayer, ref: Pending | SnapshotRef) -> Layer:
-    """Give a layer that came as a blob: that very blob, with the OCI name of its kind."""
-    media_type = origin.blob.media_type
-    for docker, suffix in _DOCKER_SUFFIXES.items():
-        if media_type == DOCKER_LAYER + docker:
-            media_type = OCI_LAYER + suffix
-    descriptor = replace(origin.blob, media_type=media_type)
-    return Layer(
-        descriptor=descriptor,
-        diff_id=origin.diff_id,
-        created=ref.created,
-        description=ref.description,
-    )
+@dataclass(frozen=True, slots=True)
+class _Blob:
+    """A layer that was made here."""
+
+    digest: Digest
+    size: int  # bytes
+    diff_id: Digest
+
+    def descriptor(self, form: LayerForm) -> Descriptor:
+        return Descriptor(
+            media_type=OCI_LAYER + form.compression.suffix, digest=self.digest, size=self.size
+        )
 
 
 class _Tee:

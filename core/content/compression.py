@@ -44,6 +44,9 @@ class Compression:
         return self.type if self.level is None else f"{self.type}:{self.level}"
 
 
+GZIP: Final = Compression()
+
+
 def parse_compression(kind: str, level: str | None) -> Compression:
     """Read exporter attributes.
 

@@ -347,7 +347,7 @@ def _fitting(name: bytes) -> bytes:
 
 
 def _pax(name: bytes, records: list[tuple[bytes, bytes]]) -> bytes:
-    body = b"".join(_record(key, value) for key, value in sorted(records))
+    body = b"".join(pax_record(key, value) for key, value in sorted(records))
     folder, _, last = name.rpartition(b"/")
     title = b"/".join(part for part in (folder, b"PaxHeaders.0", last) if part)
     title = _ascii(title)[:_NAME].rstrip(b"/")
@@ -355,7 +355,7 @@ def _pax(name: bytes, records: list[tuple[bytes, bytes]]) -> bytes:
     return head + body + bytes(-len(body) % _BLOCK)
 
 
-def _record(key: bytes, value: bytes) -> bytes:
+def pax_record(key: bytes, value: bytes) -> bytes:
     """Give a pax record: its length counts itself."""
     total = len(key) + len(value) + 3
     digits = len(b"%d" % total)

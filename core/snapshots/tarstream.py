@@ -84,9 +84,9 @@ class TarStream:
             if kind in (b"x", b"g", b"L", b"K"):
                 body = self._extension(entry.stored)
                 if kind == b"x":
-                    pax.update(_records(body))
+                    pax.update(pax_records(body))
                 elif kind == b"g":
-                    common.update(_records(body))
+                    common.update(pax_records(body))
                 else:
                     pax[b"path" if kind == b"L" else b"linkpath"] = body.split(b"\0", 1)[0]
                 continue
@@ -194,7 +194,7 @@ class TarStream:
         """Read the map of GNU tar's `S` entries: four pieces here, more in blocks that follow."""
         pieces = _pieces(header, 386, 4)
         more = header[482]
-        entry.size = _number(header[483:495])
+        entry.size = tar_number(header[483:495])
         while more:
             block = self._need(_SIZE)
             pieces += _pieces(block, 0, 21)
@@ -225,7 +225,7 @@ class TarStream:
 
 def _parse(header: bytes) -> Entry:
     total = sum(header) - sum(header[148:156]) + 8 * 0x20
-    if total != _number(header[148:156]):
+    if total != tar_number(header[148:156]):
         raise CorruptError("archive is damaged: wrong checksum of a header")
     entry = Entry()
     name = header[:100].split(b"\0", 1)[0]
@@ -233,20 +233,20 @@ def _parse(header: bytes) -> Entry:
         name = header[345:500].split(b"\0", 1)[0] + b"/" + name
     entry.name = name
     entry.kind = header[156:157]
-    entry.mode = _number(header[100:108]) & 0o7777
-    entry.uid = _number(header[108:116])
-    entry.gid = _number(header[116:124])
-    entry.size = entry.stored = _number(header[124:136])
+    entry.mode = tar_number(header[100:108]) & 0o7777
+    entry.uid = tar_number(header[108:116])
+    entry.gid = tar_number(header[116:124])
+    entry.size = entry.stored = tar_number(header[124:136])
     if entry.stored < 0:
         raise CorruptError("archive is damaged: negative size")
-    entry.mtime_ns = _number(header[136:148]) * _NANO
+    entry.mtime_ns = tar_number(header[136:148]) * _NANO
     entry.linkname = header[157:257].split(b"\0", 1)[0]
     if entry.kind in (CHARACTER, BLOCK):
-        entry.device = (_number(header[329:337]), _number(header[337:345]))
+        entry.device = (tar_number(header[329:337]), tar_number(header[337:345]))
     return entry
 
 
-def _number(field: bytes) -> int:
+def tar_number(field: bytes) -> int:
     """Read an octal number, or GNU's binary one, which has the first bit set."""
     first = field[0]
     if first & 0x80:
@@ -275,11 +275,16 @@ def _pieces(block: bytes, start: int, count: int) -> list[tuple[int, int]]:
     for i in range(start, start + 24 * count, 24):
         if not any(block[i : i + 24]):
             break
-        found.append((_number(block[i : i + 12]), _number(block[i + 12 : i + 24])))
+        found.append((tar_number(block[i : i + 12]), tar_number(block[i + 12 : i + 24])))
     return found
 
 
-def _records(body: bytes) -> dict[bytes, bytes]:
+def pax_records(body: bytes) -> dict[bytes, bytes]:
+    """Read the records of a pax header; those of sparse files come as one map.
+
+    Raises:
+        CorruptError: they are malformed.
+    """
     found: dict[bytes, bytes] = {}
     position = 0
     pieces: list[bytes] = []

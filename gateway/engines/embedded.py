@@ -36,6 +36,7 @@ from torana.gateway.engines.output import ClientOutput
 from torana.gateway.engines.runtime import chosen_runtime
 from torana.gateway.explain.recorder import project_of, record_build
 from torana.gateway.runners.finder import GATEWAY, FrontendFinder
+from torana.plugins.exporter import Output
 from torana.plugins.manager import PluginManager
 
 
@@ -153,7 +154,7 @@ class EmbeddedEngine:
         return Export(
             exporter=self._plugins.exporter(wanted.type),
             attrs=wanted.attrs,
-            output=None if wanted.dest is None else ClientOutput(wanted.dest),
+            output=_output(wanted),
         )
 
     async def _run(self, request: BuildRequest, client: InProcessClient) -> Result:
@@ -173,6 +174,16 @@ class EmbeddedEngine:
             frontend = RecordedFrontend(request.frontend, frontend, request.record)
         result: Result = await frontend.build(client)
         return result
+
+
+def _output(wanted: ExportRequest) -> Output | None:
+    if wanted.dest is not None:
+        return ClientOutput(wanted.dest)
+    if wanted.type != "docker":
+        return None
+    from torana.gateway.engines.dockerload import DockerLoad
+
+    return DockerLoad()
 
 
 class _Nowhere:

@@ -45,7 +45,7 @@ async def export_result(
     exports: Sequence[Export],
     options: Mapping[str, str],
 ) -> dict[str, str]:
-    """Evaluate `result`, run `exports` in order and give their merged answers.
+    """Evaluate `result`, run `exports` at once and give their merged answers, later ones first.
 
     `options` are the frontend's; without exports the result is evaluated all the same.
 
@@ -66,21 +66,35 @@ async def _run_exports(
     exports: Sequence[Export],
     options: Mapping[str, str],
 ) -> dict[str, str]:
-    response: dict[str, str] = {}
     epoch = options.get("build-arg:SOURCE_DATE_EPOCH")
-    for number, export in enumerate(exports):
+    has_epoch = epoch is not None and (not epoch or epoch.isdigit())
+    all_done = asyncio.Barrier(len(exports))
+
+    async def run(number: int, export: Export) -> Mapping[str, str]:
         attrs = dict(export.attrs)
-        if epoch is not None and (not epoch or epoch.isdigit()):
-            attrs.setdefault("source-date-epoch", epoch)
+        if has_epoch:
+            attrs.setdefault("source-date-epoch", epoch or "")
         with ExportProgress(job, export.exporter.title, number) as progress:
             context = ExportContext(
                 content=worker.content,
                 images=worker.images,
                 layers=worker.layers,
+                image_layers=worker.image_layers,
+                platform=worker.platform,
                 progress=progress,
                 registries=export.registries,
             )
-            response.update(await export.exporter.export(exported, attrs, export.output, context))
+            answer = await export.exporter.export(exported, attrs, export.output, context)
+            await all_done.wait()
+            for finish in context.finish:
+                await finish()
+            return answer
+
+    async with tasks_together() as group:
+        tasks = [group.create_task(run(*numbered)) for numbered in enumerate(exports)]
+    response: dict[str, str] = {}
+    for task in tasks:
+        response.update(task.result())
     return response
 
 

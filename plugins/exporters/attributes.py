@@ -15,7 +15,17 @@ from torana.core.oci.reference import parse_reference
 _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 _EMPTY_IS_TRUE: Final = frozenset(
-    {"push", "push-by-digest", "registry.insecure", "unpack", "store", "name-canonical", "tar"}
+    {
+        "push",
+        "push-by-digest",
+        "registry.insecure",
+        "unpack",
+        "store",
+        "danging-name-empty-only",
+        "name-canonical",
+        "force-compression",
+        "tar",
+    }
 )
 
 
@@ -57,15 +67,18 @@ def compression(attrs: Mapping[str, str]) -> Compression:
     return parse_compression(attrs.get("compression") or "gzip", attrs.get("compression-level"))
 
 
-def names(attrs: Mapping[str, str]) -> list[str]:
-    """Give the names as written, `name` split at commas."""
-    return [name.strip() for name in attrs.get("name", "").split(",") if name.strip()]
+def names(attrs: Mapping[str, str], default: str) -> list[str]:
+    """Give the names as written, `name` split at commas; `*` means `default`."""
+    text = attrs.get("name", "")
+    if text.strip() == "*":
+        text = default
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def normalized_names(attrs: Mapping[str, str]) -> list[str]:
+def normalized_names(attrs: Mapping[str, str], default: str) -> list[str]:
     """Give full names with tag.
 
     Raises:
         InvalidReferenceError: a name is malformed.
     """
-    return [str(parse_reference(name).with_default_tag()) for name in names(attrs)]
+    return [str(parse_reference(name).with_default_tag()) for name in names(attrs, default)]

@@ -5,33 +5,34 @@ Spec: exporters reference, sections 7, 10 and 12.
 
 from __future__ import annotations
 
-import json
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from torana.core.cache.layers import Layer
-from torana.core.content.compression import Compression
+from torana.core.cache.layers import Layer, LayerForm
 from torana.core.errors import UserError
 from torana.core.oci import image as oci
 from torana.core.oci.descriptor import Descriptor
-from torana.core.oci.digest import Digest
+from torana.core.oci.digest import Digest, InvalidDigestError
+from torana.core.oci.layertypes import SOURCE_ANNOTATION, distributable, docker_layer
+from torana.core.oci.platform import Platform
 from torana.core.pool import run_blocking
 from torana.plugins.exporter import ExportContext, ExportResult, PlatformResult
+from torana.plugins.exporters.imageoptions import ImageOptions
 
 _HISTORY_KEYS: Final = ("created", "created_by", "author", "comment", "empty_layer")
 _REWRITTEN: Final = "buildkit/rewritten-timestamp"
+_OWN_ANNOTATIONS: Final = ("containerd.io/uncompressed", "buildkit/createdat")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageOptions:
-    """How an image is made; `epoch` in seconds."""
+@dataclass(frozen=True, slots=True)
+class CommittedLayers:
+    """The layers of one platform's image as its manifest has them, base first."""
 
-    compression: Compression
-    oci_types: bool = True
-    epoch: int | None = None
-    rewrites_times: bool = False
+    platform: Platform
+    layers: Sequence[Layer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,22 @@ class CommittedImage:
     root: Descriptor
     config_digest: Digest | None
     blobs: Sequence[Descriptor]
+    platforms: Sequence[CommittedLayers] = ()
+
+    @property
+    def answer(self) -> dict[str, str]:
+        """What exporters tell of an image.
+
+        Spec: exporters reference, section 2.
+        """
+        described = base64.b64encode(oci.compact_json(self.root.to_dict())).decode()
+        answer = {
+            "containerimage.digest": str(self.root.digest),
+            "containerimage.descriptor": described,
+        }
+        if self.config_digest is not None:
+            answer["containerimage.config.digest"] = str(self.config_digest)
+        return answer
 
 
 async def commit_image(
@@ -51,35 +68,51 @@ async def commit_image(
     Raises:
         UserError: a platform's config is not usable.
     """
+    if options.rewrites_times and options.epoch is None:
+        context.progress.warn("rewrite-timestamp is specified, but no source-date-epoch was found")
     manifests: list[Descriptor] = []
     blobs: list[Descriptor] = []
+    platforms: list[CommittedLayers] = []
     config_digest: Digest | None = None
     for part in result.platforms:
         manifest, config, layers = await _commit_platform(part, options, context)
         platform = replace(part.platform, os_version="", os_features=())
-        manifests.append(replace(manifest, platform=platform))
-        blobs += [*layers, config, manifest]
+        said = dict(options.annotations.manifest_descriptor(part.platform))
+        manifests.append(replace(manifest, platform=platform, annotations=said))
+        # Where blobs came from is not told in manifests, but to those who push.
+        blobs += [*(layer.descriptor for layer in layers), config, manifest]
+        platforms.append(CommittedLayers(part.platform, layers))
         config_digest = config.digest
     root = manifests[0]
     if result.is_map:
-        root = await _store(
-            oci.index(manifests, oci=options.oci_types),
+        index = await _store(
+            oci.index(
+                manifests, oci=options.oci_types, annotations=options.annotations.index or None
+            ),
             oci.OCI_INDEX if options.oci_types else oci.DOCKER_INDEX,
             context,
         )
-        blobs.append(root)
+        root = replace(index, annotations=dict(options.annotations.index_descriptor))
+        blobs.append(index)
         config_digest = None
     unique = {blob.digest: blob for blob in blobs}
     await run_blocking(context.content.sync)
-    return CommittedImage(root, config_digest, list(unique.values()))
+    return CommittedImage(root, config_digest, list(unique.values()), platforms)
 
 
 async def _commit_platform(
     part: PlatformResult, options: ImageOptions, context: ExportContext
-) -> tuple[Descriptor, Descriptor, list[Descriptor]]:
+) -> tuple[Descriptor, Descriptor, list[Layer]]:
     context.progress.status("exporting layers")
-    latest = options.epoch if options.rewrites_times else None
-    layers = await context.layers.layers(part.ref, options.compression, latest=latest)
+    form = LayerForm(
+        compression=options.compression,
+        is_forced=options.is_compression_forced,
+        latest=options.epoch if options.rewrites_times else None,
+        base=_base_layers(part),
+    )
+    layers = await context.layers.layers(part.ref, form)
+    if not options.prefers_foreign:
+        layers = [replace(each, descriptor=distributable(each.descriptor)) for each in layers]
     context.progress.status("exporting layers", done=True)
     config = await _store(
         oci.compact_json(_config(part, layers, options)),
@@ -87,22 +120,18 @@ async def _commit_platform(
         context,
     )
     context.progress.status(f"exporting config {config.digest}", done=True)
-    descriptors = [
-        layer.descriptor if options.oci_types else _docker_layer(layer.descriptor)
-        for layer in layers
-    ]
-    if latest is not None:
-        stamp = {_REWRITTEN: str(latest)}
-        descriptors = [
-            replace(layer, annotations={**layer.annotations, **stamp}) for layer in descriptors
-        ]
     manifest = await _store(
-        oci.manifest(config, descriptors, oci=options.oci_types),
+        oci.manifest(
+            config,
+            [_in_manifest(layer, options) for layer in layers],
+            oci=options.oci_types,
+            annotations=options.annotations.manifest(part.platform) or None,
+        ),
         oci.OCI_MANIFEST if options.oci_types else oci.DOCKER_MANIFEST,
         context,
     )
     context.progress.status(f"exporting manifest {manifest.digest}", done=True)
-    return manifest, config, descriptors
+    return manifest, config, layers
 
 
 async def _store(data: bytes, media_type: str, context: ExportContext) -> Descriptor:
@@ -110,10 +139,31 @@ async def _store(data: bytes, media_type: str, context: ExportContext) -> Descri
     return Descriptor(media_type=media_type, digest=digest, size=len(data))
 
 
-def _docker_layer(layer: Descriptor) -> Descriptor:
-    suffix = layer.media_type.removeprefix(oci.OCI_LAYER)
-    kind = {"": "", "+gzip": ".gzip", "+zstd": ".zstd"}[suffix]
-    return replace(layer, media_type=oci.DOCKER_LAYER + kind)
+def _in_manifest(layer: Layer, options: ImageOptions) -> Descriptor:
+    """Give a layer as manifests name it."""
+    descriptor = layer.descriptor
+    if not options.oci_types:
+        named = docker_layer(descriptor.media_type)
+        return replace(descriptor, media_type=named, annotations={})
+    annotations = {
+        key: value
+        for key, value in descriptor.annotations.items()
+        if key not in _OWN_ANNOTATIONS and not key.startswith(SOURCE_ANNOTATION)
+    }
+    if layer.is_clamped:
+        annotations[_REWRITTEN] = str(options.epoch)
+    return replace(descriptor, annotations=annotations)
+
+
+def _base_layers(part: PlatformResult) -> tuple[Digest, ...]:
+    """Give the diff ids of the base image, base first."""
+    if part.base_config is None:
+        return ()
+    try:
+        found = oci.parse_config(part.base_config)["rootfs"]["diff_ids"] or ()
+        return tuple(Digest.parse(text) for text in found)
+    except (KeyError, TypeError, InvalidDigestError):
+        return ()
 
 
 def _config(part: PlatformResult, layers: Sequence[Layer], options: ImageOptions) -> dict[str, Any]:
@@ -208,8 +258,3 @@ def _seconds(text: str) -> float:
         return datetime.fromisoformat(text.replace("Z", "+00:00")[:32]).timestamp()
     except ValueError:
         return float("inf")
-
-
-def descriptor_json(descriptor: Descriptor) -> str:
-    """Give a descriptor as compact JSON."""
-    return json.dumps(descriptor.to_dict(), separators=(",", ":"))

@@ -1,25 +1,21 @@
-"""The `image` exporter: keeps the image in Torana's store, and pushes it.
+"""The `image` exporter: keeps the image in Torana's store, unpacks it, pushes it.
 
 Spec: exporters reference, section 2.
 """
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from torana.plugins.exporter import ExportContext, ExportResult, Output
 from torana.plugins.exporters import attributes
-from torana.plugins.exporters.committing import (
-    CommittedImage,
-    ImageOptions,
-    commit_image,
-    descriptor_json,
-)
+from torana.plugins.exporters.committing import CommittedImage, commit_image
+from torana.plugins.exporters.imageoptions import read_options
 
 
 class ImageExporter:
-    """Commits the image, names it in the store, pushes it."""
+    """Commits the image, names it in the store, unpacks it, pushes it."""
 
     type = "image"
     title = "exporting to image"
@@ -31,38 +27,54 @@ class ImageExporter:
         output: Output | None,
         context: ExportContext,
     ) -> Mapping[str, str]:
-        push: Callable[[CommittedImage], Awaitable[None]] | None = None
-        if attributes.flag(attrs, "push", False):
-            from torana.plugins.exporters.pushing import push_to
+        names = attributes.names(attrs, result.default_name)
+        wants_push = attributes.flag(attrs, "push", False)
+        if wants_push:
+            # Names that cannot be pushed to should not cost an export.
+            from torana.plugins.exporters.pushing import push_names, push_to
 
-            push = push_to(
-                attributes.names(attrs),
-                context,
-                by_digest=attributes.flag(attrs, "push-by-digest", False),
-                insecure=attributes.flag(attrs, "registry.insecure", False),
-            )
-        names = attributes.normalized_names(attrs)
-        options = ImageOptions(
-            compression=attributes.compression(attrs),
-            oci_types=attributes.flag(attrs, "oci-mediatypes", True),
-            epoch=attributes.epoch(attrs, result.epoch),
-            rewrites_times=attributes.flag(attrs, "rewrite-timestamp", False),
-        )
+            by_digest = attributes.flag(attrs, "push-by-digest", False)
+            is_insecure = attributes.flag(attrs, "registry.insecure", False)
+            targets = push_names(names, by_digest=by_digest)
+        options = read_options(attrs, result)
+        stored = attributes.normalized_names(attrs, result.default_name)
         image = await commit_image(result, options, context)
+        dangling = _dangling_name(attrs, names, image)
+        named = [*stored, dangling] if dangling else stored
         if attributes.flag(attrs, "store", True):
-            for name in names:
-                context.images.set(name, image.root)
-                context.progress.status(f"naming to {name}", done=True)
-        if push is not None:
-            await push(image)
-        response = {
-            "containerimage.digest": str(image.root.digest),
-            "containerimage.descriptor": base64.b64encode(
-                descriptor_json(image.root).encode()
-            ).decode(),
-        }
-        if image.config_digest is not None:
-            response["containerimage.config.digest"] = str(image.config_digest)
-        if names:
-            response["image.name"] = ",".join(names)
-        return response
+            is_canonical = bool(names) and attributes.flag(attrs, "name-canonical", False)
+            _name(named, image, context, is_canonical=is_canonical)
+        if attributes.flag(attrs, "unpack", False):
+            from torana.plugins.exporters.unpacking import unpack_image
+
+            await unpack_image(image, context)
+        if wants_push:
+            push = partial(push_to, targets, image, context, is_insecure=is_insecure)
+            context.finish.append(push)
+        answer = image.answer
+        told = (
+            [*names, dangling] if dangling else names
+        )  # as written, where archives have full ones
+        if told:
+            answer["image.name"] = ",".join(told)
+        return answer
+
+
+def _dangling_name(attrs: Mapping[str, str], names: Sequence[str], image: CommittedImage) -> str:
+    """Give the name for an image that nobody else names, empty if none is wanted."""
+    prefix = attrs.get("dangling-name-prefix", "")
+    # Misspelt on the wire.
+    is_only_unnamed = attributes.flag(attrs, "danging-name-empty-only", False)
+    if not prefix or (is_only_unnamed and names):
+        return ""
+    return f"{prefix}@{image.root.digest}"
+
+
+def _name(
+    names: Sequence[str], image: CommittedImage, context: ExportContext, *, is_canonical: bool
+) -> None:
+    for name in names:
+        context.images.set(name, image.root)
+        if is_canonical and "@" not in name:
+            context.images.set(f"{name}@{image.root.digest}", image.root)
+        context.progress.status(f"naming to {name}", done=True)

@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
+from torana.core.content.store import ContentStore
 from torana.core.errors import ToranaError, UserError
 from torana.core.oci import image as oci
 from torana.core.oci.descriptor import Descriptor
+from torana.core.oci.layertypes import is_foreign
 from torana.core.oci.reference import ImageReference, parse_reference
 from torana.core.pool import tasks_together
 from torana.plugins.exporter import ExportContext, Progress
@@ -33,41 +35,44 @@ class PushError(ToranaError):
     code = "PUSH_FAILED"
 
 
-def push_to(
-    names: Sequence[str], context: ExportContext, *, by_digest: bool, insecure: bool
-) -> Callable[[CommittedImage], Awaitable[None]]:
-    """Give what pushes an image to all of `names`, one after the other.
+async def push_to(
+    references: Sequence[ImageReference],
+    image: CommittedImage,
+    context: ExportContext,
+    *,
+    is_insecure: bool = False,
+) -> None:
+    """Push an image to all of `references`, one after the other.
 
     Raises:
-        UserError: nothing can be pushed to them.
+        PushError: a registry does not take it.
     """
-    references = _references(names, by_digest=by_digest)
     access = context.registries or default_access()
-
-    async def push(image: CommittedImage) -> None:
-        for reference in references:
-            used = access.insecure(reference.domain) if insecure else access
-            await push_image(image, reference, used, context)
-
-    return push
+    for reference in references:
+        used = access.insecure(reference.domain) if is_insecure else access
+        await push_image(image, reference, used, context.content, context.progress)
 
 
 async def push_image(
-    image: CommittedImage, reference: ImageReference, access: RegistryAccess, context: ExportContext
+    image: CommittedImage,
+    reference: ImageReference,
+    access: RegistryAccess,
+    content: ContentStore,
+    progress: Progress,
 ) -> None:
     """Push an image to a reference; one without a tag is pushed by digest.
 
     Raises:
         PushError: the registry does not take it; what it has by then stays there, without a name.
     """
-    pusher = Pusher(access, reference, context.content, threading.Event())
+    pusher = Pusher(access, reference, content, threading.Event())
     try:
-        await _push(image, reference, pusher, context.progress)
+        await _push(image, reference, pusher, progress)
     except ToranaError as err:
         raise PushError(f"failed to push {reference}: {err.message}", hint=err.hint) from err
 
 
-def _references(names: Sequence[str], *, by_digest: bool) -> list[ImageReference]:
+def push_names(names: Sequence[str], *, by_digest: bool = False) -> list[ImageReference]:
     """Read the names that are pushed to.
 
     Raises:
@@ -88,7 +93,11 @@ async def _push(
     pusher: Pusher,
     progress: Progress,
 ) -> None:
-    blobs = [blob for blob in image.blobs if blob.media_type not in _MANIFESTS]
+    blobs = [
+        blob
+        for blob in image.blobs
+        if blob.media_type not in _MANIFESTS and not is_foreign(blob.media_type)
+    ]
     manifests = [blob for blob in image.blobs if blob.media_type in _MANIFESTS]
     progress.status("pushing layers")
     async with tasks_together() as group:

@@ -40,6 +40,8 @@ class Exports:
         found: dict[int, Target] = {}
         for number, request in enumerate(self._requests):
             if request.dest is None:
+                if self._type(request) == "docker":
+                    found[number] = _loaded()
                 continue
             if request.type == "local":
                 deletes = request.attrs.get("mode") == "delete"
@@ -49,10 +51,15 @@ class Exports:
         return found
 
     def _type(self, request: ExportRequest) -> str:
-        keeps_image = request.type in ("image", "docker") and request.dest is None
-        if not keeps_image:
+        if not self._is_docker or request.dest is not None:
             return request.type
-        return "moby" if self._is_docker else "image"
+        return "moby" if request.type in ("image", "docker") else request.type
+
+
+def _loaded() -> FileTarget:
+    from torana.gateway.engines.dockerload import DockerLoad
+
+    return FileTarget(DockerLoad().file)
 
 
 def _file_target(dest: str) -> FileTarget:

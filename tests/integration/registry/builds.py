@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,38 @@ from torana.plugins.registry.access import RegistryAccess
 from torana.plugins.sources.image import ImageSource
 
 
-def layer_of(files: Mapping[str, str]) -> bytes:
+def layer_of(files: Mapping[str, str], *, mtime: int = 0) -> bytes:
     """Give a plain layer tar."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         for name, text in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(text)
+            member.mtime = mtime
             archive.addfile(member, io.BytesIO(text.encode()))
     return packed.getvalue()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An OCI layout folder."""
+
+    folder: Path
+
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads((self.folder / "index.json").read_text())[
+            "manifests"
+        ]
+        return found
+
+    def blob(self, descriptor: Mapping[str, Any]) -> bytes:
+        path = str(descriptor["digest"]).replace(":", "/")
+        return (self.folder / "blobs" / path).read_bytes()
+
+    def document(self, descriptor: Mapping[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.blob(descriptor))
+        return found
 
 
 class _Plugins(PluginManager):
@@ -66,24 +90,23 @@ class Builds:
     def cached(self) -> set[str]:
         return {e.name for e in self.events if isinstance(e, VertexEvent) and e.cached}
 
-    async def build(
-        self, text: str, export: ExportRequest | None = None, /, **options: str
-    ) -> None:
-        """Build a Dockerfile, which may use what is in `layouts`."""
+    async def build(self, text: str, /, *exports: ExportRequest, **options: str) -> dict[str, str]:
+        """Build a Dockerfile, which may use what is in `layouts`; gives the exporters' answer."""
         folder = self.root / "context"
         folder.mkdir(exist_ok=True)
         (folder / "Dockerfile").write_text(text)
         self.events.clear()
-        await self._engine.build(
+        built = await self._engine.build(
             BuildRequest(
                 frontend="dockerfile",
                 options=options,
                 local_dirs={"context": folder, "dockerfile": folder},
                 oci_layouts=self.layouts,
-                exports=[] if export is None else [export],
+                exports=exports,
             ),
             self,
         )
+        return dict(built.response)
 
     async def files(self, text: str, **options: str) -> dict[str, str]:
         """Build, and give the files of the result."""
@@ -95,6 +118,13 @@ class Builds:
             for path in sorted(dest.rglob("*"))
             if path.is_file() and not path.is_symlink()
         }
+
+    async def layout(self, text: str, attrs: Mapping[str, str], **options: str) -> Layout:
+        """Build, and give the image as a layout folder."""
+        folder = self.root / f"layout{len(list(self.root.glob('layout*')))}"
+        export = ExportRequest(type="oci", dest=str(folder), attrs={"tar": "false", **attrs})
+        await self.build(text, export, **options)
+        return Layout(folder)
 
     async def image(self, text: str, **options: str) -> dict[str, Any]:
         """Build, and give manifest and config of the image."""

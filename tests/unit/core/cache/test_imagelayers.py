@@ -11,11 +11,10 @@ import pytest
 from tests.unit.core.cache.stores import Store
 
 from torana.core.cache.imagelayers import ImageLayer, ImageLayers, chain_ids, read_origin
-from torana.core.cache.layers import LayerStore
+from torana.core.cache.layers import LayerForm, LayerStore
 from torana.core.cache.pending import PendingRef
 from torana.core.cache.policy import GCPolicy
 from torana.core.cache.ref import ImmutableRef
-from torana.core.content.compression import Compression
 from torana.core.errors import CorruptError
 from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.digest import Digest
@@ -88,7 +87,7 @@ async def test_nothing_is_made_before_it_is_needed(store: Store) -> None:
     assert len(ref.layers) == 3
     stack = await store.refs.stack([*ref.layers, *ref.layers[:1]])
     assert store.refs.records.all() == []
-    layers = await LayerStore(store.refs, store.content).layers(stack, Compression())
+    layers = await LayerStore(store.refs, store.content).layers(stack, LayerForm())
     assert [layer.diff_id for layer in layers] == [x.diff_id for x in (*LAYERS, LAYERS[0])]
     assert store.refs.records.all() == []  # exporting needs blobs only
     assert names(stack) == ["a", "b", "c"]

@@ -9,14 +9,13 @@ from collections.abc import Callable
 import pytest
 from tests.unit.core.cache.stores import Store
 
-from torana.core.cache.layers import LayerStore
+from torana.core.cache.layers import LayerForm, LayerStore
 from torana.core.cache.policy import GCPolicy
-from torana.core.content.compression import Compression
 from torana.core.errors import NotFoundError
 from torana.core.oci.digest import Digest
 from torana.core.snapshots.snapshotter import LayerOf
 
-GZIP = Compression()
+GZIP = LayerForm()
 
 
 @pytest.fixture

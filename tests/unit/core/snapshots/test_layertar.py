@@ -360,5 +360,5 @@ def test_gnu_tar_reads_it(tmp_path: Path) -> None:
 
 @given(key=st.binary(min_size=1, max_size=40), value=st.binary(max_size=10_100))
 def test_the_length_of_a_record_counts_itself(key: bytes, value: bytes) -> None:
-    record = layertar._record(key, value)
+    record = layertar.pax_record(key, value)
     assert int(record.partition(b" ")[0]) == len(record)
