@@ -12,7 +12,7 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
@@ -131,11 +131,8 @@ class _Chunks(io.RawIOBase):
 
     def _refused(self, err: OSError) -> None:
         """Say why the daemon hung up, if it has answered before it did."""
-        try:
-            response = self._connection.getresponse()
-        except (OSError, http.client.HTTPException):
-            raise _failure(self._shown, err) from err
-        _check(response, self._shown)
+        with suppress(OSError, http.client.HTTPException):
+            _check(self._connection.getresponse(), self._shown)
         raise _failure(self._shown, err) from err
 
 
