@@ -43,7 +43,10 @@ class Authorizer:
         self._headers: dict[tuple[str, str], _Header] = {}
 
     def header(self, host: str, scope: str) -> Mapping[str, str]:
-        """Give the header that worked last, nothing if none is known or it is too old."""
+        """Give the header that worked last, nothing if none is known or it is too old.
+
+        `scope` is one, or several with blanks between them.
+        """
         with self._lock:
             known = self._headers.get((host, scope))
         if known is None or known.until < time.monotonic():
@@ -101,9 +104,7 @@ def _bearer(
     if urlsplit(realm).scheme not in ("http", "https"):
         raise RegistryAuthError(f"{host}: its token server is no web address: `{realm}`")
     service = challenge.parameters.get("service", "")
-    scopes = list(
-        dict.fromkeys(part for part in (scope, challenge.parameters.get("scope")) if part)
-    )
+    scopes = list(dict.fromkeys([*scope.split(), *challenge.parameters.get("scope", "").split()]))
     if credential is not None and credential.identity_token:
         response = _ask_oauth(connection, realm, service, scopes, credential)
     else:

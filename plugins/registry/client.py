@@ -34,6 +34,7 @@ from torana.plugins.registry.errors import (
     StoppedError,
 )
 from torana.plugins.registry.origin import OnBytes
+from torana.plugins.registry.referrers import referrers
 from torana.plugins.registry.server import Server
 
 ACCEPT: Final = ", ".join(
@@ -91,6 +92,18 @@ class RegistryClient:
             raise UnsupportedError(f"{reference.name}: blobs must have sha256: {blob.digest}")
         if not content.exists(blob.digest):
             self._ask(reference, lambda server: server.fetch(reference, blob, content, on_bytes))
+
+    def referrers(
+        self, reference: ImageReference, subject: Digest, artifact_type: str = ""
+    ) -> list[Descriptor]:
+        """List manifests that say something about `subject`, all or those of one type.
+
+        Raises:
+            RegistryAuthError, RegistryError: there is no way to find out.
+        """
+        return self._ask(
+            reference, lambda server: referrers(server, reference, subject, artifact_type)
+        )
 
     def _ask(self, reference: ImageReference, ask: Callable[[_Puller], T]) -> T:
         *mirrors, last = [

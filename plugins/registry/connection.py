@@ -18,6 +18,7 @@ import urllib3
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
+    InsecureRequestWarning,
     LocationParseError,
     MaxRetryError,
     NameResolutionError,
@@ -36,13 +37,14 @@ ATTEMPTS: Final = 5
 BROKEN: Final = (ProtocolError, ReadTimeoutError, ConnectTimeoutError, NewConnectionError)
 _AGENT: Final = {"User-Agent": f"torana/{__version__}"}
 _REFUSALS: Final = 2  # before a server counts as not there
-_AGAIN: Final = (408, 429, 500, 502, 503, 504)
+AGAIN: Final = (408, 429, 500, 502, 503, 504)
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _MAX_REDIRECTS: Final = 10
 _FIRST_PAUSE_S: Final = 0.25
 _LONGEST_PAUSE_S: Final = 30.0
 _TIMEOUT: Final = urllib3.Timeout(connect=15.0, read=30.0)
 _CONNECTIONS: Final = 8  # per host, kept open
+_BLOCK: Final = 1 << 18  # bytes of a body that are sent at once
 
 
 class Body(Protocol):
@@ -82,9 +84,9 @@ class Pools:
 def _pool(proxy: str, context: ssl.SSLContext | None) -> urllib3.PoolManager:
     if proxy:
         return urllib3.ProxyManager(
-            proxy if "://" in proxy else f"http://{proxy}", ssl_context=context
+            proxy if "://" in proxy else f"http://{proxy}", ssl_context=context, blocksize=_BLOCK
         )
-    return urllib3.PoolManager(maxsize=_CONNECTIONS, ssl_context=context)
+    return urllib3.PoolManager(maxsize=_CONNECTIONS, ssl_context=context, blocksize=_BLOCK)
 
 
 def _tls(settings: HostSettings) -> ssl.SSLContext:
@@ -98,6 +100,8 @@ def _tls(settings: HostSettings) -> ssl.SSLContext:
         files = ", ".join(str(f) for f in (*settings.ca_files, *sum(settings.client_pairs, ())))
         raise RegistryError(f"certificates cannot be read: {files}: {err}") from err
     if settings.insecure:
+        # Who asked for it does not want to hear of it with each request.
+        urllib3.disable_warnings(InsecureRequestWarning)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
@@ -168,13 +172,13 @@ class Connection:
                 if is_passing and pause.wait():
                     continue
                 raise unreachable(url, err) from err
-            if response.status not in _AGAIN or pause.is_last:
+            if response.status not in AGAIN or pause.is_last:
                 return response
             finish(response)
             pause.wait(response.headers.get("Retry-After", ""))
 
     def send(
-        self, method: str, url: str, headers: Mapping[str, str], body: Body
+        self, method: str, url: str, headers: Mapping[str, str], body: Body | None
     ) -> urllib3.BaseHTTPResponse:
         """Send a body that can be read once: no second attempt is made here.
 
@@ -253,5 +257,7 @@ def describe(err: BaseException) -> str:
         return cause.strerror.lower()
     if isinstance(err, ReadTimeoutError | ConnectTimeoutError):
         return "no answer in time"
+    if isinstance(err, ProtocolError) and isinstance(cause, Exception):
+        return str(cause).lower()
     text = str(err)
     return text.rpartition(": ")[2].lower() if isinstance(err, NewConnectionError) else text

@@ -1,30 +1,30 @@
 """`Pusher`: brings an image into a repository: blobs first, manifests last.
 
-Blobs that the repository has are not sent. A body is read from its file, again for each attempt.
+Blobs that the repository has are not sent.
 
 Spec: OCI distribution specification, Pushing.
 """
 
 from __future__ import annotations
 
+import json
 import threading
-from typing import IO
-from urllib.parse import quote, urljoin, urlsplit
+from dataclasses import replace
 
-from urllib3.exceptions import HTTPError
+import urllib3
 
 from torana.core.content.store import ContentStore
+from torana.core.oci import image as oci
 from torana.core.oci.descriptor import Descriptor
+from torana.core.oci.digest import Digest, InvalidDigestError
 from torana.core.oci.reference import ImageReference
 from torana.plugins.registry.access import RegistryAccess
-from torana.plugins.registry.connection import BROKEN, Pause, finish
-from torana.plugins.registry.errors import (
-    RegistryContentError,
-    RegistryError,
-    StoppedError,
-)
+from torana.plugins.registry.connection import finish
+from torana.plugins.registry.errors import RegistryContentError, RegistryError
 from torana.plugins.registry.origin import OnBytes
+from torana.plugins.registry.referrers import referrers_by_tag, referrers_tag
 from torana.plugins.registry.server import Server
+from torana.plugins.registry.upload import Upload
 
 
 class Pusher:
@@ -54,7 +54,7 @@ class Pusher:
             NotFoundError: the blob is not here.
         """
         if not self._has(blob):
-            self._upload(blob, on_bytes)
+            Upload(self._server(), self._reference, blob, self._content, on_bytes).run()
 
     def manifest(self, manifest: Descriptor, named: str) -> None:
         """Put a manifest or index under a tag or its own digest; all it names must be there.
@@ -70,12 +70,40 @@ class Pusher:
             "PUT", url, self._reference, named, headers, data, wanted=(200, 201)
         )
         finish(response)
+        self._check(response, manifest)
+        subject = _subject(data)
+        if subject is not None and not response.headers.get("OCI-Subject"):
+            self._refer(server, subject, manifest, data)
+
+    def _check(self, response: urllib3.BaseHTTPResponse, manifest: Descriptor) -> None:
         answered = response.headers.get("Docker-Content-Digest", "")
         if answered and answered != manifest.digest:
             raise RegistryContentError(
-                f"{self._reference}: {server.endpoint.host} stored {answered}, not "
+                f"{self._reference}: {self._server().endpoint.host} stored {answered}, not "
                 f"{manifest.digest}"
             )
+
+    def _refer(self, server: Server, subject: Digest, manifest: Descriptor, data: bytes) -> None:
+        """Note under the subject's tag what refers to it: the registry does not do so itself.
+
+        Spec: OCI distribution specification, Pushing Manifests with Subject.
+        """
+        known = referrers_by_tag(server, self._reference, subject)
+        if manifest.digest in [each.digest for each in known]:
+            return
+        document = json.loads(data)
+        artifact = document.get("artifactType") or document.get("config", {}).get("mediaType")
+        entry = replace(
+            manifest,
+            artifact_type=artifact,
+            annotations=document.get("annotations") or {},
+            platform=None,
+        )
+        tag = referrers_tag(subject)
+        body = oci.index([*known, entry])
+        headers = {"Content-Type": oci.OCI_INDEX}
+        url = server.url(self._reference, f"manifests/{tag}")
+        finish(server.request("PUT", url, self._reference, tag, headers, body, wanted=(200, 201)))
 
     def _server(self) -> Server:
         """Give the server by the scheme that works."""
@@ -95,54 +123,10 @@ class Pusher:
         finish(response)
         return response.status == 200
 
-    def _upload(self, blob: Descriptor, on_bytes: OnBytes) -> None:
-        server = self._server()
-        pause = Pause(self.stop)
-        while True:
-            # Each attempt has a session of its own: what a broken one has is not known for sure.
-            target = self._begin(server, blob)
-            try:
-                with self._content.open(blob.digest) as file:
-                    body = _Body(file, self.stop, on_bytes)
-                    headers = {
-                        "Content-Type": "application/octet-stream",
-                        "Content-Length": str(blob.size),
-                    }
-                    response = server.send(target, self._reference, blob.digest, headers, body)
-                finish(response)
-                return
-            except HTTPError as err:
-                if isinstance(err, BROKEN) and pause.wait():
-                    continue
-                raise server.broken(self._reference, blob.digest, err) from err
 
-    def _begin(self, server: Server, blob: Descriptor) -> str:
-        url = server.url(self._reference, "blobs/uploads/")
-        headers = {"Content-Length": "0"}
-        response = server.request(
-            "POST", url, self._reference, blob.digest, headers, b"", wanted=(202,)
-        )
-        finish(response)
-        location = urljoin(url, response.headers.get("Location", ""))
-        if not urlsplit(location).path:
-            raise RegistryError(f"{server.endpoint.host}: does not say where to upload to")
-        joint = "&" if urlsplit(location).query else "?"
-        return f"{location}{joint}digest={quote(blob.digest, safe='')}"
-
-
-class _Body:
-    """A file as the body of a request, which tells how far it is."""
-
-    def __init__(self, file: IO[bytes], stop: threading.Event, on_bytes: OnBytes) -> None:
-        self._file = file
-        self._stop = stop
-        self._on_bytes = on_bytes
-        self._count = 0
-
-    def read(self, size: int, /) -> bytes:
-        if self._stop.is_set():
-            raise StoppedError
-        data = self._file.read(size)
-        self._count += len(data)
-        self._on_bytes(self._count)
-        return data
+def _subject(data: bytes) -> Digest | None:
+    """Give what a manifest says something about."""
+    try:
+        return Digest.parse(json.loads(data)["subject"]["digest"])
+    except (ValueError, KeyError, TypeError, InvalidDigestError):
+        return None

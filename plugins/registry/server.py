@@ -53,16 +53,19 @@ class Server:
         body: bytes | None = None,
         *,
         wanted: tuple[int, ...] = (200, 206),
+        borrowed: str = "",
     ) -> urllib3.BaseHTTPResponse:
         """Send a request, with credentials if they are wanted; gives an answer that is `wanted`.
 
-        `named` is the tag or digest that it is about.
+        `named` is the tag or digest that it is about, `borrowed` another repository to read from.
 
         Raises:
             RegistryNotFoundError, RegistryAuthError, RegistryError: another answer, or none.
         """
         host = self.endpoint.host
         scope = self._scope(reference)
+        if borrowed:
+            scope = f"{scope} repository:{borrowed}:pull"
         for attempt in range(3):
             known = self._authorizer.header(host, scope)
             response = self.connection.request(method, url, {**headers, **known}, body)
@@ -82,28 +85,21 @@ class Server:
 
     def send(
         self,
+        method: str,
         url: str,
         reference: ImageReference,
-        named: str,
         headers: Mapping[str, str],
-        body: Body,
+        body: Body | None,
     ) -> urllib3.BaseHTTPResponse:
-        """Put a body to where an upload has begun, once; gives the answer 201.
+        """Send a body to where an upload has begun, once; gives any answer.
 
         Raises:
             HTTPError: the connection broke.
-            RegistryNotFoundError, RegistryAuthError, RegistryError: another answer.
         """
         known = self._authorizer.header(self.endpoint.host, self._scope(reference))
         if urlsplit(url).netloc != urlsplit(self.url(reference, "")).netloc:
             known = {}  # some registries take blobs elsewhere
-        response = self.connection.send("PUT", url, {**headers, **known}, body)
-        if response.status in (201, 204):
-            return response
-        try:
-            raise self.refused(response, reference, named)
-        finally:
-            response.close()
+        return self.connection.send(method, url, {**headers, **known}, body)
 
     def _scope(self, reference: ImageReference) -> str:
         return f"repository:{self.endpoint.prefix}{reference.path}:{self._actions}"
@@ -111,6 +107,7 @@ class Server:
     def refused(
         self, response: urllib3.BaseHTTPResponse, reference: ImageReference, named: str
     ) -> ToranaError:
+        """Give the error for an answer that is no use; reads its body."""
         joint = "@" if ":" in named else ":"
         what = f"{reference.name}{joint}{named}"
         if reference.domain != self.endpoint.host:
@@ -130,9 +127,15 @@ class Server:
                 return RegistryError(
                     f"{what}: too many requests{details}", hint="log in, or try again later"
                 )
-        return RegistryError(f"{what}: {self.endpoint.host} answers {response.status}{details}")
+        hint = None
+        if response.status == 400 and self._scheme == "http":
+            host = self.endpoint.host
+            hint = f'for https: `http = false` under [registry."{host}"] in registries.toml'
+        text = f"{what}: {self.endpoint.host} answers {response.status}{details}"
+        return RegistryError(text, hint=hint)
 
     def broken(self, reference: ImageReference, named: str, err: HTTPError) -> RegistryError:
+        """Give the error for a connection that broke for good."""
         joint = "@" if ":" in named else ":"
         return RegistryError(
             f"{reference.name}{joint}{named}: the connection to {self.endpoint.host} broke: "
@@ -141,10 +144,16 @@ class Server:
 
 
 def _details(response: urllib3.BaseHTTPResponse) -> str:
-    """Give what a registry says about an error, in its own form."""
+    """Give what a registry says about an error, in its own form or as plain text."""
     try:
-        errors = json.loads(response.read(1 << 16, decode_content=True))["errors"]
-        said = [str(error.get("message") or error.get("code")) for error in errors]
-    except (ValueError, KeyError, TypeError, AttributeError, HTTPError):
+        body = response.read(1 << 16, decode_content=True)
+    except HTTPError:
         return ""
-    return f": {'; '.join(said)[:300]}" if said else ""
+    try:
+        errors = json.loads(body)["errors"]
+        said = [str(error.get("message") or error.get("code")) for error in errors]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        is_text = response.headers.get("Content-Type", "text/plain").startswith("text/plain")
+        said = body.decode("utf-8", "replace").splitlines()[:1] if is_text else []
+    shown = "; ".join(said)[:300]
+    return f": {shown}" if shown.isprintable() and shown else ""

@@ -14,15 +14,17 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from torana.core.cache.imagelayers import chain_ids
+from torana.core.cache.imagelayers import ImageLayer, chain_ids
 from torana.core.cache.ref import RecordType, Tree
 from torana.core.content.store import ContentStore
 from torana.core.errors import UserError
 from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.digest import Digest, InvalidDigestError
+from torana.core.oci.layertypes import SOURCE_ANNOTATION
 from torana.core.oci.platform import Platform, host_platform
 from torana.core.oci.reference import ImageReference, parse_reference
 from torana.core.ops.keyjson import key_json
@@ -119,6 +121,7 @@ class ImageInstance:
         record_type: RecordType = RecordType.REGULAR,
         limit: int | None = None,
         checksum: Digest | None = None,
+        is_registry: bool = True,
     ) -> None:
         self._open_origin = open_origin
         self._services = services
@@ -128,6 +131,7 @@ class ImageInstance:
         self._record_type = record_type
         self._limit = limit
         self._checksum = checksum
+        self._is_registry = is_registry
 
     async def cache_key(self, index: int) -> SourceKey:
         """Give what the reference stands for, then the chain id: retagged images match by that."""
@@ -144,7 +148,7 @@ class ImageInstance:
     async def snapshot(self) -> Tree | None:
         image = await self._resolved()
         services = self._services
-        layers = image.layers(self._limit)
+        layers = [self._marked(layer) for layer in image.layers(self._limit)]
         if self._limit is not None and len(layers) < self._limit:
             raise InvalidSourceError(
                 f"{self._reference}: has {len(layers)} layers, {self._limit} are wanted"
@@ -159,6 +163,14 @@ class ImageInstance:
             record_type=self._record_type,
             documents=image.documents,
         )
+
+    def _marked(self, layer: ImageLayer) -> ImageLayer:
+        """Note on a layer's blob where it came from, so that a push may take it from there."""
+        if not self._is_registry:
+            return layer
+        source = {SOURCE_ANNOTATION + self._reference.domain: self._reference.path}
+        blob = replace(layer.blob, annotations={**layer.blob.annotations, **source})
+        return replace(layer, blob=blob)
 
     async def _resolved(self) -> ResolvedImage:
         """Resolve once per build."""

@@ -47,4 +47,5 @@ class LayoutSource:
             platform=request.platform or host_platform(),
             mode=ResolveMode.PULL,
             limit=layer_limit(request.attrs.get("oci.layerlimit", "")),
+            is_registry=False,
         )

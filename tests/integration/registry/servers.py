@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import re
 import socket
 import subprocess
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -46,11 +46,18 @@ class FaultyRegistry:
         self.requests: Counter[str] = Counter()
         self.ranges: list[str] = []
         self.uploads: list[str] = []  # where they went
+        self.mounts: list[tuple[str, str]] = []  # digest, repository
         self.authorizations: list[str] = []  # as they were sent
         self.has_ranges = True
         self.users: dict[str, str] = {}  # basic credentials; empty: anyone
         self.token_service: str = ""  # "": basic authentication
         self.tokens: list[str] = []
+        self.scopes: list[list[str]] = []  # that tokens were asked for
+        self.has_mounts = True
+        self.largest = 0  # body that is taken; 0: any
+        self.pieces: list[str] = []  # ranges of chunks
+        self.has_referrers = False
+        self._parts: dict[str, bytes] = {}  # uploads by path
         self.lock = threading.Lock()
         registry = self
 
@@ -63,6 +70,7 @@ class FaultyRegistry:
             do_HEAD = do_GET
             do_POST = do_GET
             do_PUT = do_GET
+            do_PATCH = do_GET
 
             def log_message(self, *args: Any) -> None:
                 pass
@@ -137,13 +145,17 @@ class FaultyRegistry:
             return
         if self.users and not self._may(request):
             return
-        match = re.fullmatch(r"/v2/.+?/(manifests|blobs)/(.+)", path)
-        if request.command in ("POST", "PUT") and match:
+        match = re.fullmatch(r"/v2/.+?/(manifests|blobs|referrers)/(.+)", path)
+        if request.command in ("POST", "PUT", "PATCH") and match:
             self._take(request, match[1], match[2], fault)
         elif match and match[1] == "manifests" and match[2] in self.manifests:
             media_type, data = self.manifests[match[2]]
             headers = {"Content-Type": media_type, "Docker-Content-Digest": digest_of(data)}
             self._send(request, 200, data, fault, headers)
+        elif path in self._parts:
+            self._send(request, 204, b"", headers=self._progress(path))
+        elif match and match[1] == "referrers" and self.has_referrers:
+            self._send(request, 200, json.dumps(self._referrers(match[2])).encode())
         elif match and match[1] == "blobs" and match[2] in self.blobs:
             self._send(request, 200, self.blobs[match[2]], fault, {})
         else:
@@ -153,12 +165,28 @@ class FaultyRegistry:
         self, request: BaseHTTPRequestHandler, kind: str, name: str, fault: Fault | None
     ) -> None:
         """Take an upload; with a fault `drop` only its beginning."""
+        query = parse_qs(urlsplit(request.path).query)
+        if request.command == "POST" and self.has_mounts and "mount" in query:
+            if query["mount"][0] in self.blobs:
+                self.mounts.append((query["mount"][0], query["from"][0]))
+                self._send(request, 201, b"")
+                return
         if request.command == "POST":
-            where = f"{request.path}session{len(self.uploads)}"
+            path = urlsplit(request.path).path
+            self._parts[f"{path}session{len(self.uploads)}"] = b""
+            where = f"{path}session{len(self.uploads)}"
             self.uploads.append(where)
-            self._send(request, 202, b"", headers={"Location": where})
+            self._send(request, 202, b"", headers={"Location": where.partition("?")[0]})
             return
         length = int(request.headers["Content-Length"])
+        path = urlsplit(request.path).path
+        if self.largest and length > self.largest:
+            request.rfile.read(length)
+            self._send(request, 413, b"{}")
+            return
+        if request.command == "PATCH":
+            self._take_piece(request, path, length, fault)
+            return
         if fault is not None and fault.kind == "drop":
             request.rfile.read(min(length, fault.value))
             request.close_connection = True
@@ -169,8 +197,45 @@ class FaultyRegistry:
             media_type = request.headers["Content-Type"]
             self.manifests[name] = self.manifests[digest_of(data)] = media_type, data
         else:
+            data = self._parts.pop(path) + data
+            if query["digest"][0] != digest_of(data):
+                self._send(request, 400, b'{"errors":[{"message":"another digest"}]}')
+                return
             self.blobs[digest_of(data)] = data
-        self._send(request, 201, b"", headers={"Docker-Content-Digest": digest_of(data)})
+        headers = {"Docker-Content-Digest": digest_of(data)}
+        if self.has_referrers and b'"subject"' in data:
+            headers["OCI-Subject"] = json.loads(data)["subject"]["digest"]
+        self._send(request, 201, b"", headers=headers)
+
+    def _take_piece(
+        self, request: BaseHTTPRequestHandler, path: str, length: int, fault: Fault | None
+    ) -> None:
+        if fault is not None and fault.kind == "drop":
+            self._parts[path] += request.rfile.read(min(length, fault.value))
+            request.close_connection = True
+            request.connection.shutdown(socket.SHUT_RDWR)
+            return
+        data = request.rfile.read(length)
+        span = request.headers["Content-Range"]
+        if int(span.partition("-")[0]) != len(self._parts[path]):
+            self._send(request, 416, b"{}", headers=self._progress(path))
+            return
+        self.pieces.append(span)
+        self._parts[path] += data
+        self._send(request, 202, b"", headers=self._progress(path))
+
+    def _progress(self, path: str) -> dict[str, str]:
+        count = len(self._parts[path])
+        return {"Location": path, **({"Range": f"0-{count - 1}"} if count else {})}
+
+    def _referrers(self, subject: str) -> dict[str, Any]:
+        found = []
+        for media_type, data in dict.fromkeys(self.manifests.values()):
+            document = json.loads(data)
+            if document.get("subject", {}).get("digest") == subject:
+                entry = {"mediaType": media_type, "digest": digest_of(data), "size": len(data)}
+                found.append({**entry, "artifactType": document.get("artifactType")})
+        return {"schemaVersion": 2, "mediaType": INDEX, "manifests": found}
 
     def _may(self, request: BaseHTTPRequestHandler) -> bool:
         given = request.headers.get("Authorization", "")
@@ -195,6 +260,7 @@ class FaultyRegistry:
         if given not in self.users.values() and "refresh_token=good" not in form:
             self._send(request, 401, b"{}")
             return
+        self.scopes.append(parse_qs(urlsplit(request.path).query).get("scope", []))
         token = f"token{len(self.tokens)}"
         self.tokens.append(token)
         key = "access_token" if form else "token"
@@ -245,11 +311,27 @@ def _free_port() -> int:
 
 
 class RealRegistry:
-    """`docker-registry` with a folder of its own."""
+    """`docker-registry` with a folder of its own.
 
-    def __init__(self, folder: Path, *, htpasswd: str = "") -> None:
+    `certificate` and `key` make it speak TLS; with `client_authority` clients have to show who they
+    are. `token` is its `auth.token` section.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        htpasswd: str = "",
+        certificate: Path | None = None,
+        key: Path | None = None,
+        client_authority: Path | None = None,
+        token: dict[str, str] | None = None,
+    ) -> None:
         self._folder = folder
         self._htpasswd = htpasswd
+        self._tls = {} if certificate is None else {"certificate": certificate, "key": key}
+        self._client_authority = client_authority
+        self._token = token
         self.host = f"localhost:{_free_port()}"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -261,6 +343,13 @@ class RealRegistry:
             "storage": {"filesystem": {"rootdirectory": str(self._folder / "data")}},
             "http": {"addr": f"127.0.0.1:{port}"},
         }
+        if self._tls:
+            tls: dict[str, Any] = {name: str(path) for name, path in self._tls.items()}
+            if self._client_authority is not None:
+                tls["clientcas"] = [str(self._client_authority)]
+            document["http"]["tls"] = tls
+        if self._token is not None:
+            document["auth"] = {"token": self._token}
         if self._htpasswd:
             (self._folder / "htpasswd").write_text(self._htpasswd)
             path = str(self._folder / "htpasswd")
@@ -273,13 +362,11 @@ class RealRegistry:
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
-                with urllib.request.urlopen(f"http://{self.host}/v2/", timeout=2):
+                with socket.create_connection(("127.0.0.1", int(port)), timeout=2):
                     return
-            except urllib.error.HTTPError:
-                return
             except OSError:
                 if time.monotonic() > deadline or self._process.poll() is not None:
                     raise AssertionError((self._folder / "log").read_text()) from None
@@ -290,3 +377,96 @@ class RealRegistry:
             self._process.terminate()
             self._process.wait()
             self._process = None
+
+
+class Proxy:
+    """Stands before a registry and misbehaves: `faults` for requests whose line matches.
+
+    A request line is `METHOD /path`. A fault is used `times` times.
+    """
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self.faults: list[tuple[str, Fault, int]] = []
+        self.requests: list[str] = []
+        self._lock = threading.Lock()
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                proxy.serve(self)
+
+            do_HEAD = do_GET
+            do_POST = do_GET
+            do_PUT = do_GET
+            do_PATCH = do_GET
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread.start()
+        self.host = f"127.0.0.1:{self._server.server_address[1]}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def _fault(self, line: str) -> Fault | None:
+        with self._lock:
+            self.requests.append(line)
+            for number, (pattern, fault, times) in enumerate(self.faults):
+                if times and re.search(pattern, line):
+                    self.faults[number] = (pattern, fault, times - 1)
+                    return fault
+        return None
+
+    def serve(self, request: BaseHTTPRequestHandler) -> None:
+        fault = self._fault(f"{request.command} {request.path}")
+        length = int(request.headers.get("Content-Length") or 0)
+        if fault is not None and fault.kind == "hang-up":
+            request.rfile.read(min(length, fault.value))
+            self._hang_up(request)
+            return
+        body = request.rfile.read(length)
+        if fault is not None and fault.kind == "status":
+            self._answer(request, fault.value, {"Content-Length": "2"}, b"{}")
+            return
+        upstream = http.client.HTTPConnection(self._target, timeout=60)
+        try:
+            upstream.request(request.command, request.path, body, dict(request.headers))
+            response = upstream.getresponse()
+            data = response.read()
+            headers = {name: value for name, value in response.getheaders() if name != "Date"}
+        finally:
+            upstream.close()
+        if fault is not None and fault.kind == "wrong":
+            data = bytes(byte ^ 1 for byte in data)
+        if fault is not None and fault.kind == "short":
+            data = data[: fault.value]
+            headers["Content-Length"] = str(len(data))
+        if fault is not None and fault.kind == "drop":
+            self._answer(request, response.status, headers, data[: fault.value])
+            self._hang_up(request)
+            return
+        self._answer(request, response.status, headers, data)
+
+    def _answer(
+        self, request: BaseHTTPRequestHandler, status: int, headers: dict[str, str], data: bytes
+    ) -> None:
+        request.send_response(status)
+        for name, value in headers.items():
+            request.send_header(name, value)
+        request.end_headers()
+        if request.command != "HEAD":
+            request.wfile.write(data)
+            request.wfile.flush()
+
+    def _hang_up(self, request: BaseHTTPRequestHandler) -> None:
+        request.close_connection = True
+        request.connection.shutdown(socket.SHUT_RDWR)
