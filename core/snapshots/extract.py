@@ -41,8 +41,13 @@ _OPAQUE: Final = b".wh..wh..opq"
 _META: Final = b".wh..wh."
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FOLDERS: Final = 64
+MAX_ENTRIES: Final = 8 << 20  # of one layer; who means well has far fewer
+_MAX_SHOWN: Final = 200  # characters of a name in an error
 _NODES: Final = {CHARACTER: stat.S_IFCHR, BLOCK: stat.S_IFBLK, FIFO: stat.S_IFIFO}
 _OVERLAY: Final = ("trusted.overlay.", "user.overlay.")
+# What an archive says that no file system can do; all else is the machine's failure.
+_IMPOSSIBLE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+_WHITEOUT_DEVICE: Final = (0, 0)
 _NO_XATTR: Final = (errno.ENOTSUP, errno.EPERM, errno.E2BIG, errno.ENOSPC)
 
 
@@ -53,8 +58,9 @@ def apply_layer(stream: Readable, root: Path) -> None:
     one id only, files belong to that user and devices are left out; a line in the log says so.
 
     Raises:
-        CorruptError: the archive is malformed, links to what is not there, or an entry's parent is
-            no directory.
+        CorruptError: the archive is malformed, has too many entries, links to what is not there, or
+            has an entry that cannot be: below a file, with a name that is too long, or of the
+            device that overlays take for a deletion.
     """
     with RootFolder(root) as folder:
         _Application(folder).run(TarStream(stream))
@@ -73,7 +79,9 @@ class _Application:
 
     def run(self, stream: TarStream) -> None:
         try:
-            for entry in stream:
+            for number, entry in enumerate(stream, 1):
+                if number > MAX_ENTRIES:
+                    raise CorruptError(f"layer has more than {MAX_ENTRIES} entries")
                 self._entry(stream, entry)
             # What is made in a directory changes its time, so these come last.
             for path, entry in self._folders.items():
@@ -96,11 +104,12 @@ class _Application:
             else:
                 self._folders.pop(_join(above, name), None)
                 self._make(stream, folder, above, name, entry)
-        except (NotADirectoryError, FileNotFoundError, OverflowError, ValueError) as err:
+        except (OSError, OverflowError, ValueError) as err:
+            if isinstance(err, OSError) and err.errno not in _IMPOSSIBLE:
+                raise
             reason = err.strerror if isinstance(err, OSError) else None
             raise CorruptError(
-                f"layer cannot be applied: {(reason or str(err)).lower()}: "
-                f"`{os.fsdecode(entry.name)}`"
+                f"layer cannot be applied: {(reason or str(err)).lower()}: {_shown(entry.name)}"
             ) from err
 
     # Directories
@@ -243,20 +252,18 @@ class _Application:
             self._node(folder, name, entry)
         else:
             raise CorruptError(
-                f"archive has an entry of unknown type {entry.kind!r}: `{os.fsdecode(entry.name)}`"
+                f"archive has an entry of unknown type {entry.kind!r}: {_shown(entry.name)}"
             )
 
     def _link(self, folder: int, name: bytes, entry: Entry) -> None:
         above, last = _split(entry.linkname)
         if not last:
-            raise CorruptError(f"archive links to the root: `{os.fsdecode(entry.name)}`")
+            raise CorruptError(f"archive links to the root: {_shown(entry.name)}")
         source = self._root.open(above)
         try:
             os.link(last, name, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False)
         except PermissionError as err:
-            raise CorruptError(
-                f"archive links to a directory: `{os.fsdecode(entry.linkname)}`"
-            ) from err
+            raise CorruptError(f"archive links to a directory: {_shown(entry.linkname)}") from err
         finally:
             os.close(source)
 
@@ -271,6 +278,8 @@ class _Application:
         return os.path.samestat(target, os.lstat(name, dir_fd=folder))
 
     def _node(self, folder: int, name: bytes, entry: Entry) -> None:
+        if entry.kind == CHARACTER and entry.device == _WHITEOUT_DEVICE:
+            raise CorruptError(f"layer has the device 0:0: {_shown(entry.name)}")
         try:
             os.mknod(name, _NODES[entry.kind] | 0o600, os.makedev(*entry.device), dir_fd=folder)
         except PermissionError:
@@ -329,6 +338,11 @@ class _Application:
         status = os.lstat(name, dir_fd=folder)
         if stat.S_ISDIR(status.st_mode):
             os.utime(name, ns=_times(entry), dir_fd=folder, follow_symlinks=False)
+
+
+def _shown(name: bytes) -> str:
+    text = os.fsdecode(name)
+    return f"`{text}`" if len(text) <= _MAX_SHOWN else f"`{text[:_MAX_SHOWN]}...`"
 
 
 def _times(entry: Entry) -> tuple[int, int]:
