@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from torana.core.ops.source import Source
 from torana.gateway.daemon.output import SessionOutput
-from torana.gateway.daemon.registries import SessionCredentials
+from torana.gateway.daemon.registries import SessionCredentials, SessionTokens, TokenCache
+from torana.gateway.daemon.sentlayouts import SessionLayout
 from torana.gateway.session.auth import SessionAuth
 from torana.gateway.session.localsource import SessionLocalSource
 from torana.gateway.session.manager import SessionManager
 from torana.gateway.session.secrets import SessionSecrets
 from torana.gateway.session.ssh import SessionSSH
+from torana.gateway.session.transport import NoSessionError, Session
 from torana.gateway.session.uploadsource import UploadSource
 from torana.plugins.manager import PluginManager
 from torana.plugins.registry.access import RegistryAccess
 from torana.plugins.registry.connection import Pools
+from torana.plugins.registry.origin import OpenOrigin
 from torana.plugins.registry.settings import RegistrySettings
 from torana.plugins.sources.image import ImageSource
+from torana.plugins.sources.layout import LayoutSource
 
 
 class ClientSide:
@@ -28,6 +34,7 @@ class ClientSide:
         plugins: PluginManager,
         settings: RegistrySettings,
         pools: Pools,
+        tokens: TokenCache,
     ) -> None:
         self._ids = [session_id] if session_id else []
         self._sessions = sessions
@@ -35,17 +42,33 @@ class ClientSide:
         self.local = SessionLocalSource(sessions, self._ids)
         self.secrets = SessionSecrets(sessions, self._ids)
         self.ssh = SessionSSH(sessions, self._ids)
-        credentials = SessionCredentials(SessionAuth(sessions, self._ids))
-        self.registries = RegistryAccess(settings, credentials, pools)
+        auth = SessionAuth(sessions, self._ids)
+        self.registries = RegistryAccess(
+            settings, SessionCredentials(auth), pools, SessionTokens(auth, tokens)
+        )
 
     def source(self, scheme: str) -> Source | None:
         """Find a source: a plugin's, but for images with the client's credentials, and uploads."""
+        if scheme in LayoutSource.schemes:
+            return LayoutSource(self._layout)
         source = self._plugins.source(scheme)
         if isinstance(source, ImageSource):
             return ImageSource(self.registries)
         if source is not None and scheme in UploadSource.schemes:
             return UploadSource(self._sessions, self._ids, source)
         return source
+
+    def _layout(self, store: str, session_id: str) -> OpenOrigin:
+        """Find a layout of the session that is named, else of the build's own."""
+        ids = [session_id] if session_id else self._ids
+
+        async def find() -> Session:
+            if not ids:
+                raise NoSessionError("no active sessions")
+            return await self._sessions.get(ids[0])
+
+        loop = asyncio.get_running_loop()
+        return lambda stop: SessionLayout(loop, find, store, stop)
 
     async def output(self, number: int) -> SessionOutput | None:
         """Give where export `number` writes, None for a build without a session.

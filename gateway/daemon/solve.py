@@ -25,7 +25,7 @@ from torana.gateway.daemon.clientside import ClientSide
 from torana.gateway.daemon.config import Config
 from torana.gateway.daemon.history import History
 from torana.gateway.daemon.record import ERROR_STATUS, STATUS_LOG, TRACE, Blob, BuildRecord
-from torana.gateway.daemon.registries import registry_settings
+from torana.gateway.daemon.registries import TokenCache, registry_settings
 from torana.gateway.daemon.solvemessages import WantedBuild
 from torana.gateway.daemon.statusmessages import frame, responses
 from torana.gateway.daemon.trace import Span, spans_of, to_json
@@ -77,6 +77,7 @@ class Solving:
         self._on_end = on_end
         self._registries = registry_settings(config)
         self._pools = Pools()
+        self._tokens = TokenCache()
 
     async def run(self, wanted: WantedBuild) -> dict[str, str]:
         """Run a build and give the exporters' answer; cancelling it stops all it started.
@@ -117,7 +118,12 @@ class Solving:
             text = f"build cache is not exported by this version: type={each.type}"
             build.progress.emit(WarningEvent(vertex=None, short=text))
         client_side = ClientSide(
-            self._sessions, wanted.session_id, self._plugins, self._registries, self._pools
+            self._sessions,
+            wanted.session_id,
+            self._plugins,
+            self._registries,
+            self._pools,
+            self._tokens,
         )
         parts = self._parts(wanted, client_side)
         async with open_job(self._worker, parts, build.progress) as (job, client):

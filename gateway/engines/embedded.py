@@ -131,7 +131,7 @@ class EmbeddedEngine:
             if scheme == "oci-layout" and request.oci_layouts:
                 from torana.plugins.sources.layout import LayoutSource
 
-                return LayoutSource(request.oci_layouts)
+                return LayoutSource.of_folders(request.oci_layouts)
             return self._plugins.source(scheme)
 
         parts = BuildParts(

@@ -1,6 +1,6 @@
-"""`LayoutStore`: the blobs of an OCI layout folder of the client. Blocking.
+"""`LayoutStore`: an OCI layout folder of the client. Blocking.
 
-Spec: OCI image layout, `blobs`.
+Spec: OCI image layout.
 """
 
 from __future__ import annotations
@@ -9,14 +9,19 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 from torana.core.errors import CorruptError, NotFoundError, UnsupportedError, UserError
 from torana.core.oci.digest import Digest
+from torana.core.oci.reference import parse_reference
 
+_INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
+_NAME: Final = "io.containerd.image.name"
+_TAG: Final = "org.opencontainers.image.ref.name"
+_LATEST: Final = "latest"
 _ALGORITHMS: Final = frozenset({"sha256", "sha384", "sha512"})
 
 
@@ -79,6 +84,42 @@ class LayoutStore:
             marker.write_text(json.dumps({"imageLayoutVersion": "1.0.0"}))
         return self._root / "blobs"
 
+    def add_image(self, descriptor: Mapping[str, Any], names: Sequence[str]) -> None:
+        """Note an image in `index.json` under names, which it takes from other images.
+
+        Without names it becomes `latest`.
+        """
+        self.make()
+        index = self._index()
+        for name in names or [""]:
+            tag = (parse_reference(name).tag if name else None) or _LATEST
+            said = {**(descriptor.get("annotations") or {}), _TAG: tag}
+            if name:
+                said[_NAME] = name
+            entry = {**descriptor, "annotations": dict(sorted(said.items()))}
+            wanted = said.get(_NAME), tag
+            index["manifests"] = [
+                *(old for old in index["manifests"] if _named(old) != wanted),
+                entry,
+            ]
+        temporary = self._root / f".index.json.{os.getpid()}.part"
+        temporary.write_text(json.dumps(index, separators=(",", ":"), ensure_ascii=False))
+        os.replace(temporary, self._root / "index.json")
+
+    def _index(self) -> dict[str, Any]:
+        """Read `index.json`; a new one where there is none."""
+        path = self._root / "index.json"
+        new = {"schemaVersion": 2, "mediaType": _INDEX_TYPE, "manifests": []}
+        try:
+            found = json.loads(path.read_bytes())
+            if not isinstance(found["manifests"], list):
+                raise TypeError
+        except FileNotFoundError:
+            return new
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"no index of an OCI layout: `{path}`") from None
+        return {**new, **found}
+
     def place(self, temporary: str, digest: Digest) -> None:
         """Give a whole file its name."""
         path = self._path(digest)
@@ -90,6 +131,11 @@ class LayoutStore:
         if algorithm not in _ALGORITHMS:
             raise UserError(f"unsupported digest: `{digest}`")
         return self._root / "blobs" / algorithm / encoded
+
+
+def _named(entry: Any) -> tuple[str | None, str | None]:
+    said = entry.get("annotations") or {}
+    return said.get(_NAME), said.get(_TAG)
 
 
 class Writing:

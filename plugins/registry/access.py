@@ -10,6 +10,7 @@ from torana.plugins.registry.authorization import Authorizer
 from torana.plugins.registry.connection import Pools
 from torana.plugins.registry.credentials import Credentials, DockerCredentials
 from torana.plugins.registry.settings import HostSettings, RegistrySettings, read_settings
+from torana.plugins.registry.tokens import Tokens
 
 _default: RegistryAccess | None = None
 
@@ -21,10 +22,11 @@ class RegistryAccess:
     settings: RegistrySettings
     credentials: Credentials
     pools: Pools = field(default_factory=Pools)
+    tokens: Tokens | None = None  # who fetches tokens for us, if anyone
     authorizer: Authorizer = field(init=False)
 
     def __post_init__(self) -> None:
-        self.authorizer = Authorizer(self.credentials)
+        self.authorizer = Authorizer(self.credentials, self.tokens)
 
     def insecure(self, host: str) -> Self:
         """Give the same with no check of one host's certificate, and http if it has no TLS."""

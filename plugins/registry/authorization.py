@@ -1,31 +1,26 @@
 """`Authorizer`: the `Authorization` header for a server, learnt from its challenges.
 
-Spec: OCI distribution specification; Docker registry token authentication (GET with the scope as
-query, or POST of OAuth2 for an identity token).
+Spec: OCI distribution specification.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
-from urllib.parse import urlencode, urlsplit
+from typing import Final
+from urllib.parse import urlsplit
 
 import urllib3
 
 from torana.plugins.registry.challenge import Challenge, parse_challenges
 from torana.plugins.registry.connection import Connection
-from torana.plugins.registry.credentials import Credential, Credentials
-from torana.plugins.registry.errors import RegistryAuthError, RegistryError
+from torana.plugins.registry.credentials import Credentials
+from torana.plugins.registry.errors import RegistryAuthError
+from torana.plugins.registry.tokens import TokenQuery, Tokens, basic_header, fetch_token
 
-_CLIENT_ID: Final = "torana"
-_LIFETIME_S: Final = 60.0  # of tokens that do not say
 _EARLY_S: Final = 10.0  # before its end, a token is no longer used
-_MAX_ANSWER: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +30,14 @@ class _Header:
 
 
 class Authorizer:
-    """Headers by host and scope, shared by all callers of a process."""
+    """Headers by host and scope, shared by all callers of a process.
 
-    def __init__(self, credentials: Credentials) -> None:
+    `tokens` are asked before credentials are: who has them may keep its passwords to itself.
+    """
+
+    def __init__(self, credentials: Credentials, tokens: Tokens | None = None) -> None:
         self._credentials = credentials
+        self._tokens = tokens
         self._lock = threading.Lock()
         self._headers: dict[tuple[str, str], _Header] = {}
 
@@ -66,19 +65,12 @@ class Authorizer:
             RegistryAuthError: the server wants what we do not have.
         """
         challenges = parse_challenges(refused.headers.getlist("WWW-Authenticate"))
-        credential = self._credentials.get(host)
         for challenge in challenges:
             if challenge.scheme == "bearer":
-                made = _bearer(connection, host, scope, challenge, credential)
+                made = self._bearer(connection, _query(host, scope, challenge))
                 break
         else:
-            if not any(challenge.scheme == "basic" for challenge in challenges):
-                raise RegistryAuthError(f"{host}: access denied, and it does not say how to get in")
-            if credential is None or credential.identity_token:
-                raise RegistryAuthError(
-                    f"{host}: authentication required", hint=f"log in: `docker login {host}`"
-                )
-            made = _Header(_basic(credential), float("inf"))
+            made = self._basic(host, challenges)
         with self._lock:
             self._headers[host, scope] = made
 
@@ -87,69 +79,28 @@ class Authorizer:
         with self._lock:
             self._headers.pop((host, scope), None)
 
+    def _basic(self, host: str, challenges: list[Challenge]) -> _Header:
+        if not any(challenge.scheme == "basic" for challenge in challenges):
+            raise RegistryAuthError(f"{host}: access denied, and it does not say how to get in")
+        credential = self._credentials.get(host)
+        if credential is None or credential.identity_token:
+            raise RegistryAuthError(
+                f"{host}: authentication required", hint=f"log in: `docker login {host}`"
+            )
+        return _Header(basic_header(credential), float("inf"))
 
-def _basic(credential: Credential) -> str:
-    text = f"{credential.user}:{credential.password}"
-    return "Basic " + base64.b64encode(text.encode()).decode()
+    def _bearer(self, connection: Connection, query: TokenQuery) -> _Header:
+        token = None if self._tokens is None else self._tokens.get(query)
+        if token is None:
+            token = fetch_token(connection, query, self._credentials.get(query.host))
+        until = time.monotonic() + max(token.lifetime_s - _EARLY_S, 5.0)
+        return _Header(f"Bearer {token.value}", until)
 
 
-def _bearer(
-    connection: Connection,
-    host: str,
-    scope: str,
-    challenge: Challenge,
-    credential: Credential | None,
-) -> _Header:
+def _query(host: str, scope: str, challenge: Challenge) -> TokenQuery:
     realm = challenge.parameters.get("realm", "")
     if urlsplit(realm).scheme not in ("http", "https"):
         raise RegistryAuthError(f"{host}: its token server is no web address: `{realm}`")
+    scopes = dict.fromkeys([*scope.split(), *challenge.parameters.get("scope", "").split()])
     service = challenge.parameters.get("service", "")
-    scopes = list(dict.fromkeys([*scope.split(), *challenge.parameters.get("scope", "").split()]))
-    if credential is not None and credential.identity_token:
-        response = _ask_oauth(connection, realm, service, scopes, credential)
-    else:
-        query = [("service", service)] if service else []
-        query += [("scope", part) for part in scopes]
-        headers = {} if credential is None else {"Authorization": _basic(credential)}
-        if credential is not None and credential.user:
-            query.append(("account", credential.user))
-        joint = "&" if "?" in realm else "?"
-        response = connection.request("GET", f"{realm}{joint}{urlencode(query)}", headers)
-    return _token(host, realm, response, is_anonymous=credential is None)
-
-
-def _ask_oauth(
-    connection: Connection, realm: str, service: str, scopes: list[str], credential: Credential
-) -> urllib3.BaseHTTPResponse:
-    form = {
-        "grant_type": "refresh_token",
-        "refresh_token": credential.identity_token,
-        "service": service,
-        "client_id": _CLIENT_ID,
-        "scope": " ".join(scopes),
-    }
-    headers = {"Content-Type": "application/x-www-form-urlencoded"}
-    return connection.request("POST", realm, headers, urlencode(form).encode())
-
-
-def _token(
-    host: str, realm: str, response: urllib3.BaseHTTPResponse, *, is_anonymous: bool
-) -> _Header:
-    server = urlsplit(realm).netloc
-    try:
-        if response.status in (400, 401, 403):
-            hint = f"log in: `docker login {host}`" if is_anonymous else "log in again"
-            raise RegistryAuthError(f"{host}: {server} gives no token: access denied", hint=hint)
-        if response.status != 200:
-            raise RegistryError(f"{host}: {server} gives no token: status {response.status}")
-        try:
-            answer: Any = json.loads(response.read(_MAX_ANSWER, decode_content=True))
-            token = answer.get("token") or answer["access_token"]
-            lifetime_s = float(answer.get("expires_in") or _LIFETIME_S)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise RegistryError(f"{host}: {server} gives no token that we understand") from None
-        except urllib3.exceptions.HTTPError as err:
-            raise RegistryError(f"{host}: {server} gives no token: {err}") from err
-    finally:
-        response.close()
-    return _Header(f"Bearer {token}", time.monotonic() + max(lifetime_s - _EARLY_S, 5.0))
+    return TokenQuery(host=host, realm=realm, service=service, scopes=tuple(scopes))

@@ -46,6 +46,11 @@ class Credentials(Protocol):
         ...
 
 
+def config_folder() -> Path:
+    """Give the folder of Docker's configuration."""
+    return Path(os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker"))
+
+
 class NoCredentials:
     """Anonymous everywhere."""
 
@@ -57,8 +62,7 @@ class DockerCredentials:
     """Reads `config.json` on each call: a `docker login` meanwhile counts."""
 
     def __init__(self, file: Path | None = None) -> None:
-        folder = os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
-        self._file = file or Path(folder) / "config.json"
+        self._file = file or config_folder() / "config.json"
 
     def get(self, host: str) -> Credential | None:
         try:

@@ -19,7 +19,7 @@ from torana.plugins.registry.errors import StoppedError
 from torana.plugins.registry.origin import OnBytes
 
 _CHUNK: Final = 1 << 20
-_MAX_MANIFEST: Final = 4 << 20
+MAX_MANIFEST: Final = 4 << 20
 _NAME: Final = "org.opencontainers.image.ref.name"
 
 
@@ -38,27 +38,21 @@ class LayoutOrigin:
 
     def resolve(self, reference: ImageReference) -> Descriptor:
         """Give what a digest names; layouts are not asked for tags."""
-        digest = reference.digest
-        if digest is None:
-            raise LayoutError(f"an image of an OCI layout needs a digest: `{reference}`")
+        digest = digest_of(reference)
         media_type, data = self.manifest(reference, digest)
         return Descriptor(media_type=media_type, digest=digest, size=len(data))
 
     def manifest(self, reference: ImageReference, digest: Digest) -> tuple[str, bytes]:
         path = self._path(digest)
         try:
-            if path.stat().st_size > _MAX_MANIFEST:
-                raise LayoutError(f"manifest is larger than {_MAX_MANIFEST} bytes: {path}")
+            if path.stat().st_size > MAX_MANIFEST:
+                raise LayoutError(f"manifest is larger than {MAX_MANIFEST} bytes: {path}")
             data = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             raise NotFoundError(f"OCI layout {self._folder}: not found: {digest}") from None
         if Digest.of(data) != digest:
             raise CorruptError(f"OCI layout {self._folder}: blob is damaged: {digest}")
-        try:
-            document: Any = json.loads(data)
-        except ValueError:
-            document = None
-        return str(document.get("mediaType", "")) if isinstance(document, dict) else "", data
+        return media_type_of(data), data
 
     def fetch(
         self,
@@ -82,6 +76,26 @@ class LayoutOrigin:
 
     def _path(self, digest: Digest) -> Path:
         return self._folder / "blobs" / digest.algorithm / digest.encoded
+
+
+def digest_of(reference: ImageReference) -> Digest:
+    """Give the digest of a reference to an image of a layout.
+
+    Raises:
+        LayoutError: it has none.
+    """
+    if reference.digest is None:
+        raise LayoutError(f"an image of an OCI layout needs a digest: `{reference}`")
+    return reference.digest
+
+
+def media_type_of(manifest: bytes) -> str:
+    """Give what a manifest says of itself, which may be nothing."""
+    try:
+        document: Any = json.loads(manifest)
+    except ValueError:
+        return ""
+    return str(document.get("mediaType", "")) if isinstance(document, dict) else ""
 
 
 def find_digest(folder: Path, tag: str) -> Digest:

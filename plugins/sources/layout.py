@@ -1,11 +1,11 @@
-"""The source of OCI layouts: `oci-layout://NAME@DIGEST` from folders of this machine.
+"""The source of OCI layouts: `oci-layout://NAME@DIGEST` from what a build's client offers.
 
 Spec: reference of sources, section 3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,11 @@ from torana.core.oci.reference import parse_reference
 from torana.core.ops.source import InvalidSourceError, SourceRequest, SourceServices
 from torana.plugins.registry.images import ResolveMode
 from torana.plugins.registry.layout import LayoutOrigin
+from torana.plugins.registry.origin import OpenOrigin
 from torana.plugins.sources.image import ImageInstance, layer_limit
+
+FindLayout = Callable[[str, str], OpenOrigin]
+"""Finds a layout by the name of its store and the session that has it, which may be empty."""
 
 
 class LayoutNotOfferedError(NotFoundError):
@@ -25,23 +29,32 @@ class LayoutNotOfferedError(NotFoundError):
 
 
 class LayoutSource:
-    """Serves `oci-layout://` from `layouts`, folders by the name of their store."""
+    """Serves `oci-layout://` from the layouts that `find` finds."""
 
     schemes = ("oci-layout",)
 
-    def __init__(self, layouts: Mapping[str, Path]) -> None:
-        self._layouts = layouts
+    def __init__(self, find: FindLayout) -> None:
+        self._find = find
+
+    @classmethod
+    def of_folders(cls, layouts: Mapping[str, Path]) -> LayoutSource:
+        """Serve folders of this machine, by the name of their store."""
+
+        def find(store: str, session_id: str) -> OpenOrigin:
+            folder = layouts.get(store)
+            if folder is None:
+                raise LayoutNotOfferedError(f"no OCI layout is called `{store}`")
+            return partial(LayoutOrigin, folder)
+
+        return cls(find)
 
     def open(self, request: SourceRequest, services: SourceServices) -> ImageInstance:
         reference = parse_reference(request.rest)
         if reference.digest is None:
             raise InvalidSourceError(f"oci-layout reference has no digest: `{request.rest}`")
         store = request.attrs.get("oci.store") or request.rest.partition("@")[0]
-        folder = self._layouts.get(store)
-        if folder is None:
-            raise LayoutNotOfferedError(f"no OCI layout is called `{store}`")
         return ImageInstance(
-            partial(LayoutOrigin, folder),
+            self._find(store, request.attrs.get("oci.session", "")),
             services,
             reference=reference,
             platform=request.platform or host_platform(),

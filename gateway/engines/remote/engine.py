@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from torana.core.errors import ToranaError, UserError
 from torana.core.llb.definition import Definition
+from torana.core.pool import run_blocking
 from torana.core.solver.progress import ProgressSink
 from torana.gateway.client.client import Result, SolveRequest
 from torana.gateway.client.remote import RemoteClient
@@ -90,7 +91,9 @@ class RemoteEngine:
             except ToranaError as err:
                 places.explain(err)
                 raise
-        return BuildResult(response=dict(response.ExporterResponse))
+        answers = dict(response.ExporterResponse)
+        await run_blocking(exports.finish, answers)
+        return BuildResult(response=answers)
 
     def _message(
         self, request: BuildRequest, exports: Exports, ref: str, session_id: str

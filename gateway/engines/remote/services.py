@@ -1,4 +1,6 @@
-"""What a build's session offers the daemon: folders, secrets, agents, and a place for exports."""
+"""What a build's session offers the daemon: folders, secrets, agents, layouts, credentials,
+and places for exports.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,12 @@ from pathlib import Path
 from torana.gateway.engines.agents import key_agent
 from torana.gateway.engines.clientsecrets import ClientSecrets
 from torana.gateway.engines.engine import BuildRequest
+from torana.gateway.engines.remote.credentials import registry_auth
 from torana.gateway.engines.remote.exports import Exports
+from torana.gateway.session.contents import Contents
 from torana.gateway.session.filesend import FileSend
 from torana.gateway.session.filesync import FileSync
+from torana.gateway.session.layout import LayoutStore
 from torana.gateway.session.secrets import Secrets
 from torana.gateway.session.ssh import SSHAgents
 from torana.gateway.session.transport import Service
@@ -23,10 +28,17 @@ async def services_of(request: BuildRequest, exports: Exports) -> AsyncIterator[
     services: list[Service] = [
         FileSync(request.local_dirs),
         Secrets(ClientSecrets(request.secrets)),
+        registry_auth(),
     ]
     targets = exports.targets()
     if targets:
         services.append(FileSend(targets))
+    stores = {f"oci:{name}": LayoutStore(path) for name, path in request.oci_layouts.items()}
+    layout = exports.layout()
+    if layout is not None:
+        stores["export"] = layout
+    if stores:
+        services.append(Contents(stores))
     async with AsyncExitStack() as stack:
         sockets: dict[str, Path] = {}
         for agent in request.agents:

@@ -9,7 +9,7 @@ import pytest
 from torana.core.pool import run_blocking
 from torana.gateway.daemon.clientside import ClientSide
 from torana.gateway.daemon.config import parse_config
-from torana.gateway.daemon.registries import registry_settings
+from torana.gateway.daemon.registries import TokenCache, registry_settings
 from torana.gateway.session.auth import Auth, Credentials
 from torana.gateway.session.local import LocalSession
 from torana.gateway.session.manager import SessionManager
@@ -33,7 +33,9 @@ class Store:
 
 
 def client_side(sessions: SessionManager, session_id: str) -> ClientSide:
-    return ClientSide(sessions, session_id, PluginManager(), RegistrySettings(), Pools())
+    return ClientSide(
+        sessions, session_id, PluginManager(), RegistrySettings(), Pools(), TokenCache()
+    )
 
 
 async def test_credentials_are_the_client_s() -> None:
