@@ -106,7 +106,7 @@ async def test_the_client_s_password_opens_a_registry(
     assert (login / ".torana_token_seed").exists() == bool(service)
     # Somebody else gets nothing, whatever the daemon has still got.
     (login / "config.json").write_text("{}")
-    with pytest.raises(ToranaError, match="authentication required|access denied"):
+    with pytest.raises(ToranaError, match=r"authentication required|access denied"):
         await build(daemon, tmp_path, from_image, pushed)
 
 
