@@ -67,7 +67,7 @@ async def build(
     dockerfile: str,
     *exports: ExportRequest,
     layouts: dict[str, Path] | None = None,
-    **options: str,
+    options: dict[str, str] | None = None,
 ) -> BuildResult:
     context = folder / "context"
     context.mkdir(exist_ok=True)
@@ -75,7 +75,7 @@ async def build(
     request = BuildRequest(
         frontend="dockerfile.v0",
         local_dirs={"context": context, "dockerfile": context},
-        options=options,
+        options=options or {},
         oci_layouts=layouts or {},
         exports=exports,
     )
@@ -144,13 +144,15 @@ async def test_layouts_go_both_ways(daemon: RunningDaemon, tmp_path: Path) -> No
     base = {"context:base": f"oci-layout://store@{digest}"}
     dockerfile = "FROM base\nCOPY Dockerfile /second\n"
     out = tmp_path / "out"
-    await build(daemon, tmp_path, dockerfile, into(out), layouts={"store": layout}, **base)
+    await build(daemon, tmp_path, dockerfile, into(out), layouts={"store": layout}, options=base)
     assert sorted(path.name for path in out.iterdir()) == ["first", "second"]
-    await build(daemon, tmp_path, dockerfile, to_layout, layouts={"store": layout}, **base)
+    await build(daemon, tmp_path, dockerfile, to_layout, layouts={"store": layout}, options=base)
     index = json.loads((layout / "index.json").read_text())
     assert len(index["manifests"]) == 2  # the names are the new image's
     unknown = {"context:base": f"oci-layout://store@sha256:{'0' * 64}"}
     with pytest.raises(ToranaError, match="unknown store oci:store"):
-        await build(daemon, tmp_path, dockerfile, into(out), **unknown)
+        await build(daemon, tmp_path, dockerfile, into(out), options=unknown)
     with pytest.raises(ToranaError, match="not found"):
-        await build(daemon, tmp_path, dockerfile, into(out), layouts={"store": layout}, **unknown)
+        await build(
+            daemon, tmp_path, dockerfile, into(out), layouts={"store": layout}, options=unknown
+        )
