@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from torana.cli import memo
+from torana.cli.frontends import plugin_manager
 from torana.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -68,13 +69,17 @@ async def open_engine(options: Mapping[str, Any]) -> AsyncIterator[Engine]:
                 raise UsageError(f"--{name.replace('_', '-')} goes with --addr")
         from torana.gateway.engines.embedded import EmbeddedEngine
 
-        async with EmbeddedEngine.open(Path(memo.store_root())) as embedded:
+        async with EmbeddedEngine.open(
+            Path(memo.store_root()), plugin_manager(options)
+        ) as embedded:
             yield embedded
         return
     from torana.gateway.engines.remote.engine import RemoteEngine
 
     docker_host = os.environ.get("DOCKER_HOST", "")
-    async with RemoteEngine.open(address, tls=_tls(options), docker_host=docker_host) as remote:
+    async with RemoteEngine.open(
+        address, tls=_tls(options), docker_host=docker_host, plugins=plugin_manager(options)
+    ) as remote:
         yield remote
 
 

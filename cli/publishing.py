@@ -14,10 +14,10 @@ from torana.cli.engines import address_of, open_engine
 from torana.cli.exports import parse_output, with_names
 from torana.cli.recording import Recording
 from torana.cli.report import summarize
-from torana.core.errors import NotFoundError, UsageError
+from torana.core.errors import UsageError
 from torana.gateway.engines.engine import BuildRequest
 from torana.gateway.publishing.image import prepare
-from torana.plugins.manager import FoundFrontend, PluginManager
+from torana.plugins.manager import PluginManager
 
 
 def publish(name: str, options: Mapping[str, Any]) -> None:
@@ -30,7 +30,7 @@ def publish(name: str, options: Mapping[str, Any]) -> None:
     exports = with_names([parse_output(text) for text in options["outputs"]], options["tags"])
     if not exports:
         raise UsageError("the image goes nowhere", hint="give -t NAME, or -o type=oci,dest=FILE")
-    found = _find(name)
+    found = PluginManager().find_installed(name)
     with tempfile.TemporaryDirectory(prefix="torana-frontend-") as folder:
         prepared = prepare(found, Path(folder), base=options["base"] or "")
         request = BuildRequest(
@@ -53,12 +53,3 @@ def publish(name: str, options: Mapping[str, Any]) -> None:
 async def _build(request: BuildRequest, recording: Recording, options: Mapping[str, Any]) -> Any:
     async with open_engine(options) as engine:
         return await engine.build(request, recording)
-
-
-def _find(name: str) -> FoundFrontend:
-    frontends = list(PluginManager().frontends())
-    for found in frontends:
-        if found.name == name:
-            return found
-    known = ", ".join(f"`{each.name}`" for each in frontends)
-    raise NotFoundError(f"no such frontend: `{name}`", hint=f"installed: {known}")

@@ -1,6 +1,6 @@
-"""Discovery of plugins and frontends: entry points, read only when something asks for them.
+"""`PluginManager`: finds frontends and the plugins of all hooks, and loads what is asked for.
 
-Built-in plugins are registered by name without looking at installed distributions, so that a plain
+Built-in plugins are known by name without looking at installed distributions, so that a plain
 Dockerfile build never pays for a scan.
 """
 
@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pluggy
 
-from torana.core.errors import NotFoundError, UserError
+from torana.core.errors import NotFoundError
 from torana.plugins import hookspecs
+from torana.plugins.rules import PluginRules
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
     from torana.core.ops.runtime import Runtime
     from torana.core.ops.source import Source
     from torana.plugins.exporter import Exporter
+    from torana.plugins.installed import Distribution, FoundFrontend, Installed
 
-_FRONTENDS: Final = "torana.frontends"
-_PLUGINS: Final = "torana.plugins"
+T = TypeVar("T")
+
 _BUILTIN_PLUGINS: Final = (
     "torana.plugins.exporters",
     "torana.plugins.runtimes",
@@ -36,86 +35,161 @@ _BUILTIN_FRONTENDS: Final = {
     "dockerfile": "torana.frontends.dockerfile:DockerfileFrontend",
 }
 _BUILTIN_ALIASES: Final = {
-    # Images that a built-in frontend stands for, whatever their tag.
+    # Images that only a built-in frontend can stand for, whatever their tag: no scan is needed.
     "docker.io/docker/dockerfile": "dockerfile",
     "docker.io/docker/dockerfile-upstream": "dockerfile",
 }
 _VERSIONED: Final = re.compile(r"\.v\d+$")
 
 
-class PluginError(UserError):
-    """A plugin cannot be loaded; the message names it and its distribution."""
-
-    code = "PLUGIN_FAILED"
-
-
-@dataclass(frozen=True, slots=True)
-class FoundFrontend:
-    """A frontend that could be loaded; nothing is imported yet."""
-
-    name: str
-    target: str  # module:attribute
-    distribution: str
-    version: str
-
-
 class PluginManager:
-    """Finds frontends, exporters, sources and runtimes."""
+    """Finds frontends, exporters, sources, runtimes and the other things that plugins bring."""
+
+    def __init__(self, rules: PluginRules | None = None) -> None:
+        """Use `rules`, or those of the environment; nothing is looked for yet."""
+        self.rules = PluginRules.from_environment() if rules is None else rules
+        self.problems: list[str] = []  # plugins that were skipped, and why
+
+    # Frontends
+
+    def frontend(self, name: str) -> Any:
+        """Make the frontend `name` (`DISTRIBUTION:NAME` picks one of several).
+
+        `dockerfile.v0` and the like are the names that BuildKit's clients use: they always mean the
+        built-in one.
+
+        Raises:
+            NotFoundError: nobody offers it.
+            PluginError: it cannot be loaded.
+        """
+        return self.load(self.find_frontend(name))
+
+    def find_frontend(self, name: str) -> FoundFrontend:
+        """Find the frontend `name` without loading it.
+
+        Raises:
+            NotFoundError: nobody offers it.
+            FrontendConflictError: several distributions do.
+        """
+        short = _VERSIONED.sub("", name)
+        return _builtin(short) if short in _BUILTIN_FRONTENDS else self.find_installed(name)
+
+    def find_installed(self, name: str) -> FoundFrontend:
+        """Find a frontend by its name alone, with all that its manifest says.
+
+        Raises:
+            NotFoundError: nobody offers it.
+            FrontendConflictError: several distributions do.
+        """
+        from torana.plugins.selection import find_named, unknown_name
+
+        frontends = self.frontends()
+        distribution, _, bare = name.rpartition(":")
+        found = find_named(bare, distribution, "", frontends)
+        if found is None:
+            raise unknown_name(name, frontends)
+        return found
+
+    def load(self, found: FoundFrontend) -> Any:
+        """Import a frontend and make its object.
+
+        Raises:
+            PluginError: it is blocked, broken, or written for another api.
+        """
+        from torana.plugins.loading import load_frontend
+
+        return load_frontend(found, self.rules)
+
+    def frontends(self) -> list[FoundFrontend]:
+        """Give all frontends that are installed, built-in ones first; blocked ones say so."""
+        from dataclasses import replace
+
+        found = []
+        for each in self._installed.frontends:
+            refusal = self.rules.refusal(each.name, each.distribution, is_builtin=each.is_builtin)
+            found.append(replace(each, problem=refusal) if refusal else each)
+        return found
+
+    @property
+    def broken_distributions(self) -> list[Distribution]:
+        """Give those whose metadata cannot be read."""
+        return [each for each in self._installed.distributions if each.problem]
+
+    def reserved_alias(self, repository: str) -> FoundFrontend | None:
+        """Give the built-in frontend that stands for all images of a repository."""
+        name = _BUILTIN_ALIASES.get(repository)
+        if name is None or self.rules.refusal(name, "torana", is_builtin=True):
+            return None
+        return _builtin(name)
+
+    @cached_property
+    def _installed(self) -> Installed:
+        from torana.plugins.installed import Installed
+
+        return Installed()
+
+    # Hooks
 
     @cached_property
     def hooks(self) -> pluggy.PluginManager:
-        """Built-in plugins, and those of installed distributions."""
+        """The built-in plugins; those of other distributions join when they are asked."""
         manager = pluggy.PluginManager(hookspecs.PROJECT)
         manager.add_hookspecs(hookspecs)
         for module in _BUILTIN_PLUGINS:
             manager.register(importlib.import_module(module), name=module)
         return manager
 
+    def find(self, hook: str, name: str, **arguments: Any) -> Any:
+        """Ask the plugins of a `firstresult` hook, until one answers other than None.
+
+        Built-in plugins first, then those whose entry point is called `name`, then all others. What
+        cannot be loaded is skipped and remembered in `problems`.
+        """
+        found = getattr(self.hooks.hook, hook)(**arguments)
+        external = self._external
+        while found is None and external:
+            external.sort(key=lambda each: each[0] == name)
+            if self._register(*external.pop()):
+                found = getattr(self.hooks.hook, hook)(**arguments)
+        return found
+
+    def everything(self, hook: str) -> list[Any]:
+        """Give the answers of all plugins to a listing hook, in one list."""
+        while self._external:
+            self._register(*self._external.pop())
+        return [each for answer in getattr(self.hooks.hook, hook)() for each in answer]
+
     @cached_property
-    def _external_loaded(self) -> bool:
-        for entry in _entry_points(_PLUGINS):
-            self.hooks.register(_load(entry), name=entry.name)
+    def _external(self) -> list[tuple[str, str, Distribution]]:
+        """Plugins that are not loaded yet: name, target, distribution; the last one comes next."""
+        from torana.plugins.installed import PLUGINS
+
+        found = []
+        for each in self._installed.distributions:
+            for group, name, target in each.entries:
+                if group == PLUGINS and not self.rules.refusal(name, each.name):
+                    found.append((name, target, each))
+        return list(reversed(found))
+
+    def _register(self, name: str, target: str, distribution: Distribution) -> bool:
+        from torana.plugins.installed import PluginError
+        from torana.plugins.loading import load_plugin
+
+        try:
+            plugin = load_plugin(name, target, distribution)
+            self.hooks.register(plugin, name=f"{distribution.name}:{name}")
+            self.hooks.check_pending()
+        except (PluginError, pluggy.PluginValidationError, ValueError) as err:
+            self.problems.append(getattr(err, "message", None) or f"plugin `{name}` of {err}")
+            return False
         return True
 
-    def frontend(self, name: str) -> Any:
-        """Make the frontend `name`; `dockerfile.v0` and the like mean `dockerfile`.
-
-        Raises:
-            NotFoundError: nobody offers it.
-            PluginError: it cannot be imported.
-        """
-        short = _VERSIONED.sub("", name)
-        target = _BUILTIN_FRONTENDS.get(short)
-        if target is not None:
-            module, _, attribute = target.partition(":")
-            return getattr(importlib.import_module(module), attribute)()
-        entries = [entry for entry in _entry_points(_FRONTENDS) if entry.name == short]
-        if not entries:
-            known = ", ".join(f"`{found.name}`" for found in self.frontends())
-            raise NotFoundError(f"no such frontend: `{name}`", hint=f"installed: {known}")
-        if len(entries) > 1:
-            names = ", ".join(_distribution(entry) for entry in entries)
-            raise PluginError(
-                f"frontend `{short}` is offered by several distributions: {names}",
-                hint="uninstall all but one",
-            )
-        return _load(entries[0])()
-
-    def alias(self, image: str) -> str | None:
-        """Give the name of the frontend that stands for an image; `image` is a full repository."""
-        return _BUILTIN_ALIASES.get(image)
-
-    def frontends(self) -> Iterator[FoundFrontend]:
-        """Give all frontends that are installed, built-in ones first."""
-        from torana import __version__
-
-        for name, target in _BUILTIN_FRONTENDS.items():
-            yield FoundFrontend(name, target, "torana", __version__)
-        for entry in _entry_points(_FRONTENDS):
-            if entry.name not in _BUILTIN_FRONTENDS:
-                dist = entry.dist
-                version = "" if dist is None else dist.version
-                yield FoundFrontend(entry.name, entry.value, _distribution(entry), version)
+    def _missing(self, message: str, known: Callable[[], list[str]]) -> NotFoundError:
+        names = ", ".join(f"`{name}`" for name in sorted(set(known())))
+        hint = f"known: {names}"
+        if self.problems:
+            hint += "; not loaded: " + "; ".join(self.problems)
+        return NotFoundError(message, hint=hint)
 
     def exporter(self, type: str) -> Exporter:
         """Give the exporter of `type`.
@@ -123,42 +197,37 @@ class PluginManager:
         Raises:
             NotFoundError: there is none.
         """
-        found: Exporter | None = self.hooks.hook.torana_find_exporter(type=type)
-        if found is None and self._external_loaded:
-            found = self.hooks.hook.torana_find_exporter(type=type)
+        found: Exporter | None = self.find("torana_find_exporter", type, type=type)
         if found is None:
-            types = sorted({t for part in self.hooks.hook.torana_list_exporters() for t in part})
-            known = ", ".join(f"`{t}`" for t in types)
-            raise NotFoundError(f'exporter "{type}" could not be found', hint=f"known: {known}")
+            raise self._missing(
+                f'exporter "{type}" could not be found',
+                lambda: self.everything("torana_list_exporters"),
+            )
         return found
 
     def source(self, scheme: str) -> Source | None:
         """Give the source for a scheme, None if no plugin serves it."""
-        found: Source | None = self.hooks.hook.torana_find_source(scheme=scheme)
-        if found is None and self._external_loaded:
-            found = self.hooks.hook.torana_find_source(scheme=scheme)
+        found: Source | None = self.find("torana_find_source", scheme, scheme=scheme)
         return found
 
     def runtimes(self) -> list[Runtime]:
-        """Give all runtimes in order of preference."""
-        return [r for part in self.hooks.hook.torana_list_runtimes() for r in part]
+        """Give the built-in runtimes in order of preference."""
+        return [each for part in self.hooks.hook.torana_list_runtimes() for each in part]
 
 
-def _entry_points(group: str) -> list[EntryPoint]:
-    from importlib.metadata import entry_points
+def _builtin(name: str) -> FoundFrontend:
+    from torana import __version__
+    from torana.plugins.installed import FoundFrontend
 
-    return sorted(entry_points(group=group), key=lambda entry: entry.name)
+    return FoundFrontend(
+        name=name,
+        target=_BUILTIN_FRONTENDS[name],
+        distribution="torana",
+        version=__version__,
+        is_builtin=True,
+    )
 
 
-def _distribution(entry: EntryPoint) -> str:
-    return "?" if entry.dist is None else entry.dist.name
-
-
-def _load(entry: EntryPoint) -> Any:
-    try:
-        return entry.load()
-    except Exception as err:  # a broken plugin must be named, whatever it raises
-        raise PluginError(
-            f"plugin `{entry.name}` of distribution `{_distribution(entry)}` failed to load: {err}",
-            hint="reinstall or uninstall that distribution",
-        ) from err
+def builtin_names() -> Iterator[str]:
+    """Give the names of built-in frontends."""
+    yield from _BUILTIN_FRONTENDS

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from tests.sites import Site
 
 # No test fails for a busy machine.
 settings.register_profile("torana", deadline=None)
@@ -41,3 +44,23 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if "all" in required or set(missing) & set(required):
         pytest.fail(f"promised parts are missing: {', '.join(missing)}", pytrace=False)
     pytest.skip(f"needs {', '.join(missing)}")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """An empty folder for distributions of the test; it is on nobody's path yet."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    return Site(folder)
+
+
+@pytest.fixture
+def installed_site(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """The same on `sys.path`; what was imported from it is forgotten afterwards."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(site.path)
+    yield site
+    for name in set(sys.modules) - before:
+        place = getattr(sys.modules[name], "__file__", None)
+        if place is not None and place.startswith(str(site.path)):
+            del sys.modules[name]

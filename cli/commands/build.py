@@ -20,10 +20,20 @@ from torana.cli.contexts import Inputs, read_build_contexts, read_inputs, read_l
 from torana.cli.engines import address_of, engine_options, open_engine
 from torana.cli.exports import parse_output, pushes, with_annotations, with_names, with_targets
 from torana.cli.frontendoptions import HOST_NETWORK, frontend_options
+from torana.cli.frontends import (
+    default_syntax,
+    frontend_rules,
+    plugin_manager,
+    plugin_options,
+    project_of,
+    syntax_option,
+)
 from torana.cli.recording import Recording
 from torana.cli.report import summarize, write_files
 from torana.core.errors import UsageError
 from torana.gateway.engines.engine import BuildRequest, BuildResult, ExportRequest
+from torana.plugins.project import FILENAME as PROJECT_FILENAME
+from torana.plugins.project import candidates
 
 
 @click.command()
@@ -66,11 +76,6 @@ from torana.gateway.engines.engine import BuildRequest, BuildResult, ExportReque
     metavar="FILE",
     help="Keep what the frontend asks and is answered, for `torana replay`.",
 )
-@click.option(
-    "--strict-syntax",
-    is_flag=True,
-    help="Run the image that a `# syntax=` line names, even if a plugin stands for it.",
-)
 @click.option("--secret", "secrets", multiple=True, metavar="id=ID[,src=FILE|,env=NAME]")
 @click.option("--ssh", "agents", multiple=True, metavar="ID[=SOCKET|KEY,...]")
 @click.option("--allow", multiple=True, metavar="ENTITLEMENT")
@@ -103,6 +108,7 @@ from torana.gateway.engines.engine import BuildRequest, BuildResult, ExportReque
 @click.option("--frontend", metavar="NAME", help="Frontend to run.  [dockerfile.v0]")
 @click.option("--local", "locals_", multiple=True, metavar="NAME=FOLDER")
 @click.option("--opt", "opts", multiple=True, metavar="KEY=VALUE", help="Option of the frontend.")
+@plugin_options
 @engine_options
 def build(path: str | None, **options: Any) -> int:
     """Build PATH (default: the folder you are in) and give the result to -o or -t.
@@ -168,6 +174,7 @@ def make_request(
         UsageError: options are wrong or contradict each other.
     """
     inputs = _inputs(path, options, scratch)
+    project = project_of(inputs.folders)
     named = read_build_contexts(options.get("build_contexts", ()))
     wanted = with_targets(
         [parse_output(text) for text in options.get("outputs", ())],
@@ -181,9 +188,17 @@ def make_request(
         is_isolated=bool(options.get("isolate")),
         record=options.get("record"),
         is_frontend_remote=bool(options.get("remote_frontend")),
-        is_syntax_strict=bool(options.get("strict_syntax")),
+        rules=frontend_rules(options, inputs.folders, project),
+        default_syntax=""
+        if options["frontend"]
+        else default_syntax(inputs.options, inputs.folders, project, plugin_manager(options)),
         has_file_index=not options.get("no_file_index"),
-        options={**inputs.options, **named.options, **frontend_options(options)},
+        options={
+            **inputs.options,
+            **named.options,
+            **frontend_options(options),
+            **syntax_option(options),
+        },
         local_dirs={**inputs.folders, **named.folders},
         oci_layouts=named.layouts,
         exports=_checked(with_annotations(outputs, options.get("annotations", ()))),
@@ -239,6 +254,9 @@ def _remember(
     if trees is None or not is_plain or mode == "rawjson":
         return
     watches = [memo.Watch(str(tree.root), tree.paths, tree.pruned) for tree in trees]
+    # A `torana.toml` that appears, changes or goes may forbid what was built.
+    folders = candidates(request.local_dirs.get("context", Path.cwd()))
+    watches += [memo.Watch(str(folder), (PROJECT_FILENAME,)) for folder in folders]
     for export in request.exports:
         is_elsewhere = export.dest is None and (export.type != "image" or pushes(export))
         if export.dest == "-" or is_elsewhere:

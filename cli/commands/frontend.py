@@ -1,4 +1,4 @@
-"""`torana frontend`: running a frontend for an engine that is somewhere else."""
+"""`torana frontend`: the frontends that are installed, and running one on its own."""
 
 from __future__ import annotations
 
@@ -7,11 +7,45 @@ from typing import Any
 import click
 
 from torana.cli.engines import engine_options
+from torana.cli.frontends import plugin_manager, plugin_options
 
 
 @click.group()
 def frontend() -> None:
-    """Run a frontend on its own."""
+    """List, show, check, run and publish frontends."""
+
+
+@frontend.command("list")
+@click.option("--json", "is_json", is_flag=True, help="Print records instead of a table.")
+@plugin_options
+def list_(is_json: bool, **options: Any) -> None:
+    """List the frontends that are installed. None of them is imported.
+
+    What cannot be used is marked with an exclamation mark, and explained below the table.
+    """
+    from torana.cli.frontendlist import as_json, as_table
+
+    plugins = plugin_manager(options)
+    form = as_json if is_json else as_table
+    click.echo(form(plugins.frontends(), plugins.broken_distributions, plugins.rules), nl=False)
+
+
+@frontend.command()
+@click.argument("name")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of its options.")
+@plugin_options
+def show(name: str, schema: bool, **options: Any) -> None:
+    """Show what is known of NAME: where it comes from, its options, an example."""
+    from torana.cli.frontendlist import as_page
+
+    plugins = plugin_manager(options)
+    found = plugins.find_installed(name)
+    if schema:
+        import json
+
+        click.echo(json.dumps(found.manifest.options, indent=2))
+        return
+    click.echo(as_page(found, plugins.rules), nl=False)
 
 
 @frontend.command()

@@ -11,6 +11,7 @@ import click
 
 from torana.cli import memo
 from torana.cli.commands.build import make_request
+from torana.cli.frontends import plugin_manager, plugin_options
 from torana.core.errors import UserError
 
 
@@ -24,6 +25,7 @@ from torana.core.errors import UserError
 @click.option("--frontend", metavar="NAME", help="Frontend to run.  [dockerfile.v0]")
 @click.option("--local", "locals_", multiple=True, metavar="NAME=FOLDER")
 @click.option("--opt", "opts", multiple=True, metavar="KEY=VALUE", help="Option of the frontend.")
+@plugin_options
 def llb(path: str | None, form: str, **options: Any) -> None:
     """Print what PATH is translated to: `text`, `json`, `dot` (for Graphviz) or `pb` (bytes)."""
     from torana.core.llb import Definition
@@ -33,7 +35,7 @@ def llb(path: str | None, form: str, **options: Any) -> None:
     async def translate() -> Definition | None:
         from torana.gateway.engines.embedded import EmbeddedEngine
 
-        async with EmbeddedEngine.open(Path(memo.store_root())) as engine:
+        async with EmbeddedEngine.open(Path(memo.store_root()), plugin_manager(options)) as engine:
             return await engine.translate(request)
 
     definition = asyncio.run(translate())

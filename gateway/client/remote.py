@@ -6,6 +6,7 @@ Spec: `moby.buildkit.v1.frontend.LLBBridge`.
 from __future__ import annotations
 
 import asyncio
+import copy
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -52,6 +53,7 @@ class RemoteClient:
         self._transport = transport
         self._options = dict(options)
         self._session_id = session_id
+        self._given_inputs: Mapping[str, Definition] | None = None
         self._workers = list(workers) or [m.worker_of(each) for each in pong.Workers]
         self._llb_caps = m.caps_of(pong.LLBCaps)
         self._gateway_caps = m.caps_of(pong.FrontendAPICaps)
@@ -95,6 +97,13 @@ class RemoteClient:
         pong = await transport.call("Ping", pb.PingRequest())
         return cls(transport, pong, options=options, session_id=session_id, workers=workers)
 
+    def nested(self, options: Mapping[str, str], inputs: Mapping[str, Definition]) -> Self:
+        """Give a client of the same build for another frontend, which is run on this side."""
+        other = copy.copy(self)
+        other._options = dict(options)
+        other._given_inputs = dict(inputs)
+        return other
+
     @property
     def options(self) -> Mapping[str, str]:
         return self._options
@@ -124,6 +133,8 @@ class RemoteClient:
         return await self._transport.call(method, request)
 
     async def inputs(self) -> Mapping[str, Definition]:
+        if self._given_inputs is not None:
+            return self._given_inputs
         if "frontend.inputs" not in self._gateway_caps:
             return {}
         response = await self.call("Inputs", pb.InputsRequest())

@@ -6,19 +6,17 @@ marks as unused is accepted and named in a warning, so that an existing buildkit
 
 from __future__ import annotations
 
-import difflib
-import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from torana.core.errors import UserError
 from torana.core.ops.exec.network_files import DNSConfig
 from torana.core.quantities import Size, parse_duration_s, parse_size
+from torana.plugins.schemas import first_problem, load_schema
 
 _DAY_S = 86400.0
 
@@ -281,41 +279,11 @@ def _check(document: Mapping[str, Any], filename: str) -> tuple[str, ...]:
     """Compare with the schema; gives the keys that have no effect."""
     if not document:
         return ()
-    from jsonschema import Draft202012Validator
-
-    schema = json.loads((resources.files(__package__) / "config.schema.json").read_text())
-    problems = list(Draft202012Validator(schema).iter_errors(document))
-    if problems:
-        first = min(problems, key=lambda problem: [str(part) for part in problem.absolute_path])
-        message, hint = _describe(first)
+    schema = load_schema(__package__, "config.schema.json")
+    if (problem := first_problem(document, schema)) is not None:
+        message, hint = problem
         raise InvalidConfigError(f"{filename}: {message}", hint=hint)
     return tuple(_unused(document, schema, schema, ""))
-
-
-def _describe(problem: Any) -> tuple[str, str | None]:
-    path = ".".join(str(part) for part in problem.absolute_path)
-    if problem.validator == "additionalProperties":
-        known = list(problem.schema.get("properties", {}))
-        unknown = sorted(set(problem.instance) - set(known))[0]
-        name = f"{path}.{unknown}" if path else unknown
-        return f"unknown key: `{name}`", _suggestion(unknown, known)
-    match problem.validator:
-        case "type":
-            wanted = problem.validator_value
-            kinds = wanted if isinstance(wanted, str) else " or ".join(wanted)
-            return f"{path}: must be of type {kinds}: `{problem.instance}`", None
-        case "enum":
-            values = ", ".join(f"`{value}`" for value in problem.validator_value)
-            return f"{path}: unknown value: `{problem.instance}`", f"known: {values}"
-        case _:
-            return f"{path}: {problem.message}", None
-
-
-def _suggestion(unknown: str, known: list[str]) -> str | None:
-    by_folded = {key.casefold().replace("-", "").replace("_", ""): key for key in known}
-    folded = unknown.casefold().replace("-", "").replace("_", "")
-    close = difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.6)
-    return f"did you mean `{by_folded[close[0]]}`?" if close else None
 
 
 def _unused(value: Any, part: Any, schema: Any, path: str) -> Iterator[str]:

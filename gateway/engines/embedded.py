@@ -33,6 +33,7 @@ from torana.gateway.engines.engine import (
 from torana.gateway.engines.exporting import Export, export_result
 from torana.gateway.engines.jobs import BuildParts, open_job
 from torana.gateway.engines.output import ClientOutput
+from torana.gateway.engines.picking import pick
 from torana.gateway.engines.runtime import chosen_runtime
 from torana.gateway.explain.recorder import project_of, record_build
 from torana.gateway.runners.finder import GATEWAY, FrontendFinder
@@ -50,7 +51,9 @@ class EmbeddedEngine:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, root: Path) -> AsyncIterator[EmbeddedEngine]:
+    async def open(
+        cls, root: Path, plugins: PluginManager | None = None
+    ) -> AsyncIterator[EmbeddedEngine]:
         """Open a store; must come before anything starts a thread.
 
         Raises:
@@ -59,7 +62,7 @@ class EmbeddedEngine:
         """
         os.umask(0o022)
         collection.limits()
-        engine = cls(Worker.open(root), PluginManager())
+        engine = cls(Worker.open(root), plugins or PluginManager())
         try:
             yield engine
         finally:
@@ -78,15 +81,17 @@ class EmbeddedEngine:
         # Exporters are looked up first: a wrong one should not cost a build.
         exports = [self._export(export) for export in request.exports]
         started = time.time()
-        async with self._job(request, progress) as (job, client):
+        finder = self._finder(request)
+        async with self._job(request, progress, finder) as (job, client):
             try:
-                result = await self._run(request, client)
+                result = await self._run(request, client, finder)
                 response = await export_result(self._worker, job, result, exports, request.options)
                 await run_blocking(self._worker.refs.flush)
             finally:
                 self._has_built = True
                 await self._record(request, job, started)
-            trees = _read_trees(request, client.definitions)
+            # Another version of a plugin may make something else of the same file.
+            trees = None if finder.foreign else _read_trees(request, client.definitions)
             return BuildResult(response=response, reproducible_from=trees)
 
     async def _record(self, request: BuildRequest, job: Job, started: float) -> None:
@@ -107,8 +112,9 @@ class EmbeddedEngine:
         Raises:
             UserError: the result has several platforms.
         """
-        async with self._job(request, _Nowhere()) as (_, client):
-            result = await self._run(request, client)
+        finder = self._finder(request)
+        async with self._job(request, _Nowhere(), finder) as (_, client):
+            result = await self._run(request, client, finder)
             if len(result.refs) > 1:
                 raise UserError("the result has several platforms", hint="name one with --platform")
             ref = next(iter(result.refs.values()), result.ref)
@@ -119,11 +125,12 @@ class EmbeddedEngine:
 
         Gives the metadata of the answer: `result.json`, `result.txt`, `result.statuscode`.
         """
-        async with self._job(request, progress) as (_, client):
-            return dict((await self._run(request, client)).metadata)
+        finder = self._finder(request)
+        async with self._job(request, progress, finder) as (_, client):
+            return dict((await self._run(request, client, finder)).metadata)
 
     def _job(
-        self, request: BuildRequest, progress: ProgressSink
+        self, request: BuildRequest, progress: ProgressSink, finder: FrontendFinder
     ) -> AbstractAsyncContextManager[tuple[Job, InProcessClient]]:
         session_id = secrets.token_hex(12)
 
@@ -140,7 +147,7 @@ class EmbeddedEngine:
                 request.local_dirs, session_id, has_file_index=request.has_file_index
             ),
             find_source=find_source,
-            find_frontend=FrontendFinder(self._plugins, is_strict=request.is_syntax_strict),
+            find_frontend=finder,
             runtime=chosen_runtime(self._worker.root, self._plugins),
             secrets=ClientSecrets(request.secrets),
             ssh=SshAgents(request.agents),
@@ -150,6 +157,9 @@ class EmbeddedEngine:
         )
         return open_job(self._worker, parts, progress)
 
+    def _finder(self, request: BuildRequest) -> FrontendFinder:
+        return FrontendFinder(self._plugins, rules=request.rules, is_isolated=request.is_isolated)
+
     def _export(self, wanted: ExportRequest) -> Export:
         return Export(
             exporter=self._plugins.exporter(wanted.type),
@@ -157,15 +167,15 @@ class EmbeddedEngine:
             output=_output(wanted),
         )
 
-    async def _run(self, request: BuildRequest, client: InProcessClient) -> Result:
+    async def _run(
+        self, request: BuildRequest, client: InProcessClient, finder: FrontendFinder
+    ) -> Result:
         if request.definition is not None:
             return await client.solve(SolveRequest(definition=request.definition))
-        finder = FrontendFinder(self._plugins, is_strict=request.is_syntax_strict)
+        picked = None if request.record is not None else pick(request)
+        if picked is not None:
+            return await picked.build(client)
         frontend = finder(request.frontend)
-        if request.is_isolated and request.frontend != GATEWAY:
-            from torana.gateway.runners.child import ChildFrontend
-
-            frontend = ChildFrontend(request.frontend, is_confined=True)
         if request.record is not None:
             if request.frontend == GATEWAY or request.is_isolated:
                 raise UserError("only conversations of frontends in this process are recorded")

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from torana.core.llb.definition import Definition
 from torana.core.solver.progress import ProgressSink
+from torana.plugins.selection import FrontendRules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,8 @@ class BuildRequest:
     agents: Sequence[AgentSource] = ()
     allow: frozenset[str] = frozenset()  # entitlements granted
     is_frontend_remote: bool = False  # a daemon runs the frontend, not this process
-    is_syntax_strict: bool = False  # images named by `# syntax=` are run, whatever is installed
+    default_syntax: str = ""  # what reads a build file that names no syntax itself
+    rules: FrontendRules = field(default_factory=FrontendRules)  # what a syntax may name
     is_isolated: bool = False  # the frontend runs in a confined process of its own
     record: Path | None = None  # file for the frontend's conversation
     no_cache: bool = False  # with `definition`: ignore the cache for every op

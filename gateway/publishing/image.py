@@ -24,7 +24,7 @@ from torana.gateway.publishing.interpreter import (
     copy_libraries,
     python_name,
 )
-from torana.plugins.manager import FoundFrontend
+from torana.plugins.installed import FoundFrontend
 
 PACKAGES: Final = "opt/torana"
 _CAPS: Final = ("inputs", "subrequests", "contexts", "gitquerystring")

@@ -1,46 +1,96 @@
-"""`FrontendFinder`: the frontend for a name, installed ones and `gateway.v0`, which runs images."""
+"""`FrontendFinder`: the frontend for a name, installed ones and `gateway.v0`, which selects."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
-from torana.core.oci.reference import ImageReference
+from torana.core.errors import NotFoundError, ToranaError
 from torana.gateway.client.client import Result
 from torana.gateway.runners.imageref import parse_source
 from torana.plugins.manager import PluginManager
+from torana.plugins.selection import (
+    Choice,
+    FrontendRules,
+    ImageChoice,
+    InstalledChoice,
+    LocalChoice,
+    PackagedChoice,
+    select,
+)
+
+if TYPE_CHECKING:
+    from torana.plugins.installed import FoundFrontend
 
 GATEWAY: Final = "gateway.v0"
 
 
 @dataclass(frozen=True, slots=True)
 class FrontendFinder:
-    """Finds frontends for an engine.
+    """Finds frontends for an engine, and says how they are run.
 
-    `allowed` are the repositories whose images may be run, None for any. With `is_strict` an image
-    that a plugin stands for is run all the same.
+    `allowed` are the repositories whose images may be run, None for any; `rules` are what the user
+    and the project allow besides. With `is_isolated` built-in frontends run in a confined process,
+    too.
     """
 
     plugins: PluginManager
     allowed: Sequence[str] | None = None
-    is_strict: bool = False
+    rules: FrontendRules = field(default_factory=FrontendRules)
+    is_isolated: bool = False
+    foreign: list[str] = field(default_factory=list)  # those used that are no part of Torana
 
     def __call__(self, name: str) -> Any:
-        """Give the frontend; it is loaded, but not run.
+        """Give the frontend; it is found, but perhaps not loaded.
 
         Raises:
             NotFoundError: nobody offers it.
         """
         if name == GATEWAY:
             return GatewayFrontend(self)
-        return self.plugins.frontend(name)
+        found = self.plugins.find_frontend(name)
+        self.rules.check(found.name, found.qualified_name)
+        return self.runner(found)
 
-    def alias(self, source: ImageReference) -> str | None:
-        """Give the name of the installed frontend that stands for an image."""
-        if self.is_strict or source.digest is not None:
-            return None  # who names a digest wants these very bytes
-        return self.plugins.alias(source.name)
+    def select(self, syntax: str) -> Choice:
+        """Give what serves the first word of a syntax line.
+
+        Raises:
+            UserError: nothing does, or it is not allowed.
+        """
+        return select(syntax, self.rules, self.plugins.frontends, self.plugins.reserved_alias)
+
+    def chosen(self, choice: InstalledChoice | LocalChoice | PackagedChoice) -> Any:
+        """Give a frontend that is no image."""
+        if not isinstance(choice, InstalledChoice):
+            self.foreign.append(str(choice))
+        match choice:
+            case InstalledChoice():
+                return self.runner(choice.frontend)
+            case LocalChoice():
+                from torana.gateway.runners.inprocess import InProcessFrontend, load_local
+
+                return InProcessFrontend(load_local(choice), f"`{choice.path.name}`")
+            case PackagedChoice():
+                raise NotFoundError(
+                    f"not installed: `pypi:{choice.distribution}=={choice.version}`"
+                )
+
+    def runner(self, found: FoundFrontend) -> Any:
+        """Give an installed frontend with the way it is run."""
+        if not found.is_builtin:
+            self.foreign.append(str(found))
+        if self.is_isolated:
+            from torana.gateway.runners.child import ChildFrontend
+
+            return ChildFrontend(found.qualified_name, is_confined=True)
+        frontend = self.plugins.load(found)
+        if found.is_builtin:
+            return frontend
+        from torana.gateway.runners.inprocess import InProcessFrontend
+
+        return InProcessFrontend(frontend, str(found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +101,34 @@ class GatewayFrontend:
     name: str = GATEWAY
 
     async def build(self, client: Any) -> Result:
-        """Build by a plugin that stands for the image, else by the image itself."""
-        source = parse_source(client.options)
-        alias = self.finder.alias(source)
-        if alias is not None:
-            frontend = self.finder.plugins.frontend(alias)
-            shown = f"[frontend] {source.familiar()} is served by torana's `{alias}`"
-            with client.vertex(shown):
-                pass
-            result: Result = await frontend.build(client)
-            return result
+        """Build by an installed frontend of that name, or that stands for it, else by the image."""
+        source = client.options.get("source", "")
+        if not source or "gateway-devel" in client.options:
+            parse_source(client.options)
+        choice = self.finder.select(source)
+        if not isinstance(choice, ImageChoice):
+            if isinstance(choice, InstalledChoice):
+                announce(choice, client)
+            return checked(await self.finder.chosen(choice).build(client))
         from torana.gateway.runners.image import ImageFrontend
 
-        return await ImageFrontend(self.finder.allowed).build(client)
+        try:
+            return await ImageFrontend(self.finder.allowed).build(client)
+        except ToranaError as err:
+            err.hint = "; ".join(filter(None, (choice.hint, err.hint))) or None
+            raise
+
+
+def announce(choice: InstalledChoice, client: Any) -> None:
+    """Say in one line of progress that an installed frontend stands for an image."""
+    if choice.alias is not None:
+        shown = f"{choice.alias.familiar()} is served by torana's `{choice.frontend.name}`"
+        if not choice.frontend.is_builtin:
+            shown = f"{choice.alias.familiar()} is served by frontend {choice.frontend}"
+        with client.vertex(f"[frontend] {shown}"):
+            pass
+
+
+def checked(result: Any) -> Result:
+    assert isinstance(result, Result)
+    return result

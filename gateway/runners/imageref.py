@@ -10,14 +10,9 @@ from collections.abc import Mapping, Sequence
 from torana.core.errors import UnsupportedError, UserError
 from torana.core.oci.platform import Platform
 from torana.core.oci.reference import ImageReference, parse_reference
+from torana.plugins.selection import FrontendNotAllowedError
 
 _IMAGE: str = "docker-image:"
-
-
-class FrontendNotAllowedError(UserError):
-    """An image may not be run as a frontend."""
-
-    code = "FRONTEND_NOT_ALLOWED"
 
 
 def parse_source(options: Mapping[str, str]) -> ImageReference:

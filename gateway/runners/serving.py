@@ -25,12 +25,6 @@ _FAILED: Final = 1
 _USAGE: Final = 2
 
 
-class FrontendCrashedError(ToranaError):
-    """A frontend has a bug; its traceback is in what it wrote to standard error."""
-
-    code = "FRONTEND_CRASHED"
-
-
 async def serve(frontend: Any, environment: Mapping[str, str]) -> int:
     """Run `frontend` once and give the exit code.
 
@@ -61,12 +55,11 @@ async def serve(frontend: Any, environment: Mapping[str, str]) -> int:
         return 0
 
 
-def _crash(frontend: Any, error: Exception) -> FrontendCrashedError:
+def _crash(frontend: Any, error: Exception) -> ToranaError:
+    from torana.gateway.runners.crashes import crash
+
     name = getattr(frontend, "name", type(frontend).__name__)
-    frames = traceback.extract_tb(error.__traceback__)
-    at = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
-    text = f"frontend `{name}` crashed{at}: {type(error).__name__}: {error}"
-    return FrontendCrashedError(text, hint="its traceback is in the output above")
+    return crash(f"`{name}`", error, hint="its traceback is in the output above")
 
 
 def die_with_parent() -> None:

@@ -19,9 +19,10 @@ from torana.core.llb.definition import Definition
 from torana.core.pool import run_blocking
 from torana.core.solver.progress import ProgressSink
 from torana.gateway.client.client import Result, SolveRequest
-from torana.gateway.client.remote import RemoteClient
 from torana.gateway.engines.engine import BuildRequest, BuildResult
+from torana.gateway.engines.picking import pick
 from torana.gateway.engines.remote.address import TLS, parse_address
+from torana.gateway.engines.remote.clients import DrivingClient
 from torana.gateway.engines.remote.connection import Connection, connect
 from torana.gateway.engines.remote.exports import Exports
 from torana.gateway.engines.remote.places import Places
@@ -30,22 +31,12 @@ from torana.gateway.engines.remote.statusevents import events
 from torana.gateway.protocol import control_pb2 as pb
 from torana.gateway.protocol.calls import remote_errors
 from torana.gateway.protocol.control_pb2_grpc import ControlStub
+from torana.gateway.runners.finder import GATEWAY, FrontendFinder
 from torana.gateway.session.client import attach_control, new_id
 from torana.plugins.manager import PluginManager
 
 _STATUS_END_S: Final = 5.0
 _BUILD_ID: Final = "buildkit-controlapi-buildid"
-
-
-class _NotingClient(RemoteClient):
-    """A client that remembers what it sends."""
-
-    places: Places | None = None
-
-    async def solve(self, request: SolveRequest) -> Result:
-        if request.definition is not None and self.places is not None:
-            self.places.note(request.definition)
-        return await super().solve(request)
 
 
 class RemoteEngine:
@@ -153,13 +144,14 @@ class RemoteEngine:
 
     async def _drive(self, request: BuildRequest, message: pb.SolveRequest, places: Places) -> None:
         """Run the frontend here, and return its result to the daemon."""
-        client = await _NotingClient.open(
+        client = await DrivingClient.open(
             self._connection.channel,
             options=request.options,
             session_id=message.Session,
             metadata=((_BUILD_ID, message.Ref),),
         )
         client.places = places
+        client.finder = self._finder(request)
         try:
             result = await self._frontend_result(request, client)
             await client.finish(result)
@@ -169,22 +161,32 @@ class RemoteEngine:
                     await asyncio.shield(client.fail(err))
             raise
 
-    async def _frontend_result(self, request: BuildRequest, client: RemoteClient) -> Result:
+    async def _frontend_result(self, request: BuildRequest, client: DrivingClient) -> Result:
         if request.definition is not None:
             definition = request.definition
             if request.no_cache:
                 definition = _without_cache(definition)
             return await client.solve(SolveRequest(definition=definition))
         name = request.frontend
-        if request.is_frontend_remote or name == "gateway.v0":
+        if request.is_frontend_remote or name == GATEWAY:
             return await client.solve(SolveRequest(frontend=name, frontend_opt=request.options))
-        frontend = self._plugins.frontend(name)
+        picked = None if request.record is not None else pick(request)
+        if picked is not None:
+            return await picked.build(client)
+        finder = self._finder(request)
+        assert finder is not None
+        frontend = finder(name)
         if request.record is not None:
             from torana.gateway.recording.frontend import RecordedFrontend
 
             frontend = RecordedFrontend(name, frontend, request.record)
         result: Result = await frontend.build(client)
         return result
+
+    def _finder(self, request: BuildRequest) -> FrontendFinder | None:
+        if request.is_frontend_remote:
+            return None
+        return FrontendFinder(self._plugins, rules=request.rules, is_isolated=request.is_isolated)
 
     async def translate(self, request: BuildRequest) -> Definition | None:
         """Run the frontend only; see `Engine.translate`."""
@@ -219,12 +221,13 @@ class RemoteEngine:
             message = pb.SolveRequest(Ref=ref, Session=session_id, Internal=True)
             solving = asyncio.ensure_future(self._solve(message))
             try:
-                client = await RemoteClient.open(
+                client = await DrivingClient.open(
                     self._connection.channel,
                     options=request.options,
                     session_id=session_id,
                     metadata=((_BUILD_ID, ref),),
                 )
+                client.finder = self._finder(request)
                 yield await self._frontend_result(request, client)
                 await client.finish(Result())
                 await solving

@@ -8,9 +8,9 @@ import pytest
 from tests.golden.dockerfile.rows import rows, table
 
 from torana.core.patterns import InvalidPatternError, PatternMatcher
-from torana.frontends.dockerfile.syntax import find_syntax
 from torana.frontends.kit.gitref import InvalidGitRefError, parse_git_ref
 from torana.frontends.kit.ignorefile import parse_ignore_file
+from torana.frontends.kit.syntax import find_syntax
 
 
 @pytest.mark.parametrize("row", rows("syntax.json"))

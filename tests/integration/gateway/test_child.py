@@ -16,7 +16,7 @@ from torana.core.solver.progress import LogEvent, VertexEvent
 from torana.gateway.bridge.inprocess import InProcessClient
 from torana.gateway.runners.child import ChildFrontend
 from torana.gateway.runners.conversation import FrontendFailedError
-from torana.gateway.runners.serving import FrontendCrashedError
+from torana.gateway.runners.crashes import FrontendCrashedError
 from torana.gateway.testing.clients import failing
 
 pytestmark = pytest.mark.needs("root", "crun")

@@ -36,9 +36,9 @@ from torana.gateway.engines.runtime import chosen_runtime
 from torana.gateway.runners.conversation import FrontendFailedError
 from torana.gateway.runners.finder import FrontendFinder
 from torana.gateway.runners.image import ImageFrontend
-from torana.gateway.runners.imageref import FrontendNotAllowedError
 from torana.gateway.testing.clients import given_input
 from torana.plugins.manager import PluginManager
+from torana.plugins.selection import FrontendNotAllowedError
 
 pytestmark = pytest.mark.needs("root", "busybox", "crun")
 GO_FRONTEND = shutil.which("dockerfile-frontend")

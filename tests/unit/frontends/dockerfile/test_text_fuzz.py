@@ -13,9 +13,9 @@ from torana.frontends.dockerfile.instructions import read_instruction
 from torana.frontends.dockerfile.mounts import check_mount_from, parse_mount
 from torana.frontends.dockerfile.parser import parse
 from torana.frontends.dockerfile.ports import parse_ports
-from torana.frontends.dockerfile.syntax import find_check, find_syntax
 from torana.frontends.kit.gitref import parse_git_ref
 from torana.frontends.kit.ignorefile import parse_ignore_file
+from torana.frontends.kit.syntax import find_check, find_syntax
 
 PIECES = (
     "FROM a\n|RUN |COPY |ADD |ENV |LABEL |ARG |ONBUILD |HEALTHCHECK |CMD |SHELL |VOLUME |EXPOSE |"

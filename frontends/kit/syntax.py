@@ -1,5 +1,8 @@
 """Finding the frontend that a file asks for, and its `check` directive, before it is parsed.
 
+BuildKit reads comments that begin with `#` or `//`, and JSON documents. Ours are two more comments,
+`;` and `--`, and YAML documents whose first key is `syntax`: nothing of that can be a Dockerfile.
+
 Spec: syntax reference, section 7.
 """
 
@@ -10,7 +13,12 @@ from dataclasses import dataclass
 from typing import Final
 
 _DIRECTIVE: Final = r"\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*"
-_FORMS: Final = (re.compile(f"#{_DIRECTIVE}"), re.compile(f"//{_DIRECTIVE}"))
+_FORMS: Final = tuple(re.compile(f"{mark}{_DIRECTIVE}") for mark in ("#", "//"))
+_OUR_FORMS: Final = tuple(re.compile(f"{mark}{_DIRECTIVE}") for mark in (";+", "--"))
+_YAML_KEY: Final = re.compile(
+    r"""syntax:[ \t]+(?P<quote>["']?)(?P<value>[^"'#]+?)(?P=quote)[ \t]*(?:[ \t]\#.*)?"""
+)
+_YAML_HEAD: Final = re.compile(r"\s*(?:#.*|---(?:\s.*)?|%YAML.*)?")
 _KNOWN: Final = frozenset(("syntax", "escape", "check"))
 
 
@@ -24,14 +32,18 @@ class Syntax:
 
 
 def find_syntax(data: bytes) -> Syntax | None:
-    """Give what `# syntax=`, `// syntax=` or a JSON document says."""
+    """Give what `# syntax=`, `// syntax=` or a JSON document says, as BuildKit does."""
     text, skipped = _start(data)
-    for form in _FORMS:
-        found = _directives(text, form)
-        if "syntax" in found:
-            value, line = found["syntax"]
-            return Syntax(value.partition(" ")[0], value, line + skipped)
-    return _json_syntax(text, skipped)
+    return _in_comments(text, skipped, _FORMS) or _json_syntax(text, skipped)
+
+
+def find_any_syntax(data: bytes) -> Syntax | None:
+    """Give what `find_syntax` gives, else what the comments of other languages and YAML say."""
+    found = find_syntax(data)
+    if found is not None:
+        return found
+    text, skipped = _start(data)
+    return _in_comments(text, skipped, _OUR_FORMS) or _yaml_syntax(text, skipped)
 
 
 def find_check(data: bytes) -> str:
@@ -64,6 +76,15 @@ def _directives(text: str, form: re.Pattern[str]) -> dict[str, tuple[str, int]]:
     return found
 
 
+def _in_comments(text: str, skipped: int, forms: tuple[re.Pattern[str], ...]) -> Syntax | None:
+    for form in forms:
+        found = _directives(text, form)
+        if "syntax" in found:
+            value, line = found["syntax"]
+            return Syntax(value.partition(" ")[0], value, line + skipped)
+    return None
+
+
 def _json_syntax(text: str, line: int) -> Syntax | None:
     if not text.lstrip().startswith("{"):
         return None
@@ -74,3 +95,15 @@ def _json_syntax(text: str, line: int) -> Syntax | None:
     except (ValueError, RecursionError):
         return None
     return Syntax(value, value, line) if isinstance(value, str) else None
+
+
+def _yaml_syntax(text: str, skipped: int) -> Syntax | None:
+    """Read the first key: what comes later could be part of anything, a here-document say."""
+    for number, line in enumerate(text.split("\n"), 1 + skipped):
+        line = line.rstrip("\r")
+        if (match := _YAML_KEY.fullmatch(line)) is not None:
+            value = match["value"].strip()
+            return Syntax(value.partition(" ")[0], value, number)
+        if not _YAML_HEAD.fullmatch(line):
+            return None
+    return None

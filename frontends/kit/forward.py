@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from torana.core.errors import ToranaError
-from torana.frontends.dockerfile.syntax import find_syntax
+from torana.core.llb.definition import Definition
 from torana.frontends.kit.context import BuildContext
-from torana.frontends.kit.diagnostics import attach, line_ranges
+from torana.frontends.kit.diagnostics import SourceFile, attach, line_ranges
 from torana.frontends.kit.subrequests import UnsupportedFrontendCapError
-from torana.gateway.client.client import Result, SolveRequest
+from torana.frontends.kit.syntax import Syntax, find_any_syntax
+from torana.gateway.client.client import Client, Result, SolveRequest
 
 _CAPS: Final = frozenset(
     f"moby.buildkit.frontend.{name}"
@@ -22,6 +23,7 @@ _CAPS: Final = frozenset(
 )
 _FORWARD: Final = "+forward"
 _ARGUMENT: Final = "BUILDKIT_SYNTAX"
+FROM_USER: Final = -1  # as a line: BuildKit gives 0 to JSON documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,41 +61,60 @@ async def forward(context: BuildContext) -> Result | None:
     client = context.client
     if "cmdline" in client.options:
         return None
-    argument = context.options.build_args.get(_ARGUMENT)
-    found = find_syntax(context.file.data) if argument is None else None
-    if found is not None:
-        image, command_line = found.image, found.command_line
-    elif argument is not None:
-        image, command_line = argument.strip().split(" ", 1)[0], argument
-    else:
+    wanted = wanted_syntax(context.options.build_args, context.file)
+    if wanted is None:
         return None
+    inputs = await context.inputs()
+    return await hand_on(client, wanted, context.options.build_args, inputs, context.file)
+
+
+def wanted_syntax(build_args: Mapping[str, str], file: SourceFile) -> Syntax | None:
+    """Give what the user, else the build file, asks for; the user's has line -1."""
+    argument = build_args.get(_ARGUMENT)
+    if argument is None:
+        return find_any_syntax(file.data)
+    return Syntax(argument.strip().split(" ", 1)[0], argument, FROM_USER)
+
+
+async def hand_on(
+    client: Client,
+    wanted: Syntax,
+    build_args: Mapping[str, str],
+    inputs: Mapping[str, Definition],
+    file: SourceFile,
+) -> Result:
+    """Build by the frontend that is wanted, with the options of `client`.
+
+    Raises:
+        ToranaError: what that returned; without a place of its own it gets that of the line.
+    """
     try:
         return await client.solve(
             SolveRequest(
                 frontend="gateway.v0",
                 frontend_opt={
                     **client.options,
-                    **_doubled(context),
-                    "source": image,
-                    "cmdline": command_line,
+                    **_doubled(build_args),
+                    "source": wanted.image,
+                    "cmdline": wanted.command_line,
                 },
-                frontend_inputs=await context.inputs(),
+                frontend_inputs=inputs,
             )
         )
     except ToranaError as err:
         if err.sources:
             raise
-        if found is not None:
-            attach(err, context.file, line_ranges(context.file.filename, found.line))
-        else:
-            err.message = f"failed with build-arg:{_ARGUMENT} = {argument}: {err.message}"
+        if wanted.line != FROM_USER:
+            attach(err, file, line_ranges(file.filename, wanted.line))
+        elif _ARGUMENT in build_args:
+            text = f"failed with build-arg:{_ARGUMENT} = {wanted.command_line}"
+            err.message = f"{text}: {err.message}"
             err.args = (err.message,)
         raise
 
 
-def _doubled(context: BuildContext) -> dict[str, str]:
+def _doubled(build_args: Mapping[str, str]) -> dict[str, str]:
     """Give the options that build arguments stand for under their own names."""
-    build_args = context.options.build_args
     found = {
         "multi-platform": build_args.get("BUILDKIT_MULTI_PLATFORM"),
         "hostname": build_args.get("BUILDKIT_SANDBOX_HOSTNAME"),

@@ -1,0 +1,299 @@
+"""`select`: what serves a `# syntax=` line, by the metadata of what is installed.
+
+In this order:
+
+1. `NAME`, `DISTRIBUTION:NAME`, either with `==VERSION`: an installed frontend;
+2. `./path.py:object`: a frontend in a file of the project, with the user's consent;
+3. `pypi:DISTRIBUTION==VERSION`: one from the lock file, with the user's consent;
+4. an image that an installed frontend stands for, unless the syntax is strict or a digest is given;
+5. any other image.
+
+`--syntax` and `BUILDKIT_SYNTAX` come before the line; they are read by the same rules.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from torana.core.errors import ConflictError, NotFoundError, UserError
+from torana.core.oci.reference import ImageReference, InvalidReferenceError, parse_reference
+from torana.plugins.installed import FoundFrontend
+from torana.plugins.rules import normal
+
+LOCAL: Final = "local"
+PYPI: Final = "pypi"
+CONSENTS: Final = (LOCAL, PYPI)
+CONSENT_VARIABLE: Final = "TORANA_ALLOW_FRONTENDS"
+_NAME: Final = re.compile(
+    r"(?:(?P<dist>[A-Za-z0-9][\w.-]*):)?(?P<name>[A-Za-z0-9][\w.-]*)(?:==(?P<version>[\w.!+-]+))?"
+)
+_LOCAL: Final = re.compile(r"(?P<path>\.{0,2}/.*\.py):(?P<object>[A-Za-z_][\w.]*)")
+_PYPI: Final = re.compile(r"pypi:(?P<dist>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.!+-]+)")
+
+
+class FrontendNotAllowedError(UserError):
+    """A frontend may not be run here."""
+
+    code = "FRONTEND_NOT_ALLOWED"
+
+
+class FrontendConflictError(ConflictError):
+    """Several distributions offer the same."""
+
+    code = "FRONTEND_CONFLICT"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontendRules:
+    """What the user, and the project's `torana.toml`, allow a syntax line to name.
+
+    `consents` are kinds of frontends that nobody installed, `local` and `pypi`: only a user gives
+    them, never a file of the project. `allowed` are names, `pypi:DIST` and repositories of images,
+    with wildcards; None allows all. Paths of local frontends are relative to `folder`.
+    """
+
+    is_strict: bool = False
+    consents: frozenset[str] = frozenset()
+    allowed: tuple[str, ...] | None = None
+    folder: Path | None = None
+    lock: Path | None = None  # torana.lock
+
+    def check(self, *names: str) -> None:
+        """Compare the names of a frontend with those that the project allows.
+
+        Raises:
+            FrontendNotAllowedError: it is none of them.
+        """
+        if self.allowed is None:
+            return
+        if not any(fnmatch.fnmatchcase(name, each) for name in names for each in self.allowed):
+            known = ", ".join(f"`{each}`" for each in self.allowed) or "none"
+            raise FrontendNotAllowedError(
+                f"the project does not allow this frontend: `{names[0]}`",
+                hint=f"torana.toml allows {known}",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledChoice:
+    """An installed frontend; `alias` is the image that it stands for, None if it was named."""
+
+    frontend: FoundFrontend
+    alias: ImageReference | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LocalChoice:
+    """An object in a Python file."""
+
+    path: Path
+    attribute: str
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedChoice:
+    """A distribution of the lock file."""
+
+    distribution: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageChoice:
+    """An image to be run; `hint` is for when there is none of that name."""
+
+    reference: ImageReference
+    hint: str | None = field(default=None, compare=False)
+
+
+Choice = InstalledChoice | LocalChoice | PackagedChoice | ImageChoice
+
+
+def select(
+    syntax: str,
+    rules: FrontendRules,
+    find: Callable[[], Sequence[FoundFrontend]],
+    reserved: Callable[[str], FoundFrontend | None] = lambda _: None,
+) -> Choice:
+    """Give what serves `syntax`, the first word of a syntax line.
+
+    Args:
+        syntax: the word.
+        rules: what is allowed.
+        find: gives installed frontends; asked only where that matters.
+        reserved: gives the built-in frontend for a repository of images that no other can have.
+
+    Raises:
+        UserError: it is nothing of all that, or not allowed.
+        NotFoundError: an installed frontend has another version.
+        FrontendConflictError: two distributions offer it.
+    """
+    if match := _PYPI.fullmatch(syntax):
+        return _packaged(match["dist"], match["version"], rules)
+    if match := _LOCAL.fullmatch(syntax):
+        return _local(match["path"], match["object"], rules)
+    if syntax.startswith((f"{PYPI}:", "./", "../", "/")):
+        raise UserError(
+            f"invalid syntax: `{syntax}`",
+            hint="it is `pypi:DISTRIBUTION==VERSION`, or `./path.py:object`",
+        )
+    match = _NAME.fullmatch(syntax)
+    if match is not None:
+        named = find_named(match["name"], match["dist"] or "", match["version"] or "", find())
+        if named is not None:
+            rules.check(named.name, named.qualified_name)
+            return InstalledChoice(named)
+    if "==" in syntax:
+        raise _missing(syntax, find())
+    try:
+        reference = parse_reference(syntax).with_default_tag()
+    except InvalidReferenceError as err:
+        raise UserError(
+            f"no frontend and no image: `{syntax}`", hint=_known(syntax, find()) or err.hint
+        ) from err
+    return _image(reference, syntax, rules, find, reserved)
+
+
+def find_named(
+    name: str, distribution: str, version: str, frontends: Iterable[FoundFrontend]
+) -> FoundFrontend | None:
+    """Give the frontend of that name; empty `distribution` and `version` mean any.
+
+    Raises:
+        FrontendConflictError: two distributions offer it.
+        NotFoundError: it is installed in another version.
+    """
+    offered = [
+        each
+        for each in frontends
+        if each.name == name
+        and (not distribution or normal(each.distribution) == normal(distribution))
+    ]
+    if not offered:
+        return None
+    _refuse_several(f"frontend `{name}`", offered)
+    (found,) = offered
+    if version and version != found.version:
+        raise NotFoundError(
+            f"frontend `{name}` is installed in version {found.version}, not {version}",
+            hint=f"pip install {found.distribution}=={version}, "
+            f"or use `pypi:{found.distribution}=={version}`",
+        )
+    return found
+
+
+def by_file(filename: str, frontends: Iterable[FoundFrontend]) -> FoundFrontend | None:
+    """Give the frontend whose patterns match the name of a build file.
+
+    Raises:
+        FrontendConflictError: two do.
+    """
+    offered = [
+        each
+        for each in frontends
+        if any(fnmatch.fnmatchcase(filename, pattern) for pattern in each.manifest.files)
+    ]
+    if len(offered) > 1:
+        _refuse_several(f"build file `{filename}`", offered)
+    return offered[0] if offered else None
+
+
+def stands_for(alias: str, reference: ImageReference) -> bool:
+    """Say whether an alias of a manifest means an image; without a tag it means all tags."""
+    try:
+        parsed = parse_reference(alias)
+    except InvalidReferenceError:
+        return False
+    return parsed.name == reference.name and parsed.tag in ("", reference.tag)
+
+
+def unknown_name(name: str, frontends: Sequence[FoundFrontend]) -> NotFoundError:
+    """Make the error for a name that nobody offers."""
+    known = ", ".join(f"`{each.name}`" for each in frontends)
+    hint = _known(name, frontends)
+    return NotFoundError(
+        f"no such frontend: `{name}`",
+        hint=f"{hint}; installed: {known}" if hint else f"installed: {known}",
+    )
+
+
+def _packaged(distribution: str, version: str, rules: FrontendRules) -> PackagedChoice:
+    rules.check(f"{PYPI}:{distribution}", f"{PYPI}:{distribution}=={version}")
+    _need(PYPI, f"`{PYPI}:{distribution}=={version}`", rules)
+    return PackagedChoice(distribution, version)
+
+
+def _local(path: str, attribute: str, rules: FrontendRules) -> LocalChoice:
+    rules.check(LOCAL, path)
+    _need(LOCAL, f"`{path}`", rules)
+    if rules.folder is None:
+        raise UserError(f"there is no folder that a frontend could be in: `{path}`")
+    return LocalChoice((rules.folder / path).resolve(), attribute)
+
+
+def _need(kind: str, what: str, rules: FrontendRules) -> None:
+    if kind not in rules.consents:
+        raise FrontendNotAllowedError(
+            f"the build file wants to run a frontend that is not installed: {what}",
+            hint=f"if you trust it: --allow-frontend {kind}, or {CONSENT_VARIABLE}={kind}",
+        )
+
+
+def _image(
+    reference: ImageReference,
+    syntax: str,
+    rules: FrontendRules,
+    find: Callable[[], Sequence[FoundFrontend]],
+    reserved: Callable[[str], FoundFrontend | None],
+) -> Choice:
+    # Who names a digest wants these very bytes.
+    if not rules.is_strict and reference.digest is None:
+        found = reserved(reference.name)
+        if found is None:
+            offered = [
+                each
+                for each in find()
+                if any(stands_for(alias, reference) for alias in each.manifest.aliases)
+            ]
+            if len(offered) > 1:
+                _refuse_several(f"image `{reference.familiar()}`", offered)
+            found = offered[0] if offered else None
+        if found is not None:
+            rules.check(found.name, found.qualified_name)
+            return InstalledChoice(found, reference)
+    rules.check(reference.name, _short(reference))
+    hint = _known(syntax, find()) if _NAME.fullmatch(syntax) else None
+    return ImageChoice(reference, hint or None)
+
+
+def _short(reference: ImageReference) -> str:
+    return reference.familiar().partition("@")[0].removesuffix(f":{reference.tag}")
+
+
+def _refuse_several(what: str, offered: Sequence[FoundFrontend]) -> None:
+    if len(offered) < 2:
+        return
+    listed = ", ".join(f"{each.distribution} {each.version}".strip() for each in offered)
+    names = " or ".join(f"`{each.qualified_name}`" for each in offered)
+    raise FrontendConflictError(
+        f"{what} is offered by several distributions: {listed}", hint=f"name one of them: {names}"
+    )
+
+
+def _missing(syntax: str, frontends: Sequence[FoundFrontend]) -> NotFoundError:
+    return unknown_name(syntax.partition("==")[0], frontends)
+
+
+def _known(syntax: str, frontends: Sequence[FoundFrontend]) -> str:
+    import difflib
+
+    name = syntax.rpartition(":")[2] if "==" not in syntax else syntax.partition("==")[0]
+    close = difflib.get_close_matches(name, [each.name for each in frontends], n=1)
+    if close:
+        return f"did you mean `{close[0]}`?"
+    return f"no installed frontend is called `{syntax}`"
