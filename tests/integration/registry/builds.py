@@ -58,6 +58,7 @@ class _Plugins(PluginManager):
     """With an image source that has its own access."""
 
     def __init__(self, access: RegistryAccess) -> None:
+        super().__init__()
         self._images = ImageSource(access)
 
     def source(self, scheme: str) -> Source | None:
