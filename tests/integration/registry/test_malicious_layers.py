@@ -31,6 +31,7 @@ from tests.integration.registry.servers import FaultyRegistry, digest_of
 from torana.core.errors import CorruptError, ToranaError
 from torana.core.oci.platform import host_platform
 from torana.core.snapshots import extract, mounts, namespace
+from torana.plugins.registry import threads
 from torana.plugins.registry.access import RegistryAccess
 from torana.plugins.registry.credentials import NoCredentials
 from torana.plugins.registry.settings import RegistrySettings
@@ -252,9 +253,14 @@ async def test_too_many_entries(
 
 @pytest.mark.needs("root")
 async def test_a_bomb_fills_the_disk_and_is_gone(
-    new_builds: Callable[[Path], Builds], faulty: FaultyRegistry, tmp_path: Path
+    new_builds: Callable[[Path], Builds],
+    faulty: FaultyRegistry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """256 MiB of zeros in a quarter of a megabyte, on a disk of 48 MiB."""
+    # Threads of other tests may be from before this process had mounts of its own.
+    monkeypatch.setattr(threads, "_pool", None)
     disk = tmp_path / "disk"
     disk.mkdir()
     mounts.mount("tmpfs", str(disk), "tmpfs", data="size=48m")
