@@ -1,8 +1,7 @@
-"""`OCIContainer`: a container that runs while others talk to it.
+"""`ProgramContainer`: a container that runs while others talk to it.
 
-The program stays in the foreground and hands signals on to its process. It is the init of a pid
-namespace, so a further process is started from within that namespace, where the ids are that the
-program wrote down.
+The runtime's program stays in the foreground. It is the init of a pid namespace, so a further
+process is started from within that namespace, where the ids are that the program wrote down.
 """
 
 from __future__ import annotations
@@ -11,14 +10,13 @@ import asyncio
 import contextlib
 import fcntl
 import itertools
-import json
 import os
 import signal
 import struct
 import termios
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from torana.core.errors import ConflictError
 from torana.core.ops.runtime import (
@@ -28,12 +26,8 @@ from torana.core.ops.runtime import (
     RuntimeFailedError,
     Streams,
 )
-from torana.plugins.runtimes.launcher import Program
+from torana.plugins.runtimes.launcher import Launch, Program
 from torana.plugins.runtimes.outcome import LOG, kernel_kills
-from torana.plugins.runtimes.spec import process_spec
-
-if TYPE_CHECKING:
-    from torana.plugins.runtimes.oci import OCIRuntime
 
 _POLL_S: Final = 0.004
 _RESIZE_TRIES: Final = 100
@@ -42,10 +36,39 @@ _NO_FORWARDING: Final = frozenset({signal.SIGKILL, signal.SIGSTOP, signal.SIGCHL
 Status = Callable[[int], Awaitable[ExitStatus]]
 
 
-class OCIProcess:
+class ProgramRuntime(Protocol):
+    """What a container asks of its runtime."""
+
+    def first(self, spec: ContainerSpec, pid_file: Path | None = None) -> Launch:
+        """Give what starts the container and makes `pid_file` once its process is there."""
+        ...
+
+    def further(
+        self, spec: ContainerSpec, process: ProcessSpec, pid_file: Path, log: Path
+    ) -> Launch:
+        """Give what starts a process beside the first; it says in `log` why it did not."""
+        ...
+
+    async def status(
+        self, spec: ContainerSpec, code: int, log: Path, kills: int, *, command: str = "run"
+    ) -> ExitStatus:
+        """Read the end of a program.
+
+        Raises:
+            RuntimeFailedError: it was the runtime that failed.
+        """
+        ...
+
+    async def clean_up(self, spec: ContainerSpec) -> None:
+        """Remove what a killed program left outside of its folder."""
+        ...
+
+
+class ProgramProcess:
     """A process and the program that stands for it on this side."""
 
-    def __init__(self, program: Program, pid_file: Path, status: Status) -> None:
+    def __init__(self, launch: Launch, program: Program, pid_file: Path, status: Status) -> None:
+        self._forwards = launch.forwards_signals
         self._program = program
         self._pid_file = pid_file
         self._status = status
@@ -67,7 +90,7 @@ class OCIProcess:
 
     def signal(self, number: int) -> None:
         """Send a signal: by the program, or past it where it would not hand it on."""
-        if number in _NO_FORWARDING:
+        if number in _NO_FORWARDING or not self._forwards:
             self._program.signal_children(number)
         else:
             self._program.signal(number)
@@ -84,24 +107,25 @@ class OCIProcess:
         await self._program.kill()
 
 
-class OCIContainer:
-    """A container of a runtime with the command line of runc."""
+class ProgramContainer:
+    """A container and its processes."""
 
-    def __init__(self, runtime: OCIRuntime, spec: ContainerSpec) -> None:
+    def __init__(self, runtime: ProgramRuntime, spec: ContainerSpec) -> None:
         self._runtime = runtime
         self._spec = spec
-        self._first: OCIProcess | None = None
+        self._first: ProgramProcess | None = None
         self._program: Program | None = None
         self._numbers = itertools.count(1)
-        self._others: list[OCIProcess] = []
+        self._others: list[ProgramProcess] = []
 
     async def start(self, streams: Streams) -> None:
         """Start the first process; only to be called once."""
         spec, kills = self._spec, kernel_kills()
         pid_file = spec.directory / "pid"
-        command = self._runtime.command(spec, "run", f"--pid-file={pid_file}")
-        self._program = Program(command, streams, self._runtime.surroundings(spec))
-        self._first = OCIProcess(
+        launch = self._runtime.first(spec, pid_file)
+        self._program = Program(launch, streams)
+        self._first = ProgramProcess(
+            launch,
             self._program,
             pid_file,
             lambda code: self._runtime.status(spec, code, spec.directory / LOG, kills),
@@ -121,30 +145,19 @@ class OCIContainer:
     async def resize(self, rows: int, columns: int) -> None:
         await self._process.resize(rows, columns)
 
-    async def exec(self, process: ProcessSpec, streams: Streams) -> OCIProcess:
+    async def exec(self, process: ProcessSpec, streams: Streams) -> ProgramProcess:
         assert self._program is not None, "started"
         if self._program.has_ended:
             raise ConflictError("the container's first process has already exited")
         spec, kills, number = self._spec, kernel_kills(), next(self._numbers)
-        log = f"log-{number}.json"
+        log = spec.directory / f"log-{number}.json"
         pid_file = spec.directory / f"pid-{number}"
-        document = spec.directory / f"process-{number}.json"
-        text = json.dumps(process_spec(process, self._runtime.traits()))
-        document.write_text(text, encoding="utf-8")
-        command = [
-            *self._runtime.program_line(spec, log),
-            "exec",
-            f"--pid-file={pid_file}",
-            f"--process={document}",
-            spec.id,
-        ]
-        surroundings = self._runtime.surroundings(spec)
-        made = OCIProcess(
-            Program(command, streams, surroundings, beside=self._program),
+        launch = self._runtime.further(spec, process, pid_file, log)
+        made = ProgramProcess(
+            launch,
+            Program(launch, streams, beside=self._program),
             pid_file,
-            lambda code: self._runtime.status(
-                spec, code, spec.directory / log, kills, command="exec"
-            ),
+            lambda code: self._runtime.status(spec, code, log, kills, command="exec"),
         )
         self._others.append(made)
         try:
@@ -164,7 +177,7 @@ class OCIContainer:
             await self._runtime.clean_up(self._spec)
 
     @property
-    def _process(self) -> OCIProcess:
+    def _process(self) -> ProgramProcess:
         assert self._first is not None, "started"
         return self._first
 

@@ -1,4 +1,4 @@
-"""`launch`, `Program`: run programs of which nothing outlives this process, or a cancellation.
+"""`run`, `Program`: run programs of which nothing outlives this process, or a cancellation.
 
 Each run has a thread of its own that leaves this process's mount namespace and asks for a new pid
 namespace; the program it spawns is that namespace's init. When an init dies the kernel kills all
@@ -46,10 +46,23 @@ class Surroundings:
     cgroup2: bool = False
 
 
-async def launch(
-    argv: Sequence[str], output: Output, surroundings: Surroundings, *, owner: int = 0
-) -> int:
-    """Run `argv` to its end, standard input empty, and give its code (128 + N for a signal N).
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A program to be started. `files` stay open for it, under the same numbers; whoever starts it
+    closes them with `close`."""
+
+    argv: tuple[str, ...]
+    surroundings: Surroundings = Surroundings()
+    files: tuple[int, ...] = ()
+    forwards_signals: bool = True  # to the process that it stands for
+
+    def close(self) -> None:
+        for file in self.files:
+            os.close(file)
+
+
+async def run(launch: Launch, output: Output, *, owner: int = 0) -> int:
+    """Run a program to its end, standard input empty, and give its code (128 + N for a signal N).
 
     The output pipes belong to `owner`, so that a process of that user may open /dev/stdout.
     Cancelling kills it with all its descendants, and waits until they are gone.
@@ -61,7 +74,7 @@ async def launch(
     loop = asyncio.get_running_loop()
     pipes = [_Pipe(loop, stream, output, owner) for stream in (1, 2)]
     try:
-        program = Program(argv, Streams(None, *(p.write_end for p in pipes)), surroundings)
+        program = Program(launch, Streams(None, *(p.write_end for p in pipes)))
         for pipe in pipes:
             pipe.close_write_end()
         try:
@@ -85,9 +98,8 @@ class Program:
 
     def __init__(
         self,
-        argv: Sequence[str],
+        launch: Launch,
         streams: Streams,
-        surroundings: Surroundings,
         *,
         beside: Program | None = None,
     ) -> None:
@@ -95,7 +107,7 @@ class Program:
         self._ended: asyncio.Future[int] = loop.create_future()
         guards = _guards() if beside is None else _guards()[:_SETPRIV_WORDS]
         self._run = _Run(
-            [*guards, *argv], surroundings, streams, 0 if beside is None else beside.pid
+            [*guards, *launch.argv], launch, streams, 0 if beside is None else beside.pid
         )
 
         def report(result: int | BaseException) -> None:
@@ -164,11 +176,10 @@ async def _outlast(ended: asyncio.Future[int]) -> None:
 class _Run:
     """The part that happens in the thread."""
 
-    def __init__(
-        self, argv: Sequence[str], surroundings: Surroundings, streams: Streams, beside: int
-    ) -> None:
+    def __init__(self, argv: Sequence[str], launch: Launch, streams: Streams, beside: int) -> None:
         self._argv = argv
-        self._surroundings = surroundings
+        self._launch = launch
+        self._surroundings = launch.surroundings
         self._beside = beside
         self._streams = [
             subprocess.DEVNULL if stream is None else os.dup(stream)
@@ -193,6 +204,7 @@ class _Run:
             result = err
         finally:
             self._close_streams()
+            self._launch.close()
         report(result)
 
     def _run(self) -> int:
@@ -211,6 +223,7 @@ class _Run:
                 stdout=self._streams[1],
                 stderr=self._streams[2],
                 cwd="/",
+                pass_fds=self._launch.files,
                 start_new_session=True,  # signals of the terminal are for us alone
             )
         self._close_streams()

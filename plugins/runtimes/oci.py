@@ -13,22 +13,22 @@ from typing import Final
 
 from torana.core.llb.ops import LinuxResources
 from torana.core.ops.runtime import (
-    ContainerMount,
     ContainerSpec,
     ExitStatus,
     Output,
+    ProcessSpec,
     RunningContainer,
     RuntimeFailedError,
     Streams,
 )
 from torana.core.pool import run_blocking
 from torana.plugins.runtimes import cgroups
-from torana.plugins.runtimes.containers import OCIContainer
-from torana.plugins.runtimes.launcher import Surroundings, launch
+from torana.plugins.runtimes.containers import ProgramContainer
+from torana.plugins.runtimes.launcher import Launch, Surroundings, run
 from torana.plugins.runtimes.outcome import LOG, failure, kernel_kills
-from torana.plugins.runtimes.spec import HostTraits, cgroup_path, oci_spec
+from torana.plugins.runtimes.probe import probe
+from torana.plugins.runtimes.spec import HostTraits, cgroup_path, oci_spec, process_spec
 
-_SYSTEM_FOLDERS: Final = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/nix", "/gnu")
 _KILLED: Final = 137
 
 
@@ -60,69 +60,52 @@ class OCIRuntime:
         return ()
 
     async def probe(self, directory: Path) -> str | None:
-        """Start `true` out of the host's own folders."""
         if self._program is None:
             return "not on PATH"
-        true = shutil.which("true")
-        if true is None:
-            return "no `true` on PATH to test it with"
-        place = directory / f"probe-{self.name}-{os.getpid()}"
-        rootfs = place / "rootfs"
-        rootfs.mkdir(parents=True)
-        folders = [os.path.realpath(path) for path in _SYSTEM_FOLDERS if os.path.isdir(path)]
-        spec = ContainerSpec(
-            id=f"torana-{place.name}",
-            directory=place,
-            rootfs=rootfs,
-            args=(true,),
-            env=("PATH=/usr/bin:/bin",),
-            hostname="probe",
-            mounts=tuple(
-                ContainerMount(destination=path, source=source, options=("ro",))
-                for path, source in zip(
-                    (path for path in _SYSTEM_FOLDERS if os.path.isdir(path)), folders, strict=True
-                )
-            ),
-        )
-        said: list[bytes] = []
-        try:
-            status = await self.run(spec, lambda _, data: said.append(data))
-        except Exception as err:  # whatever is wrong, the next runtime may do
-            return str(err)
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
-        if status.code == 0:
-            return None
-        return f"code {status.code}: {b''.join(said).decode(errors='replace').strip()}"
+        return await probe(self, directory)
 
     async def run(self, spec: ContainerSpec, output: Output) -> ExitStatus:
-        command = self.command(spec, "run")
         if not self.traits().manages_cgroups and (
             spec.cgroup_parent or spec.resources not in (None, LinuxResources())
         ):
             output(2, f"{self.name} manages no cgroups here: limits are not kept\n".encode())
-        kills = kernel_kills()
+        command, kills = self.first(spec), kernel_kills()
         try:
-            code = await launch(command, output, self.surroundings(spec), owner=spec.user.uid)
+            code = await run(command, output, owner=spec.user.uid)
         except asyncio.CancelledError:
             await self.clean_up(spec)
             raise
         return await self.status(spec, code, spec.directory / LOG, kills)
 
     async def start(self, spec: ContainerSpec, streams: Streams) -> RunningContainer:
-        container = OCIContainer(self, spec)
+        container = ProgramContainer(self, spec)
         await container.start(streams)
         return container
 
-    def command(self, spec: ContainerSpec, *words: str) -> list[str]:
-        """Write the bundle and give the command line that starts it."""
+    def first(self, spec: ContainerSpec, pid_file: Path | None = None) -> Launch:
+        """Write the bundle and give what starts the container; the program forwards signals."""
         if self.traits().manages_cgroups:
             _sweep_once()
         document = json.dumps(oci_spec(spec, self.traits()))
         (spec.directory / "config.json").write_text(document, encoding="utf-8")
-        return [*self.program_line(spec, LOG), *words, f"--bundle={spec.directory}", spec.id]
+        flags = [] if pid_file is None else [f"--pid-file={pid_file}"]
+        return Launch(
+            (*self._program_line(spec, LOG), "run", *flags, f"--bundle={spec.directory}", spec.id),
+            self.surroundings(spec),
+        )
 
-    def program_line(self, spec: ContainerSpec, log: str) -> list[str]:
+    def further(
+        self, spec: ContainerSpec, process: ProcessSpec, pid_file: Path, log: Path
+    ) -> Launch:
+        """Give what starts a process beside the first; it says in `log` why it did not."""
+        document = log.with_suffix(".process")
+        text = json.dumps(process_spec(process, self.traits()))
+        document.write_text(text, encoding="utf-8")
+        flags = f"--pid-file={pid_file}", f"--process={document}"
+        line = self._program_line(spec, log.name)
+        return Launch((*line, "exec", *flags, spec.id), self.surroundings(spec))
+
+    def _program_line(self, spec: ContainerSpec, log: str) -> list[str]:
         """Give the program with all options that stand before a command."""
         if self._program is None:
             raise RuntimeFailedError(f"`{self.name}` is not on PATH")

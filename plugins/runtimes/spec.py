@@ -40,7 +40,7 @@ ALL_CAPABILITIES: Final = (
         ).split()
     ),
 )
-_MASKED: Final = (
+MASKED_PATHS: Final = (
     "/proc/acpi",
     "/proc/asound",
     "/proc/kcore",
@@ -53,8 +53,8 @@ _MASKED: Final = (
     "/sys/firmware",
     "/sys/devices/virtual/powercap",
 )
-_READONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
-_PRIVILEGED_NODES: Final = (
+READONLY_PATHS: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+PRIVILEGED_NODES: Final = (
     "/dev/kmsg",
     "/dev/cuse",
     "/dev/fuse",
@@ -167,8 +167,8 @@ def _linux(container: ContainerSpec, host: HostTraits) -> dict[str, Any]:
     if container.insecure:
         linux["devices"] = _nodes()
         return linux
-    linux["maskedPaths"] = list(_MASKED)
-    linux["readonlyPaths"] = list(_READONLY)
+    linux["maskedPaths"] = list(MASKED_PATHS)
+    linux["readonlyPaths"] = list(READONLY_PATHS)
     if host.seccomp is not None:
         linux["seccomp"] = host.seccomp
     return linux
@@ -206,7 +206,7 @@ def _resources(container: ContainerSpec) -> dict[str, Any]:
 def _nodes() -> list[dict[str, Any]]:
     """Give the nodes of the host that an insecure container gets."""
     nodes = []
-    for path in _PRIVILEGED_NODES:
+    for path in PRIVILEGED_NODES:
         try:
             found = os.stat(path)
         except OSError:

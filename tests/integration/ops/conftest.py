@@ -22,6 +22,7 @@ from torana.core.ops.exec.folder import ExecutorFolder
 from torana.core.ops.exec.op import ExecVertexOp
 from torana.core.ops.exec.services import StepServices
 from torana.core.ops.runtime import Runtime
+from torana.plugins.runtimes.bubblewrap import BubblewrapRuntime
 from torana.plugins.runtimes.crun import CrunRuntime
 from torana.plugins.runtimes.runc import RuncRuntime
 
@@ -185,16 +186,37 @@ class Steps:
         return cast("list[PlainRef]", await op.exec(cast("Any", inputs)))
 
 
+class RecordingFolder(ExecutorFolder):
+    """Knows which containers there were; other processes have theirs at the same time."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.ids: set[str] = set()
+
+    @contextmanager
+    def container(self) -> Iterator[tuple[str, Path]]:
+        with super().container() as (id, directory):
+            self.ids.add(id)
+            yield id, directory
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[ExecutorFolder]:
-    made = ExecutorFolder(tmp_path / "root")
+    made = RecordingFolder(tmp_path / "root")
     yield made
     made.close()
 
 
-@pytest.fixture(params=[CrunRuntime, RuncRuntime], ids=["crun", "runc"])
+RUNTIMES = {kind.name: kind for kind in (CrunRuntime, RuncRuntime, BubblewrapRuntime)}
+
+
+@pytest.fixture(params=RUNTIMES)
 def runtime(request: pytest.FixtureRequest) -> Runtime:
-    return cast("Runtime", request.param())
+    """Every runtime; where one is known to differ, the test is expected to fail."""
+    for mark in request.node.iter_markers("differs"):
+        if request.param in mark.kwargs:
+            request.applymarker(pytest.mark.xfail(reason=mark.kwargs[request.param], strict=True))
+    return cast("Runtime", RUNTIMES[request.param]())
 
 
 @pytest.fixture

