@@ -6,6 +6,8 @@ Sources, secrets and the container runtime are handed in from above.
 from __future__ import annotations
 
 import gc
+import os
+import resource
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -32,6 +34,7 @@ from torana.core.loading import LLBVertex, is_shared, load
 from torana.core.oci.platform import Platform, host_platform
 from torana.core.ops.build import BuildVertexOp
 from torana.core.ops.diff import DiffVertexOp
+from torana.core.ops.exec.limits import StepLimits
 from torana.core.ops.exec.network_files import DNSConfig
 from torana.core.ops.exec.services import SecretProvider, SSHProvider, StepServices
 from torana.core.ops.file.op import FileVertexOp
@@ -97,8 +100,9 @@ class Worker:
         self.upkeep.on_prune.append(self.executions.forget_old)
         leftovers.watch(self.upkeep, self.refs, self.keys, self.results)
         self.refs.records.on_delete.append(self.keys.release)
-        self.dropped = self.upkeep.reconcile()
+        self.dropped = [*self.upkeep.reconcile(), *_end_left_steps(root)]
         make_reserve(root)
+        self.limits = StepLimits.from_environment(os.environ)
         self._executor: ExecutorFolder | None = None
         self._caches: CacheMounts | None = None
         self._slots = Slots(0)
@@ -119,6 +123,7 @@ class Worker:
             UnsupportedError: neither root nor user namespaces are to be had.
         """
         namespace.enter()
+        _forbid_core_dumps()
         # Graphs are many small objects that live until the end: looking for garbage among them
         # every 700 objects, as is Python's default, takes as long as solving does.
         gc.set_threshold(50_000, 20, 50)
@@ -304,6 +309,7 @@ class Worker:
             secrets=secrets,
             ssh=ssh,
             dns=self.dns,
+            limits=self.limits,
         )
 
     # Upkeep
@@ -354,3 +360,25 @@ def _keep_failure(op: o.ExecOp) -> OnFailure:
         )
 
     return keep
+
+
+def _end_left_steps(root: Path) -> list[str]:
+    """End what steps of killed processes left, and say of what."""
+    try:
+        has_any = any(entry.is_dir() for entry in os.scandir(root / "executor"))
+    except FileNotFoundError:
+        return []
+    if not has_any:
+        return []
+    from torana.core.ops.exec.folder import reconcile
+
+    return [f"steps of a killed process: {name}" for name in reconcile(root / "executor")]
+
+
+def _forbid_core_dumps() -> None:
+    """Let no crash write the memory of this process, which may hold secrets, to a disk.
+
+    Steps inherit it, and may raise it again.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))

@@ -78,6 +78,7 @@ class ContainerSpec:
     ulimits: tuple[Ulimit, ...] = ()
     cgroup_parent: str = ""
     resources: LinuxResources | None = None
+    pids_limit: int = 0  # processes and threads at once; 0 is any number
     is_terminal: bool = False  # the process gets a terminal of its own; only with `start`
 
 

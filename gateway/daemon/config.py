@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from torana.core.errors import UserError
+from torana.core.ops.exec.limits import StepLimits
 from torana.core.ops.exec.network_files import DNSConfig
 from torana.core.quantities import Size, parse_duration_s, parse_size
 from torana.plugins.schemas import first_problem, load_schema
@@ -62,6 +63,7 @@ class WorkerConfig:
     max_used: Size | None = None
     min_free: Size | None = None
     gc_rules: tuple[GCRule, ...] = ()
+    step_limits: StepLimits | None = None  # None: those of the environment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +226,18 @@ def _worker(raw: Mapping[str, Any]) -> WorkerConfig:
         max_used=_size(raw, "maxUsedSpace"),
         min_free=_size(raw, "minFreeSpace"),
         gc_rules=tuple(_gc_rule(rule) for rule in raw.get("gcpolicy", ())),
+        step_limits=_step_limits(raw["stepLimits"]) if "stepLimits" in raw else None,
+    )
+
+
+def _step_limits(raw: Mapping[str, Any]) -> StepLimits:
+    memory = parse_size(raw.get("memory", 0))
+    if memory.percent:
+        raise InvalidConfigError("worker.oci.stepLimits.memory: no amount: a share of the disk")
+    return StepLimits(
+        pids=raw.get("pids", StepLimits().pids),
+        memory_bytes=memory.size_bytes,
+        cpus=float(raw.get("cpus", 0)),
     )
 
 

@@ -59,6 +59,8 @@ def serve(config: Config) -> None:
         worker = Worker.open(config.root, snapshotter=snapshotter)
         worker.dns = config.dns
         worker.limit_parallelism(config.worker.max_parallelism)
+        if config.worker.step_limits is not None:
+            worker.limits = config.worker.step_limits
         try:
             for line in worker.dropped:
                 log.info("dropped at start: %s", line)

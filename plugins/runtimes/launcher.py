@@ -29,6 +29,7 @@ from typing import Any, Final
 from torana.core.errors import UnsupportedError
 from torana.core.ops.runtime import Output, RuntimeFailedError, Streams
 from torana.core.snapshots import mounts
+from torana.plugins.runtimes import cgroups
 
 _CLONE_FS: Final = 0x00000200
 _CLONE_NEWNS: Final = 0x00020000
@@ -40,9 +41,13 @@ _SETPRIV_WORDS: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What a program finds changed: its devices cgroup (v1), and a cgroup2 at /sys/fs/cgroup."""
+    """What a program finds changed: its cgroups (v1), and a cgroup2 at /sys/fs/cgroup.
+
+    `own_groups` are made for it alone and go with it.
+    """
 
     device_cgroup: Path | None = None
+    own_groups: tuple[Path, ...] = ()
     cgroup2: bool = False
 
 
@@ -210,6 +215,10 @@ class _Run:
     def _run(self) -> int:
         if self._surroundings.device_cgroup is not None:
             (self._surroundings.device_cgroup / "tasks").write_text("0")
+        with cgroups.joined(self._surroundings.own_groups):
+            return self._run_inside()
+
+    def _run_inside(self) -> int:
         if self._beside:
             _join(self._beside)
         else:
@@ -223,6 +232,7 @@ class _Run:
                 stdout=self._streams[1],
                 stderr=self._streams[2],
                 cwd="/",
+                env=_environment(),
                 pass_fds=self._launch.files,
                 start_new_session=True,  # signals of the terminal are for us alone
             )
@@ -296,6 +306,11 @@ class _Pipe:
         self._loop.remove_reader(self._read_end)
         os.close(self._read_end)
         self.closed.set_result(None)
+
+
+def _environment() -> dict[str, str]:
+    """Give what programs see of our environment, in which there may be secrets."""
+    return {"PATH": os.environ.get("PATH", os.defpath)}
 
 
 def _unshare(more: int) -> None:

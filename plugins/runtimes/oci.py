@@ -65,7 +65,7 @@ class OCIRuntime:
         return await probe(self, directory)
 
     async def run(self, spec: ContainerSpec, output: Output) -> ExitStatus:
-        if not self.traits().manages_cgroups and (
+        if self.traits().is_rootless and (
             spec.cgroup_parent or spec.resources not in (None, LinuxResources())
         ):
             output(2, f"{self.name} manages no cgroups here: limits are not kept\n".encode())

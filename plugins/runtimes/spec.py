@@ -189,6 +189,7 @@ def _resources(container: ContainerSpec) -> dict[str, Any]:
     out: dict[str, Any] = {"devices": rules}
     wanted = container.resources or LinuxResources()
     memory = {"limit": wanted.memory, "swap": wanted.memory_swap}
+    pids = {"limit": container.pids_limit}
     cpu = {
         "shares": wanted.cpu_shares,
         "quota": wanted.cpu_quota,
@@ -196,7 +197,7 @@ def _resources(container: ContainerSpec) -> dict[str, Any]:
         "cpus": wanted.cpuset_cpus,
         "mems": wanted.cpuset_mems,
     }
-    for name, limits in (("memory", memory), ("cpu", cpu)):
+    for name, limits in (("memory", memory), ("cpu", cpu), ("pids", pids)):
         given = {key: value for key, value in limits.items() if value}
         if given:
             out[name] = given

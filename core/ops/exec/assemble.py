@@ -119,7 +119,8 @@ class Assembler:
             insecure=op.security is SecurityMode.INSECURE,
             ulimits=meta.ulimit,
             cgroup_parent=meta.cgroup_parent,
-            resources=parts.resources,
+            resources=parts.services.limits.narrow(parts.resources),
+            pids_limit=parts.services.limits.pids,
         )
 
     def _mounts(self, binds: Sequence[ContainerMount]) -> list[ContainerMount]:

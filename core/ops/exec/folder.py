@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from torana.core.ops.exec import groups
 from torana.core.snapshots import mounts
 
 _LOCK: Final = "lock"
@@ -32,7 +33,8 @@ class ExecutorFolder:
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.base = base
         reconcile(base)
-        self._own = base / f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._token = secrets.token_hex(4)
+        self._own = base / f"{os.getpid()}-{self._token}"
         # A folder whose name does not start with a number is not looked at by others, until its
         # lock is held.
         draft = base / f"new-{self._own.name}"
@@ -48,8 +50,8 @@ class ExecutorFolder:
     @contextlib.contextmanager
     def container(self) -> Iterator[tuple[str, Path]]:
         """Give the id of a new container and its empty folder, which goes when left."""
-        # 25 characters, as BuildKit's ids.
-        name = secrets.token_hex(13)[:25]
+        # 25 characters, as BuildKit's ids; the first ones tell the cgroups of a dead process.
+        name = (self._token + secrets.token_hex(9))[:25]
         directory = self._memory / name
         directory.mkdir(mode=0o700)
         try:
@@ -100,6 +102,7 @@ def _each_abandoned(base: Path, act: Callable[[str], None]) -> list[str]:
 
 def _remove(path: str) -> None:
     _kill_users(path)
+    groups.remove_all(path.rpartition("-")[2])
     mounts.unmount(os.path.join(path, _MEMORY))
     shutil.rmtree(path, ignore_errors=True)
 

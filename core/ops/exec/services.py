@@ -10,6 +10,7 @@ from typing import Protocol
 from torana.core.cache.ref import RefStore
 from torana.core.ops.exec.caches import CacheMounts
 from torana.core.ops.exec.folder import ExecutorFolder
+from torana.core.ops.exec.limits import StepLimits
 from torana.core.ops.exec.logs import LogLimits
 from torana.core.ops.exec.network_files import DNSConfig
 from torana.core.ops.runtime import ContainerNetwork, Runtime
@@ -47,4 +48,5 @@ class StepServices:
     ssh: SSHProvider | None = None
     dns: DNSConfig | None = None
     log_limits: LogLimits = field(default_factory=LogLimits)
+    limits: StepLimits = field(default_factory=StepLimits)
     default_network: ContainerNetwork = ContainerNetwork.HOST
