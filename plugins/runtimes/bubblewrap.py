@@ -37,8 +37,8 @@ from torana.core.snapshots.namespace import is_mapped_user
 from torana.plugins.runtimes import entry, seccomp
 from torana.plugins.runtimes.bubblewrapline import Identity, arguments
 from torana.plugins.runtimes.capabilities import known_capabilities
-from torana.plugins.runtimes.containers import ProgramContainer
 from torana.plugins.runtimes.cgroups import has_pure_cgroup2, step_groups
+from torana.plugins.runtimes.containers import ProgramContainer
 from torana.plugins.runtimes.launcher import Launch, Surroundings, run
 from torana.plugins.runtimes.outcome import LOG, failure, kernel_kills
 from torana.plugins.runtimes.probe import probe
