@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 from torana.plugins.hookspecs import API
@@ -18,13 +19,7 @@ def load_frontend(found: FoundFrontend, rules: PluginRules) -> Any:
     Raises:
         PluginError: it is blocked, broken, or written for another api.
     """
-    refusal = rules.refusal(found.name, found.distribution, is_builtin=found.is_builtin)
-    problem = refusal or found.problem
-    if problem:
-        raise PluginError(
-            f"frontend {found} cannot be used: {problem}",
-            hint=None if refusal else _reinstall(found.distribution),
-        )
+    check_frontend(found, rules)
     made = _load(f"frontend {found}", found.target, found.distribution)
     try:
         frontend = made() if isinstance(made, type) or not hasattr(made, "build") else made
@@ -42,6 +37,21 @@ def load_frontend(found: FoundFrontend, rules: PluginRules) -> Any:
             hint="the entry point names a class or an object with `async def build(self, client)`",
         )
     return frontend
+
+
+def check_frontend(found: FoundFrontend, rules: PluginRules) -> None:
+    """Refuse a frontend that is blocked, or known to be broken, without importing it.
+
+    Raises:
+        PluginError: it is.
+    """
+    refusal = rules.refusal(found.name, found.distribution, is_builtin=found.is_builtin)
+    problem = refusal or found.problem
+    if problem:
+        raise PluginError(
+            f"frontend {found} cannot be used: {problem}",
+            hint=None if refusal else _reinstall(found.distribution),
+        )
 
 
 def load_plugin(name: str, target: str, distribution: Distribution) -> Any:
@@ -64,16 +74,22 @@ def load_plugin(name: str, target: str, distribution: Distribution) -> Any:
 
 
 def place_of(error: BaseException) -> str:
-    """Give ` at FILE:LINE` for where an error was raised, outside of the standard library."""
+    """Give ` at FILE:LINE` for where an error was raised; see `place_in`."""
     if isinstance(error, SyntaxError) and error.filename:
         return f" at {os.path.basename(error.filename)}:{error.lineno}"
-    frames = list(traceback.extract_tb(error.__traceback__))
-    own = [frame for frame in frames if not _is_standard(frame.filename)] or frames
+    return place_in(list(traceback.extract_tb(error.__traceback__)))
+
+
+def place_in(frames: Sequence[traceback.FrameSummary]) -> str:
+    """Give ` at FILE:LINE` for the innermost frame outside of the standard library and Torana."""
+    outside = [frame for frame in frames if not _is_standard(frame.filename)]
+    torana = os.path.dirname(os.path.dirname(__file__)) + os.sep
+    own = [frame for frame in outside if not frame.filename.startswith(torana)] or outside
     return f" at {os.path.basename(own[-1].filename)}:{own[-1].lineno}" if own else ""
 
 
 def _is_standard(filename: str) -> bool:
-    if filename == __file__ or filename.startswith("<frozen"):
+    if filename == __file__ or filename.startswith("<"):
         return True
     folder = os.path.dirname(os.__file__) + os.sep
     return filename.startswith(folder) and "site-packages" not in filename

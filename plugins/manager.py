@@ -90,6 +90,16 @@ class PluginManager:
             raise unknown_name(name, frontends)
         return found
 
+    def check(self, found: FoundFrontend) -> None:
+        """Refuse a frontend that is blocked, or known to be broken, without importing it.
+
+        Raises:
+            PluginError: it is.
+        """
+        from torana.plugins.loading import check_frontend
+
+        check_frontend(found, self.rules)
+
     def load(self, found: FoundFrontend) -> Any:
         """Import a frontend and make its object.
 

@@ -135,8 +135,8 @@ def select(
     """
     if match := _PYPI.fullmatch(syntax):
         return _packaged(match["dist"], match["version"], rules)
-    if match := _LOCAL.fullmatch(syntax):
-        return _local(match["path"], match["object"], rules)
+    if _LOCAL.fullmatch(syntax):
+        return _local(syntax, rules)
     if syntax.startswith((f"{PYPI}:", "./", "../", "/")):
         raise UserError(
             f"invalid syntax: `{syntax}`",
@@ -157,6 +157,12 @@ def select(
             f"no frontend and no image: `{syntax}`", hint=_known(syntax, find()) or err.hint
         ) from err
     return _image(reference, syntax, rules, find, reserved)
+
+
+def local_choice(text: str, folder: Path = Path("/")) -> LocalChoice | None:
+    """Read `PATH.py:OBJECT`, relative to `folder`; None if it is something else."""
+    match = _LOCAL.fullmatch(text)
+    return match and LocalChoice((folder / match["path"]).resolve(), match["object"])
 
 
 def find_named(
@@ -228,12 +234,15 @@ def _packaged(distribution: str, version: str, rules: FrontendRules) -> Packaged
     return PackagedChoice(distribution, version)
 
 
-def _local(path: str, attribute: str, rules: FrontendRules) -> LocalChoice:
+def _local(syntax: str, rules: FrontendRules) -> LocalChoice:
+    path = syntax.rpartition(":")[0]
     rules.check(LOCAL, path)
     _need(LOCAL, f"`{path}`", rules)
     if rules.folder is None:
         raise UserError(f"there is no folder that a frontend could be in: `{path}`")
-    return LocalChoice((rules.folder / path).resolve(), attribute)
+    choice = local_choice(syntax, rules.folder)
+    assert choice is not None  # it has been matched
+    return choice
 
 
 def _need(kind: str, what: str, rules: FrontendRules) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -39,6 +40,8 @@ class Bridge:
         self._returned: asyncio.Future[c.Result] = asyncio.get_running_loop().create_future()
         self._closed: ToranaError | None = None
         self.calls: list[str] = []  # the last few, newest last
+        self._answering = 0
+        self._active_at = time.monotonic()
 
     # What came of it
 
@@ -83,7 +86,18 @@ class Bridge:
         Raises:
             ToranaError: the answer is a failure.
         """
-        return await _ANSWERS[method](self, request)
+        self._answering += 1
+        try:
+            return await _ANSWERS[method](self, request)
+        finally:
+            self._answering -= 1
+            self._active_at = time.monotonic()
+
+    def idle_s(self) -> float:
+        """Say for how long nothing has been asked or answered, and no container was open."""
+        if self._answering or self._containers:
+            self._active_at = time.monotonic()
+        return time.monotonic() - self._active_at
 
     async def ping(self, request: pb.PingRequest) -> pb.PongResponse:
         self.note("Ping")

@@ -1,11 +1,9 @@
 """`confine`: takes from this process what a frontend has no need of.
 
-Afterwards it runs as the first process of a pid namespace: it sees no other process and no network,
-may write nowhere but to its temporary folder, has no capabilities and cannot get any, and is
-limited in memory and processor time. What stays are its standard descriptors: the gateway.
-
-For frontends that were not installed by hand (docs/design/gateway.md). Their code runs with the
-files of this machine in sight; what they read can leave only as part of a build's result.
+Afterwards it runs as the first process of a pid namespace: it sees no other process, no network,
+and no file but those that Python and the frontend are made of, may write nowhere but to its
+temporary folder, has no capabilities and cannot get any, and is limited in memory. What stays are
+its standard descriptors: the gateway. `Stopper` limits its time.
 """
 
 from __future__ import annotations
@@ -15,69 +13,72 @@ import os
 import resource
 import signal
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Final
 
 from torana.core.errors import UnsupportedError
-from torana.core.snapshots import mounts
+from torana.gateway.runners import privateroot
+from torana.gateway.runners.limits import Limits
 
 _CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWUTS: Final = 0x04000000
 _CLONE_NEWIPC: Final = 0x08000000
+_CLONE_NEWUSER: Final = 0x10000000
 _CLONE_NEWPID: Final = 0x20000000
 _CLONE_NEWNET: Final = 0x40000000
-_SYS_MOUNT_SETATTR: Final = 442
-_AT_FDCWD: Final = -100
-_AT_RECURSIVE: Final = 0x8000
-_RDONLY_NOSUID: Final = 1 | 2
 _PR_SET_PDEATHSIG: Final = 1
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _CAPABILITY_VERSION: Final = 0x20080522
 _CAPABILITIES: Final = 64
-_TEMPORARY_BYTES: Final = 64 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a confined frontend may use."""
+def confine(temporary: str, limits: Limits, visible: Sequence[str]) -> None:
+    """Confine this process; `temporary` is an empty folder, `visible` are the paths that it sees.
 
-    memory_bytes: int = 2 << 30  # of address space
-    cpu_s: int = 300
-
-
-def confine(temporary: str, limits: Limits) -> None:
-    """Confine this process; `temporary` is an empty folder, which it gets to write to.
-
-    Returns in a child process. The caller's process stays and passes on how the child ended. Must
-    come before any thread is started.
+    Returns in a child process, whose `TMPDIR` is another one. The caller's process stays and passes
+    on how the child ended. Must come before any thread is started.
 
     Raises:
         UnsupportedError: the kernel does not allow it.
     """
-    kinds = _CLONE_NEWNS | _CLONE_NEWUTS | _CLONE_NEWIPC | _CLONE_NEWPID | _CLONE_NEWNET
     try:
-        _call("unshare", kinds)
+        _unshare()
         _fork()
-        mounts.mount("", "/", "", mounts.MS_REC | mounts.MS_PRIVATE)
-        mounts.mount("proc", "/proc", "proc", 2 | 4 | 8)
-        _make_readonly()
-        options = f"mode=0700,size={_TEMPORARY_BYTES}"
-        mounts.mount("tmpfs", temporary, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, options)
+        privateroot.enter(temporary, visible)
     except OSError as err:
         raise UnsupportedError(
             f"cannot confine a frontend: {(err.strerror or str(err)).lower()}",
-            hint="this needs Linux 5.12 and the right to make namespaces",
+            hint="this needs Linux 5.12 and the right to make namespaces; "
+            "`--trust-plugin NAME` runs a frontend without a sandbox",
         ) from err
-    os.environ["TMPDIR"] = temporary
+    os.environ["TMPDIR"] = privateroot.TEMPORARY
     _limit(limits)
     _drop_capabilities()
+
+
+def _unshare() -> None:
+    """Enter new namespaces; without the right to, in a user namespace with that right."""
+    kinds = _CLONE_NEWNS | _CLONE_NEWUTS | _CLONE_NEWIPC | _CLONE_NEWPID | _CLONE_NEWNET
+    user, group = os.geteuid(), os.getegid()
+    try:
+        _call("unshare", kinds)
+    except PermissionError:
+        _call("unshare", kinds | _CLONE_NEWUSER)
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{user} {user} 1"),
+            ("gid_map", f"{group} {group} 1"),
+        ):
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
 
 
 def _fork() -> None:
     """Go on in a child; the parent waits for it and ends as it does."""
     child = os.fork()
     if child:
+        signal.signal(signal.SIGXCPU, signal.SIG_IGN)  # the whole group is told of limits
         for descriptor in (0, 1, 2):
             os.close(descriptor)
         _, status = os.waitpid(child, 0)
@@ -88,36 +89,19 @@ def _fork() -> None:
         sys.exit(1)
 
 
-class _MountAttributes(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "userns")]
-
-
-def _make_readonly() -> None:
-    attributes = _MountAttributes(set=_RDONLY_NOSUID)
-    _call(
-        "syscall",
-        _SYS_MOUNT_SETATTR,
-        _AT_FDCWD,
-        b"/",
-        _AT_RECURSIVE,
-        ctypes.byref(attributes),
-        ctypes.sizeof(attributes),
-    )
-
-
 def _limit(limits: Limits) -> None:
     wanted = {
-        resource.RLIMIT_AS: limits.memory_bytes,
-        resource.RLIMIT_CPU: limits.cpu_s,
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_NOFILE: 1024,
-        resource.RLIMIT_NPROC: 4096,
+        resource.RLIMIT_AS: (limits.memory_bytes, limits.memory_bytes),
+        resource.RLIMIT_CORE: (0, 0),
+        resource.RLIMIT_NOFILE: (1024, 1024),
+        resource.RLIMIT_NPROC: (4096, 4096),
     }
-    for kind, value in wanted.items():
+    for kind, values in wanted.items():
         _, hard = resource.getrlimit(kind)
         if hard != resource.RLIM_INFINITY:
-            value = min(value, hard)
-        resource.setrlimit(kind, (value, value))
+            values = (min(values[0], hard), min(values[1], hard))
+        resource.setrlimit(kind, values)
+    signal.signal(signal.SIGXCPU, signal.SIG_IGN)  # until there is a frontend to be stopped
 
 
 def _drop_capabilities() -> None:

@@ -22,6 +22,8 @@ from torana.gateway.protocol.errors import RemoteError
 
 _KEPT_BYTES: Final = 16 << 10
 _READ_BYTES: Final = 64 << 10
+_KILLED: Final = 128 + 9
+_KILLED_HINT: Final = "it was killed, for too much processor time or memory; "
 
 
 class FrontendFailedError(ToranaError):
@@ -49,15 +51,25 @@ class HostClient(Client, Protocol):
 
 
 class ErrorOutput:
-    """Standard error of a process: goes to a log, and its end is kept."""
+    """Standard error of a process: goes to a log, and its end is kept.
 
-    def __init__(self, log: Log) -> None:
+    After `limit_bytes` nothing more is taken, and `is_over` says so.
+    """
+
+    def __init__(self, log: Log, limit_bytes: int | None = None) -> None:
         self._log = log
+        self._left = limit_bytes
+        self.is_over = asyncio.Event()
         self._kept: deque[bytes] = deque()
         self._size = 0
 
     def take(self, data: bytes) -> None:
         """Take what the process wrote."""
+        if self._left is not None:
+            data = data[: self._left]
+            self._left -= len(data)
+            if not self._left:
+                self.is_over.set()
         self._log(2, data)
         self._kept.append(data[-_KEPT_BYTES:])
         self._size += len(self._kept[-1])
@@ -97,7 +109,7 @@ async def reading(output: ErrorOutput) -> AsyncIterator[FileIO]:
 
 
 async def conclude(bridge: Bridge, name: str, code: int, output: ErrorOutput) -> Result:
-    """Give the result of a frontend whose process has ended with `code`.
+    """Give the result of a frontend whose process has ended with `code`; `name` is for messages.
 
     Raises:
         ToranaError: the error that it returned.
@@ -108,12 +120,14 @@ async def conclude(bridge: Bridge, name: str, code: int, output: ErrorOutput) ->
         if code == 0:
             return result
     if code == 0:
-        raise FrontendFailedError(f"frontend `{name}`: no result for incomplete build")
+        raise FrontendFailedError(f"frontend {name}: no result for incomplete build")
     calls = ", ".join(bridge.calls) or "none"
     raise FrontendFailedError(
-        f"frontend `{name}` did not complete successfully: exit code: {code}",
+        f"frontend {name} did not complete successfully: exit code: {code}",
         log=output.last(),
-        hint=f"its last calls: {calls}",
+        hint=f"{_KILLED_HINT}its last calls: {calls}"
+        if code == _KILLED
+        else f"its last calls: {calls}",
     )
 
 

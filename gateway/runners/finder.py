@@ -31,8 +31,8 @@ class FrontendFinder:
     """Finds frontends for an engine, and says how they are run.
 
     `allowed` are the repositories whose images may be run, None for any; `rules` are what the user
-    and the project allow besides. With `is_isolated` built-in frontends run in a confined process,
-    too.
+    and the project allow besides. Frontends of others run in a confined process unless they are
+    trusted; with `is_isolated` all do.
     """
 
     plugins: PluginManager
@@ -69,6 +69,8 @@ class FrontendFinder:
             case InstalledChoice():
                 return self.runner(choice.frontend)
             case LocalChoice():
+                if self.is_isolated:
+                    return self._confined(f"{choice.path}:{choice.attribute}", "")
                 from torana.gateway.runners.inprocess import InProcessFrontend, load_local
 
                 return InProcessFrontend(load_local(choice), f"`{choice.path.name}`")
@@ -81,16 +83,27 @@ class FrontendFinder:
         """Give an installed frontend with the way it is run."""
         if not found.is_builtin:
             self.foreign.append(str(found))
-        if self.is_isolated:
-            from torana.gateway.runners.child import ChildFrontend
-
-            return ChildFrontend(found.qualified_name, is_confined=True)
+        rules = self.plugins.rules
+        is_trusted = found.is_builtin or rules.trusts(found.name, found.distribution)
+        if self.is_isolated or not is_trusted:
+            self.plugins.check(found)
+            return self._confined(found.qualified_name, "" if found.is_builtin else str(found))
         frontend = self.plugins.load(found)
         if found.is_builtin:
             return frontend
         from torana.gateway.runners.inprocess import InProcessFrontend
 
         return InProcessFrontend(frontend, str(found))
+
+    def _confined(self, name: str, described: str) -> Any:
+        from torana.gateway.runners.child import ChildFrontend
+
+        return ChildFrontend(
+            name,
+            is_confined=True,
+            described=described,
+            environment=self.plugins.rules.environment(),
+        )
 
 
 @dataclass(frozen=True, slots=True)

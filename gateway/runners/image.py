@@ -152,7 +152,7 @@ async def _run(
             connection.close()
             write_end.close()
             code = await process.wait()
-        return await conclude(bridge, shown, code, output)
+        return await conclude(bridge, f"`{shown}`", code, output)
     finally:
         await bridge.close()
 

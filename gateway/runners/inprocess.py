@@ -40,7 +40,7 @@ class InProcessFrontend:
             result = await self.frontend.build(client)
         except ToranaError:
             raise
-        except Exception as err:
+        except (Exception, SystemExit) as err:
             raise crash(self.described, err, hint=_TRACEBACK) from err
         return checked(result, self.described)
 

@@ -12,11 +12,13 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from torana.core.errors import ToranaError
 from torana.gateway.client.environment import FrontendEnvironment
+from torana.gateway.runners.limits import Limits
 
 MODULE: Final = "torana.gateway.runners.serving"
 CONFINED: Final = "--confined"
@@ -25,8 +27,27 @@ _FAILED: Final = 1
 _USAGE: Final = 2
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A frontend to be run: how it is loaded, and how it is called in messages."""
+
+    load: Callable[[], Any]
+    described: str
+    limits: Limits | None = None  # those it is confined to
+
+
 async def serve(frontend: Any, environment: Mapping[str, str]) -> int:
     """Run `frontend` once and give the exit code.
+
+    Raises:
+        ToranaError: there is no engine to talk to.
+    """
+    name = getattr(frontend, "name", type(frontend).__name__)
+    return await serve_loading(Served(lambda: frontend, f"`{name}`"), environment)
+
+
+async def serve_loading(served: Served, environment: Mapping[str, str]) -> int:
+    """Load a frontend, run it once and give the exit code; the engine is told what goes wrong.
 
     Raises:
         ToranaError: there is no engine to talk to.
@@ -40,26 +61,39 @@ async def serve(frontend: Any, environment: Mapping[str, str]) -> int:
             channel, options=told.options, session_id=told.session_id, workers=told.workers
         )
         try:
-            result = await frontend.build(client)
+            result = await _built(served, client)
         except ToranaError as err:
             await client.fail(err)
             return _FAILED
         except asyncio.CancelledError as err:
             await client.fail(err)
             raise
-        except Exception as err:
-            traceback.print_exc()
-            await client.fail(_crash(frontend, err))
-            return _FAILED
         await client.finish(result)
         return 0
 
 
-def _crash(frontend: Any, error: Exception) -> ToranaError:
-    from torana.gateway.runners.crashes import crash
+async def _built(served: Served, client: Any) -> Any:
+    """Give the result of the frontend; whatever it raises comes out as an error of ours."""
+    from torana.gateway.runners.crashes import confinement_hint, crash
+    from torana.gateway.runners.inprocess import checked
+    from torana.gateway.runners.stopping import Stopper
 
-    name = getattr(frontend, "name", type(frontend).__name__)
-    return crash(f"`{name}`", error, hint="its traceback is in the output above")
+    with Stopper(served.described, served.limits) as stopper:
+        try:
+            return checked(await served.load().build(client), served.described)
+        except ToranaError:
+            raise
+        except (Exception, SystemExit) as err:
+            if stopper.error is not None:  # it made something else of being stopped
+                raise stopper.error from None
+            traceback.print_exc()
+            hint = None if served.limits is None else confinement_hint(err, served.limits)
+            hint = hint or "its traceback is in the output above"
+            raise crash(served.described, err, hint=hint) from err
+        except BaseException:
+            if stopper.error is not None:
+                raise stopper.error from None
+            raise
 
 
 def die_with_parent() -> None:
@@ -73,24 +107,47 @@ def die_with_parent() -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the frontend that is named by the last argument, confined if the first one says so."""
-    from torana.plugins.manager import PluginManager
-
     *flags, name = arguments or [""]
     if flags not in ([], [CONFINED]) or not name:
         print(f"usage: python -m {MODULE} [{CONFINED}] NAME", file=sys.stderr)
         return _USAGE
     die_with_parent()
     try:
-        if flags:
-            from torana.gateway.runners.confinement import Limits, confine
-
-            confine(os.environ["TMPDIR"], Limits())
-        return asyncio.run(serve(PluginManager().frontend(name), os.environ))
+        return asyncio.run(serve_loading(_served(name, is_confined=bool(flags)), os.environ))
     except ToranaError as err:
         print(f"ERROR: {err}", file=sys.stderr)
         if err.hint:
             print(f"hint: {err.hint}", file=sys.stderr)
         return _FAILED
+
+
+def _served(name: str, *, is_confined: bool) -> Served:
+    """Find a frontend, then enter confinement with it in sight; it is loaded later.
+
+    Raises:
+        ToranaError: there is none, or confinement is not to be had.
+    """
+    from torana.gateway.runners.inprocess import load_local
+    from torana.plugins.manager import PluginManager
+    from torana.plugins.selection import local_choice
+
+    limits = Limits.from_environment() if is_confined else None
+    local = local_choice(name)
+    if local is not None:
+        paths, packages = [str(local.path.parent)], []
+        served = Served(lambda: load_local(local), f"`{local.path.name}`", limits)
+    else:
+        plugins = PluginManager()
+        found = plugins.find_frontend(name)
+        paths, packages = [], [found.target.partition(".")[0].partition(":")[0].strip()]
+        described = f"`{found.name}`" if found.is_builtin else str(found)
+        served = Served(lambda: plugins.load(found), described, limits)
+    if limits is not None:
+        from torana.gateway.runners.confinement import confine
+        from torana.gateway.runners.privateroot import python_paths
+
+        confine(os.environ["TMPDIR"], limits, [*python_paths(*packages), *paths])
+    return served
 
 
 if __name__ == "__main__":

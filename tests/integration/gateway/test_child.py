@@ -38,8 +38,10 @@ class Probe:
 sys.exit(asyncio.run(serve(Probe(), os.environ)))
 """
 CONFINE = """
-from torana.gateway.runners.confinement import Limits, confine
-confine(os.environ["TMPDIR"], Limits(memory_bytes=1 << 30, cpu_s=20))
+from torana.gateway.runners.confinement import confine
+from torana.gateway.runners.limits import Limits
+from torana.gateway.runners.privateroot import python_paths
+confine(os.environ["TMPDIR"], Limits(memory_bytes=1 << 30, cpu_s=20), python_paths())
 """
 
 
@@ -154,6 +156,8 @@ report = {
     "capabilities": {status[key].strip() for key in ("CapEff", "CapPrm", "CapBnd")}.pop(),
     "no_new_privileges": status["NoNewPrivs"].strip(),
     "write": attempt(lambda: open("/etc/torana-test", "w")),
+    "home": attempt(lambda: open(os.path.expanduser("~/.profile"))),
+    "passwords": attempt(lambda: open("/etc/shadow")),
     "remount": attempt(lambda: os.mkdir("/usr/torana-test")),
     "dial": attempt(lambda: socket.create_connection(("127.0.0.1", 9))),
     "memory": attempt(lambda: len(bytearray(2 << 30))),
@@ -169,6 +173,8 @@ return Result(metadata={"report": json.dumps(report).encode()})
         "capabilities": "0" * 16,
         "no_new_privileges": "1",
         "write": "OSError 30",
+        "home": "FileNotFoundError 2",
+        "passwords": "FileNotFoundError 2",
         "remount": "OSError 30",
         "dial": "OSError 101",
         "memory": "MemoryError ",
