@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import click
@@ -75,6 +76,7 @@ def torana(ctx: click.Context, is_debug: bool, addr: str | None) -> None:
 def run(argv: list[str]) -> int:
     """Run `argv` and give the exit code; whatever goes wrong is told on standard error."""
     is_debug = "--debug" in argv[:1]
+    _end_as_by_ctrl_c()
     try:
         code = torana.main(argv, prog_name="torana", standalone_mode=False)
         return code if isinstance(code, int) else DONE
@@ -104,3 +106,17 @@ def run(argv: list[str]) -> int:
             raise
         click.echo(failures.describe_bug(err), err=True)
         return FAILED
+
+
+def _end_as_by_ctrl_c() -> None:
+    """Let a polite request to end, or a closed terminal, clean up as Ctrl-C does."""
+
+    def interrupt(number: int, frame: object) -> None:
+        if callable(signal.getsignal(signal.SIGINT)):
+            signal.raise_signal(signal.SIGINT)
+        else:  # a shell's background job ignores it
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, interrupt)

@@ -100,7 +100,7 @@ class Worker:
         self.upkeep.on_prune.append(self.executions.forget_old)
         leftovers.watch(self.upkeep, self.refs, self.keys, self.results)
         self.refs.records.on_delete.append(self.keys.release)
-        self.dropped = [*self.upkeep.reconcile(), *_end_left_steps(root)]
+        self.dropped = self.upkeep.reconcile()
         make_reserve(root)
         self.limits = StepLimits.from_environment(os.environ)
         self._executor: ExecutorFolder | None = None
@@ -360,19 +360,6 @@ def _keep_failure(op: o.ExecOp) -> OnFailure:
         )
 
     return keep
-
-
-def _end_left_steps(root: Path) -> list[str]:
-    """End what steps of killed processes left, and say of what."""
-    try:
-        has_any = any(entry.is_dir() for entry in os.scandir(root / "executor"))
-    except FileNotFoundError:
-        return []
-    if not has_any:
-        return []
-    from torana.core.ops.exec.folder import reconcile
-
-    return [f"steps of a killed process: {name}" for name in reconcile(root / "executor")]
 
 
 def _forbid_core_dumps() -> None:
