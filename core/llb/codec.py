@@ -35,34 +35,31 @@ _VARINT: Final = frozenset({"bool", "int", "int32", "uint32", "uint64", "enum", 
 
 # --- writing ---------------------------------------------------------------------------------
 
+Writer = Callable[[bytearray, Any], None]
+# Of a field: attribute, writer, type in a union, whether 0 is written.
+Plan = tuple[tuple[str, Writer, type | None, bool], ...]
+_PLANS: Final[dict[type, Plan]] = {}
+_WRITTEN_WHEN_EMPTY: Final = frozenset(("message", "oneof", "oneof_uint32", "optional_bytes"))
+
 
 def encode(message: Any) -> bytes:
     """Give the canonical bytes of any message of `SCHEMA`."""
     out = bytearray()
     kind = type(message)
-    for attr, write, field, member, may_be_empty in _PLANS.get(kind) or _plan(kind):
+    for attr, write, member, may_be_empty in _PLANS.get(kind) or _plan(kind):
         value = getattr(message, attr)
         if not value and (value is None or not may_be_empty):
             continue
         if member is None or type(value) is member:
-            write(out, field, value)
+            write(out, value)
     return bytes(out)
 
 
-Writer = Callable[[bytearray, Field, Any], None]
-
-
-Plan = tuple[tuple[str, Writer, Field, type | None, bool], ...]
-_PLANS: Final[dict[type, Plan]] = {}
-
-
 def _plan(kind: type) -> Plan:
-    """Make the plan of a message: attribute, writer, type in a union, whether 0 is written."""
     _PLANS[kind] = tuple(
         (
             field.attr,
-            _WRITERS[field.kind],
-            field,
+            _writer(field),
             field.type if field.kind == "oneof" else None,
             field.kind in _WRITTEN_WHEN_EMPTY,
         )
@@ -71,12 +68,7 @@ def _plan(kind: type) -> Plan:
     return _PLANS[kind]
 
 
-_WRITTEN_WHEN_EMPTY: Final = frozenset(("message", "oneof", "oneof_uint32", "optional_bytes"))
-
-
 _SMALL: Final = tuple(bytes((value,)) for value in range(0x80))
-
-
 _MINUS_ONE: Final = b"\xff" * 9 + b"\x01"
 
 
@@ -96,98 +88,81 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _delimited(out: bytearray, number: int, data: bytes) -> None:
-    out += _SMALL[number << 3 | 2] if number < 16 else _varint(number << 3 | 2)
+def _delimited(out: bytearray, tag: bytes, data: bytes | bytearray) -> None:
     size = len(data)
+    out += tag
     out += _SMALL[size] if size < 0x80 else _varint(size)
     out += data
 
 
-def _write_int(out: bytearray, field: Field, value: int) -> None:
-    if value:
-        _write_present_int(out, field, value)
+def _writer(field: Field) -> Writer:
+    """Make what writes values of a field, its tag worked out once."""
+    kind = field.kind
+    if kind in _VARINT:
+        return _int_writer(_varint(field.number << 3))
+    tag = _varint(field.number << 3 | 2)
+    if kind == "map":
+        return _map_writer(tag, field.type)
+    give = _BYTES_OF.get(kind)
+    if kind in ("strings", "byte_list", "messages"):
+        return _list_writer(tag, _BYTES_OF[kind])
+    if give is None:
+        return lambda out, value: _delimited(out, tag, value)
+    return lambda out, value: _delimited(out, tag, give(value))
 
 
-def _write_present_int(out: bytearray, field: Field, value: int) -> None:
-    out += _SMALL[field.number << 3] if field.number < 16 else _varint(field.number << 3)
-    out += _SMALL[value] if 0 <= value < 0x80 else _varint(value)
+def _int_writer(tag: bytes) -> Writer:
+    def write(out: bytearray, value: int) -> None:
+        out += tag
+        out += _SMALL[value] if 0 <= value < 0x80 else _varint(value)
+
+    return write
 
 
-def _write_string(out: bytearray, field: Field, value: str) -> None:
-    if value:
-        _delimited(out, field.number, _utf8(value))
+def _list_writer(tag: bytes, give: Callable[[Any], bytes]) -> Writer:
+    def write(out: bytearray, value: tuple[Any, ...]) -> None:
+        for item in value:
+            _delimited(out, tag, give(item))
+
+    return write
 
 
-def _write_bytes(out: bytearray, field: Field, value: bytes) -> None:
-    if value:
-        _delimited(out, field.number, value)
+def _map_writer(tag: bytes, kind: Any) -> Writer:
+    def write(out: bytearray, value: Mapping[str, Any]) -> None:
+        for key in sorted(value, key=_utf8) if len(value) > 1 else value:
+            entry = bytearray()
+            _delimited(entry, _KEY, _utf8(key))
+            item = value[key]
+            if kind == "bool":
+                entry += bytes((2 << 3, int(item)))
+            else:
+                _delimited(entry, _VALUE, _utf8(item) if kind == "string" else encode(item))
+            _delimited(out, tag, entry)
+
+    return write
 
 
-def _write_optional_bytes(out: bytearray, field: Field, value: bytes) -> None:
-    _delimited(out, field.number, value)
-
-
-def _write_message(out: bytearray, field: Field, value: Any) -> None:
-    _delimited(out, field.number, encode(value))
-
-
-def _write_strings(out: bytearray, field: Field, value: tuple[str, ...]) -> None:
-    for item in value:
-        _delimited(out, field.number, _utf8(item))
-
-
-def _write_byte_list(out: bytearray, field: Field, value: tuple[bytes, ...]) -> None:
-    for item in value:
-        _delimited(out, field.number, item)
-
-
-def _write_messages(out: bytearray, field: Field, value: tuple[Any, ...]) -> None:
-    for item in value:
-        _delimited(out, field.number, encode(item))
-
-
-def _write_packed(out: bytearray, field: Field, value: tuple[int, ...]) -> None:
-    if value:
-        _delimited(out, field.number, b"".join(_varint(item) for item in value))
-
-
-def _write_map(out: bytearray, field: Field, value: Mapping[str, Any]) -> None:
-    for key in sorted(value, key=_utf8):
-        entry = bytearray()
-        _delimited(entry, 1, _utf8(key))
-        item = value[key]
-        if field.type == "string":
-            _delimited(entry, 2, _utf8(item))
-        elif field.type == "bool":
-            entry += bytes((2 << 3, int(item)))
-        else:
-            _delimited(entry, 2, encode(item))
-        _delimited(out, field.number, bytes(entry))
+_KEY: Final = _SMALL[1 << 3 | 2]
+_VALUE: Final = _SMALL[2 << 3 | 2]
 
 
 def _utf8(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-_WRITERS: Final[dict[str, Callable[[bytearray, Field, Any], None]]] = {
-    "string": _write_string,
-    "digest": _write_string,
-    "bytes": _write_bytes,
-    "optional_bytes": _write_optional_bytes,
-    "bool": _write_int,
-    "int": _write_int,
-    "int32": _write_int,
-    "uint32": _write_int,
-    "uint64": _write_int,
-    "enum": _write_int,
-    "oneof_uint32": _write_present_int,
-    "message": _write_message,
-    "oneof": _write_message,
-    "packed": _write_packed,
-    "strings": _write_strings,
-    "byte_list": _write_byte_list,
-    "messages": _write_messages,
-    "map": _write_map,
+def _packed_bytes(value: tuple[int, ...]) -> bytes:
+    return b"".join(_varint(item) for item in value)
+
+
+_BYTES_OF: Final[dict[str, Callable[[Any], bytes]]] = {
+    "string": _utf8,
+    "digest": _utf8,
+    "strings": _utf8,
+    "byte_list": bytes,
+    "message": encode,
+    "oneof": encode,
+    "messages": encode,
+    "packed": _packed_bytes,
 }
 
 
