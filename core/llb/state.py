@@ -140,7 +140,7 @@ class State:
         return self._inherit(platform=platform)
 
     def _inherit(self, **changes: object) -> State:
-        return replace(self, inherited=replace(self.inherited, **changes))  # type: ignore[arg-type]  # names are our own
+        return State(self.output, replace(self.inherited, **changes))  # type: ignore[arg-type]  # names are our own
 
     def with_output(self, output: Output | None) -> State:
         """Give the same settings on another tree."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -88,7 +87,7 @@ class ImageConfig:
         """Give an independent copy; history entries are shared, since nobody changes one."""
         return ImageConfig(
             self.platform,
-            deepcopy(self.config),
+            _copied(self.config),
             list(self.history),
             self.created,
             self.author,
@@ -158,6 +157,13 @@ class ImageConfig:
             if (value := self.config.get(name)) or (name == "Healthcheck" and value is not None)
         }
         return compact_json(out)
+
+
+def _copied(value: Any) -> Any:
+    """Copy what JSON can be; several times as fast as `copy.deepcopy`."""
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
 
 
 def _member(name: str, value: Any) -> Any:
