@@ -19,7 +19,8 @@ import re
 import shutil
 import sys
 from collections.abc import Sequence
-from functools import cache, cached_property
+from contextlib import suppress
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Final
 
@@ -100,8 +101,7 @@ class BubblewrapRuntime:
         """Give what starts the container; all options go through a file, secrets are among them."""
         if self.program is None:
             raise RuntimeFailedError("`bwrap` is not on PATH")
-        # Written by bubblewrap once its child is there, and again when that has ended.
-        status = pid_file or spec.directory / _STATUS
+        status = spec.directory / _STATUS
         filters = () if spec.insecure else (_file(spec.directory / "seccomp", _filter()),)
         opened = [os.open(status, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)]
         opened += filters
@@ -121,6 +121,7 @@ class BubblewrapRuntime:
             Surroundings(own_groups=groups),
             files=tuple(opened),
             forwards_signals=False,
+            has_started=partial(_is_another, self.program),
         )
 
     def further(
@@ -176,7 +177,11 @@ class BubblewrapRuntime:
         """Give why the process did not start; nothing if it did, and `code` is its own."""
         missing = _NOT_EXECUTED.search(said)
         if missing is None:
-            return "" if code > 128 or self._has_run(spec) else said or f"code {code}"
+            return (
+                ""
+                if code > 128 or self._has_run(spec)
+                else said or f'exec: "{spec.args[0]}": code {code}'
+            )
         name, reason = missing.groups()
         # `setpriv` has run where bubblewrap has not; a step may say the same, with other codes.
         if said.startswith("setpriv: ") and (code not in _NOT_EXECUTED_CODES or _is_root(spec)):
@@ -187,12 +192,10 @@ class BubblewrapRuntime:
 
     def _has_run(self, spec: ContainerSpec) -> bool:
         """Say whether bubblewrap has told how the process ended, as it does only if it began."""
-        for name in (_STATUS, "pid"):
-            try:
-                return b'"exit-code"' in (spec.directory / name).read_bytes()
-            except FileNotFoundError:
-                continue
-        return False
+        try:
+            return b'"exit-code"' in (spec.directory / _STATUS).read_bytes()
+        except FileNotFoundError:
+            return False
 
     async def clean_up(self, spec: ContainerSpec) -> None:
         """Nothing lies outside of the container's folder."""
@@ -228,6 +231,14 @@ def bundled_program() -> str | None:
 def _keeps_limits() -> bool:
     """Say whether a program can be started in cgroups that limit it: those of version 1."""
     return not has_pure_cgroup2() and not is_mapped_user()
+
+
+def _is_another(program: str, children: Sequence[int]) -> bool:
+    """Say whether the child runs something else than bubblewrap, which sets it up."""
+    for child in children:
+        with suppress(OSError):
+            return not os.path.samefile(f"/proc/{child}/exe", program)
+    return False
 
 
 def _is_root(spec: ContainerSpec) -> bool:

@@ -40,7 +40,7 @@ class ProgramRuntime(Protocol):
     """What a container asks of its runtime."""
 
     def first(self, spec: ContainerSpec, pid_file: Path | None = None) -> Launch:
-        """Give what starts the container and makes `pid_file` once its process is there."""
+        """Give what starts the container; it makes `pid_file`, or `has_started` says more."""
         ...
 
     def further(
@@ -68,7 +68,7 @@ class ProgramProcess:
     """A process and the program that stands for it on this side."""
 
     def __init__(self, launch: Launch, program: Program, pid_file: Path, status: Status) -> None:
-        self._forwards = launch.forwards_signals
+        self._launch = launch
         self._program = program
         self._pid_file = pid_file
         self._status = status
@@ -79,18 +79,25 @@ class ProgramProcess:
         Raises:
             RuntimeFailedError: it did not start.
         """
-        while not self._pid_file.exists():
+        while not self._has_started():
             if self._program.has_ended:
                 status = await self.wait()
+                if self._launch.has_started is not None:
+                    return  # it was quicker than we are
                 raise RuntimeFailedError(f"process did not start: exit code: {status.code}")
             await asyncio.sleep(_POLL_S)
+
+    def _has_started(self) -> bool:
+        if self._launch.has_started is None:
+            return self._pid_file.exists()
+        return self._launch.has_started(self._program.children())
 
     async def wait(self) -> ExitStatus:
         return await self._status(await self._program.wait())
 
     def signal(self, number: int) -> None:
         """Send a signal: by the program, or past it where it would not hand it on."""
-        if number in _NO_FORWARDING or not self._forwards:
+        if number in _NO_FORWARDING or not self._launch.forwards_signals:
             self._program.signal_children(number)
         else:
             self._program.signal(number)

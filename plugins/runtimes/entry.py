@@ -7,13 +7,16 @@ and becomes the process. It uses the standard library alone.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
 import json
 import os
+import select
 import sys
 import termios
+import tty
 from typing import Any
 
 _NAMESPACES = ("cgroup", "ipc", "uts", "net", "pid", "mnt")  # the last hides all others' paths
@@ -61,9 +64,15 @@ def main() -> None:
     except OSError as err:
         _fail(log, f"cannot enter the container: {err.strerror}")
     began, tell = os.pipe2(os.O_CLOEXEC)
+    # A terminal of the container's own /dev/pts, joined to the one that we were given.
+    outer, inner = os.openpty() if document["is_terminal"] else (-1, -1)
     child = os.fork()
     if child == 0:
         try:
+            if inner != -1:
+                fcntl.ioctl(inner, termios.TIOCSWINSZ, fcntl.ioctl(0, termios.TIOCGWINSZ, b"." * 8))
+                for standard in (0, 1, 2):
+                    os.dup2(inner, standard)
             _become(document)
         except OSError as err:
             _fail(tell, f'exec: "{document["args"][0]}": {(err.strerror or "").lower()}')
@@ -75,8 +84,34 @@ def main() -> None:
         os._exit(1)
     name = os.path.basename(document["pid_file"])
     os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=pid_file))
+    if outer != -1:
+        os.close(inner)
+        _relay(outer)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     os._exit(code if code >= 0 else 128 - code)
+
+
+def _relay(terminal: int) -> None:
+    """Carry what is typed and shown, until the last process has closed the terminal."""
+    tty.setraw(0)
+    sources = [0, terminal]
+    while True:
+        for source in select.select(sources, [], [])[0]:
+            try:
+                data = os.read(source, 65536)
+            except OSError:
+                data = b""
+            if not data and source == terminal:
+                return
+            if not data:
+                sources.remove(0)
+            _write(terminal if source == 0 else 1, data)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    with contextlib.suppress(OSError):  # nobody looks any more
+        while data:
+            data = data[os.write(descriptor, data) :]
 
 
 def _fail(descriptor: int, message: str) -> None:

@@ -53,13 +53,17 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A program to be started. `files` stay open for it, under the same numbers; whoever starts it
-    closes them with `close`."""
+    """A program to be started.
+
+    `files` stay open for it, under the same numbers; `Program` closes them. `has_started` says
+    whether the process runs that the program stands for, given the ids of the program's children.
+    """
 
     argv: tuple[str, ...]
     surroundings: Surroundings = Surroundings()
     files: tuple[int, ...] = ()
     forwards_signals: bool = True  # to the process that it stands for
+    has_started: Callable[[Sequence[int]], bool] | None = None  # None: a pid file says so
 
     def close(self) -> None:
         for file in self.files:

@@ -52,7 +52,7 @@ def plugins() -> PluginManager:
     return PluginManager()
 
 
-@pytest.fixture(params=["crun", "runc"])
+@pytest.fixture(params=["crun", "runc", "bubblewrap"])
 def runtime_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -66,7 +66,8 @@ async def inprocess(
     events: Events,
     runtime_name: str,
 ) -> AsyncIterator[InProcessClient]:
-    if shutil.which(runtime_name, path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
+    program = {"bubblewrap": "bwrap"}.get(runtime_name, runtime_name)
+    if shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
         pytest.skip(f"needs {runtime_name}")
     runtime = chosen_runtime(worker.root, plugins, wanted=runtime_name)
     parts = BuildParts(
