@@ -30,6 +30,7 @@ class ContainerNetwork(Enum):
 
     HOST = "host"
     NONE = "none"  # loopback only
+    SANDBOX = "sandbox"  # that of `ContainerSpec.network_namespace`
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class ContainerSpec:
     readonly_rootfs: bool = False
     mounts: tuple[ContainerMount, ...] = ()
     network: ContainerNetwork = ContainerNetwork.HOST
+    network_namespace: Path | None = None  # a file that stands for the namespace to be joined
     insecure: bool = False
     ulimits: tuple[Ulimit, ...] = ()
     cgroup_parent: str = ""

@@ -26,6 +26,7 @@ from typing import Final
 
 from torana.core.llb.ops import LinuxResources, Ulimit
 from torana.core.ops.runtime import (
+    ContainerNetwork,
     ContainerSpec,
     ExitStatus,
     Output,
@@ -118,7 +119,11 @@ class BubblewrapRuntime:
         groups = step_groups(spec) if _keeps_limits() else ()
         return Launch(
             (*before, *line),
-            Surroundings(own_groups=groups),
+            Surroundings(
+                own_groups=groups,
+                network=spec.network_namespace,
+                new_network=spec.network is ContainerNetwork.NONE,
+            ),
             files=tuple(opened),
             forwards_signals=False,
             has_started=partial(_is_another, self.program),

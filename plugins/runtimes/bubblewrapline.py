@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
-from torana.core.ops.runtime import ContainerMount, ContainerNetwork, ContainerSpec, User
+from torana.core.ops.runtime import ContainerMount, ContainerSpec, User
 from torana.core.snapshots.rootfs import resolve
 from torana.plugins.runtimes.sharedobjects import ProgramFiles
 from torana.plugins.runtimes.spec import (
@@ -59,8 +59,6 @@ def arguments(
     words = ["--die-with-parent", "--unshare-pid", "--as-pid-1", "--unshare-ipc", "--unshare-uts"]
     if spec.hostname:
         words += ["--hostname", spec.hostname]
-    if spec.network is ContainerNetwork.NONE:
-        words.append("--unshare-net")
     words += ["--dev-bind" if spec.insecure else "--bind", str(spec.rootfs), "/"]
     given = {mount.destination for mount in spec.mounts}
     words += _own(spec, given)

@@ -16,8 +16,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import fcntl
 import os
 import signal
+import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
@@ -35,20 +38,27 @@ _CLONE_FS: Final = 0x00000200
 _CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWCGROUP: Final = 0x02000000
 _CLONE_NEWPID: Final = 0x20000000
+_CLONE_NEWNET: Final = 0x40000000
+_SIOCSIFFLAGS: Final = 0x8914
+_IFF_UP: Final = 1
 _READ_BYTES: Final = 64 << 10
 _SETPRIV_WORDS: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What a program finds changed: its cgroups (v1), and a cgroup2 at /sys/fs/cgroup.
+    """What a program finds changed.
 
-    `own_groups` are made for it alone and go with it.
+    Its cgroups (v1) of which `own_groups` are made for it alone and go with it, a cgroup2 at
+    /sys/fs/cgroup, and the network that a file stands for, or a new one without anything but
+    loopback, with its /sys.
     """
 
     device_cgroup: Path | None = None
     own_groups: tuple[Path, ...] = ()
     cgroup2: bool = False
+    network: Path | None = None
+    new_network: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,8 +258,14 @@ class _Run:
         # A user namespace may mount a cgroup2 only with a cgroup namespace of its own.
         _unshare(_CLONE_NEWCGROUP if self._surroundings.cgroup2 else 0)
         mounts.mount("", "/", "", mounts.MS_REC | mounts.MS_SLAVE)
+        flags = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
+        if self._surroundings.new_network:
+            unshare_network()
+        elif self._surroundings.network is not None:
+            _join_network(self._surroundings.network)
+        if self._surroundings.new_network or self._surroundings.network is not None:
+            mounts.mount("sysfs", "/sys", "sysfs", flags)
         if self._surroundings.cgroup2:
-            flags = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
             mounts.mount("cgroup2", "/sys/fs/cgroup", "cgroup2", flags)
 
     def _close_streams(self) -> None:
@@ -315,6 +331,26 @@ class _Pipe:
 def _environment() -> dict[str, str]:
     """Give what programs see of our environment, in which there may be secrets."""
     return {"PATH": os.environ.get("PATH", os.defpath)}
+
+
+def unshare_network() -> None:
+    """Take the calling thread to a new network namespace, whose loopback is up.
+
+    Raises:
+        OSError: it is not allowed.
+    """
+    _call("unshare", _CLONE_NEWNET, why="no new network namespace")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        request = struct.pack("16sH14x", b"lo", _IFF_UP)
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, request)
+
+
+def _join_network(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _call("setns", descriptor, _CLONE_NEWNET, why="no entry to the network namespace")
+    finally:
+        os.close(descriptor)
 
 
 def _unshare(more: int) -> None:

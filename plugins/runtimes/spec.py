@@ -160,7 +160,10 @@ def _linux(container: ContainerSpec, host: HostTraits) -> dict[str, Any]:
         kinds.append("network")
     if host.has_cgroup2:
         kinds.append("cgroup")
-    linux: dict[str, Any] = {"namespaces": [{"type": kind} for kind in kinds]}
+    namespaces = [{"type": kind} for kind in kinds]
+    if container.network is ContainerNetwork.SANDBOX:
+        namespaces.append({"type": "network", "path": str(container.network_namespace)})
+    linux: dict[str, Any] = {"namespaces": namespaces}
     if host.manages_cgroups:
         linux["cgroupsPath"] = cgroup_path(container)
         linux["resources"] = _resources(container)

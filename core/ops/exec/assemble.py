@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +25,13 @@ from torana.core.llb.ops import (
     TmpfsOpt,
 )
 from torana.core.ops.exec.environment import compose_environment
-from torana.core.ops.exec.network_files import host_resolv_conf, hosts_text, resolv_conf_text
+from torana.core.ops.exec.network_files import (
+    DNSConfig,
+    host_resolv_conf,
+    hosts_text,
+    resolv_conf_text,
+)
+from torana.core.ops.exec.networks import NetworkNamespace
 from torana.core.ops.exec.plan import Content, MountPlan, PlannedMount, is_below
 from torana.core.ops.exec.services import StepServices
 from torana.core.ops.exec.sources import Sources
@@ -51,6 +57,7 @@ class Assembly:
     id: str
     directory: Path
     resources: LinuxResources | None = None
+    network: NetworkNamespace | None = None  # of a step that asks for no network in particular
 
 
 def assemble(parts: Assembly, stack: ExitStack) -> ContainerSpec:
@@ -77,8 +84,10 @@ class Assembler:
                 self._network = ContainerNetwork.HOST
             case NetMode.NONE:
                 self._network = ContainerNetwork.NONE
+            case _ if parts.network is not None:
+                self._network = ContainerNetwork.SANDBOX
             case _:
-                self._network = parts.services.default_network
+                self._network = ContainerNetwork.HOST
 
     def assemble(
         self,
@@ -116,6 +125,7 @@ class Assembler:
             readonly_rootfs=parts.plan.root.readonly,
             mounts=tuple(mounts),
             network=self._network,
+            network_namespace=None if parts.network is None else parts.network.path,
             insecure=op.security is SecurityMode.INSECURE,
             ulimits=meta.ulimit,
             cgroup_parent=meta.cgroup_parent,
@@ -222,7 +232,7 @@ class Assembler:
         shares_host = self._network is ContainerNetwork.HOST
         texts = {
             "resolv.conf": resolv_conf_text(
-                host_resolv_conf(), self._parts.services.dns, keeps_loopback=shares_host
+                host_resolv_conf(), self._dns(), keeps_loopback=shares_host
             ),
             "hosts": hosts_text(hostname, self._meta.extra_hosts),
         }
@@ -235,6 +245,13 @@ class Assembler:
                 ContainerMount(destination=f"/etc/{name}", source=str(path), options=("ro", *_SAFE))
             )
         return found
+
+    def _dns(self) -> DNSConfig | None:
+        """Give the worker's settings, with the network's own servers where it has none."""
+        dns, network = self._parts.services.dns, self._parts.network
+        if network is None or not network.nameservers or (dns is not None and dns.nameservers):
+            return dns
+        return replace(dns or DNSConfig(), nameservers=network.nameservers)
 
 
 def _missing_points(mounts: Sequence[ContainerMount]) -> list[tuple[str, bool, bool]]:

@@ -21,6 +21,7 @@ from torana.core.llb.ops import ExecOp, Meta, SecretEnv, SecurityMode
 from torana.core.ops.exec.assemble import Assembler, Assembly
 from torana.core.ops.exec.environment import compose_environment
 from torana.core.ops.exec.errors import InvalidExecOpError
+from torana.core.ops.exec.networks import open_network
 from torana.core.ops.exec.plan import Content, plan_mounts
 from torana.core.ops.exec.services import StepServices
 from torana.core.ops.exec.sources import open_sources, secret_environment
@@ -89,6 +90,7 @@ class OpenContainer:
         sources = await open_sources(
             self._op, self._plan, trees, self._services, directory, self._stack
         )
+        network = await open_network(self._op, self._services, id, directory, self._stack)
         parts = Assembly(
             op=self._op,
             plan=self._plan,
@@ -97,6 +99,7 @@ class OpenContainer:
             services=self._services,
             id=id,
             directory=directory,
+            network=network,
         )
         self._assembler = Assembler(parts, self._mounted)
 

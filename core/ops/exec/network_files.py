@@ -77,6 +77,11 @@ def resolv_conf_text(
     return "".join(f"{line}\n" for line in lines)
 
 
+def has_only_loopback_servers(text: str) -> bool:
+    """Say whether no name server of the file can be reached from another network namespace."""
+    return all(map(_is_loopback, _nameservers(text)))
+
+
 def _is_replaced(line: str, dns: DNSConfig) -> bool:
     keyword = line.split(maxsplit=1)[0] if line.strip() else ""
     return (

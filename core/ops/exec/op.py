@@ -22,6 +22,7 @@ from torana.core.ops.exec.assemble import Assembly, assemble
 from torana.core.ops.exec.errors import ExecError, InvalidExecOpError
 from torana.core.ops.exec.key import InputKey, exec_key
 from torana.core.ops.exec.logs import LogLimiter
+from torana.core.ops.exec.networks import open_network
 from torana.core.ops.exec.plan import MountPlan, Outcome, plan_mounts
 from torana.core.ops.exec.services import StepServices
 from torana.core.ops.exec.sources import Sources, open_sources
@@ -105,6 +106,7 @@ class ExecVertexOp:
         async with AsyncExitStack() as stack:
             id, directory = stack.enter_context(self._services.folder.container())
             sources = await open_sources(self._op, plan, trees, self._services, directory, stack)
+            network = await open_network(self._op, self._services, id, directory, stack)
             parts = Assembly(
                 op=self._op,
                 plan=plan,
@@ -114,6 +116,7 @@ class ExecVertexOp:
                 id=id,
                 directory=directory,
                 resources=self._resources,
+                network=network,
             )
             failure = await self._run(parts)
             if failure is not None and self._on_failure is None:

@@ -13,7 +13,8 @@ from torana.core.ops.exec.folder import ExecutorFolder
 from torana.core.ops.exec.limits import StepLimits
 from torana.core.ops.exec.logs import LogLimits
 from torana.core.ops.exec.network_files import DNSConfig
-from torana.core.ops.runtime import ContainerNetwork, Runtime
+from torana.core.ops.exec.networks import NetworkProvider
+from torana.core.ops.runtime import Runtime
 
 
 class SecretProvider(Protocol):
@@ -36,8 +37,8 @@ class SSHProvider(Protocol):
 class StepServices:
     """The parts that all steps of a worker use.
 
-    `default_network` is what a step gets that asks for none in particular: the host's, which is
-    what BuildKit falls back to without CNI.
+    `network` is for steps that ask for none in particular; without one they share the host's,
+    which is what BuildKit falls back to without CNI.
     """
 
     refs: RefStore
@@ -49,4 +50,4 @@ class StepServices:
     dns: DNSConfig | None = None
     log_limits: LogLimits = field(default_factory=LogLimits)
     limits: StepLimits = field(default_factory=StepLimits)
-    default_network: ContainerNetwork = ContainerNetwork.HOST
+    network: NetworkProvider | None = None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from torana.core.ops.runtime import ContainerMount, ContainerNetwork, ContainerSpec, User
+from torana.core.ops.runtime import ContainerMount, ContainerSpec, User
 from torana.plugins.runtimes.bubblewrapline import Identity, arguments
 from torana.plugins.runtimes.sharedobjects import ProgramFiles
 
@@ -30,11 +30,6 @@ def test_environment_and_home(spec: ContainerSpec) -> None:
     assert "--clearenv --setenv A b=c --setenv HOME / --chdir /w --json-status-fd 5" in text
     assert "--setenv HOME /home/u" in line(replace(spec, user=User(7, 8)))
     assert "HOME /home/u" not in line(replace(spec, user=User(7, 8), env=("HOME=/own",)))
-
-
-def test_network(spec: ContainerSpec) -> None:
-    assert "--unshare-net" not in line(spec)
-    assert "--unshare-net" in line(replace(spec, network=ContainerNetwork.NONE))
 
 
 def test_capabilities_and_filter(spec: ContainerSpec) -> None:
