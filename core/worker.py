@@ -36,6 +36,7 @@ from torana.core.ops.build import BuildVertexOp
 from torana.core.ops.diff import DiffVertexOp
 from torana.core.ops.exec.limits import StepLimits
 from torana.core.ops.exec.network_files import DNSConfig
+from torana.core.ops.exec.networks import NetworkProvider
 from torana.core.ops.exec.services import SecretProvider, SSHProvider, StepServices
 from torana.core.ops.file.op import FileVertexOp
 from torana.core.ops.local import LocalOptions, LocalSource
@@ -85,8 +86,9 @@ class Worker:
         self.root = root
         self.platform = host_platform()
         self.dns: DNSConfig | None = None  # of steps; None: the host's
-        mapped = namespace.is_mapped_user()
-        self.choice = choose(root, wanted=snapshotter, is_mapped_user=mapped)
+        self.network: NetworkProvider | None = None  # of steps; None: the host's
+        self.user = namespace.identity()
+        self.choice = choose(root, wanted=snapshotter, is_mapped_user=self.user.is_mapped)
         self.database = Database(root / "torana.db")
         self.refs = CacheManager(root, self.database, self.choice.snapshotter)
         self.content = ContentStore(root / "content", self.refs.hold_blob)
@@ -309,6 +311,7 @@ class Worker:
             secrets=secrets,
             ssh=ssh,
             dns=self.dns,
+            network=self.network,
             limits=self.limits,
         )
 

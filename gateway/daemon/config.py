@@ -17,6 +17,7 @@ from torana.core.errors import UserError
 from torana.core.ops.exec.limits import StepLimits
 from torana.core.ops.exec.network_files import DNSConfig
 from torana.core.quantities import Size, parse_duration_s, parse_size
+from torana.plugins.networks.cni import DEFAULT_CONFIG, DEFAULT_FOLDERS, BridgeSettings, CNISettings
 from torana.plugins.schemas import first_problem, load_schema
 
 _DAY_S = 86400.0
@@ -57,6 +58,8 @@ class WorkerConfig:
     platforms: tuple[str, ...] = ()
     snapshotter: str = "auto"
     runtime: str = ""
+    network: str = "auto"
+    cni: CNISettings = field(default_factory=CNISettings)
     max_parallelism: int = 0
     has_gc: bool = True
     reserved: Size | None = None
@@ -167,8 +170,6 @@ def parse_config(text: str, filename: str) -> Config:
     oci = document.get("worker", {}).get("oci", {})
     if oci.get("enabled") is False:
         raise InvalidConfigError(f"{filename}: worker.oci.enabled: there is no other worker")
-    if oci.get("networkMode") in ("cni", "bridge", "none"):
-        unused = (*unused, "worker.oci.networkMode")
     try:
         return _config(document, unused)
     except UserError as err:
@@ -220,6 +221,8 @@ def _worker(raw: Mapping[str, Any]) -> WorkerConfig:
         platforms=tuple(raw.get("platforms", ())),
         snapshotter=raw.get("snapshotter", "auto"),
         runtime=raw.get("binary", ""),
+        network=raw.get("networkMode", "auto"),
+        cni=_cni(raw),
         max_parallelism=raw.get("max-parallelism", 0),
         has_gc=raw.get("gc", True),
         reserved=_size(raw, "reservedSpace", "gckeepstorage"),
@@ -227,6 +230,19 @@ def _worker(raw: Mapping[str, Any]) -> WorkerConfig:
         min_free=_size(raw, "minFreeSpace"),
         gc_rules=tuple(_gc_rule(rule) for rule in raw.get("gcpolicy", ())),
         step_limits=_step_limits(raw["stepLimits"]) if "stepLimits" in raw else None,
+    )
+
+
+def _cni(raw: Mapping[str, Any]) -> CNISettings:
+    folders = (Path(raw["cniBinaryPath"]),) if "cniBinaryPath" in raw else DEFAULT_FOLDERS
+    default = BridgeSettings()
+    return CNISettings(
+        config=Path(raw.get("cniConfigPath", DEFAULT_CONFIG)),
+        folders=folders,
+        bridge=BridgeSettings(
+            name=raw.get("bridgeName", default.name),
+            subnet=raw.get("bridgeSubnet", default.subnet),
+        ),
     )
 
 

@@ -21,6 +21,7 @@ from torana.core.worker import Worker
 from torana.gateway.daemon.config import Config
 from torana.gateway.daemon.lock import RootLock
 from torana.gateway.daemon.systemd import notify, take_notify_address
+from torana.gateway.engines.network import LazyNetwork
 
 if TYPE_CHECKING:
     from torana.gateway.daemon.daemon import Daemon
@@ -58,6 +59,7 @@ def serve(config: Config) -> None:
         # It enters private namespaces, hence before there are threads.
         worker = Worker.open(config.root, snapshotter=snapshotter)
         worker.dns = config.dns
+        worker.network = LazyNetwork(config.root, config.worker.network, config.worker.cni)
         worker.limit_parallelism(config.worker.max_parallelism)
         if config.worker.step_limits is not None:
             worker.limits = config.worker.step_limits

@@ -32,6 +32,7 @@ from torana.gateway.engines.engine import (
 )
 from torana.gateway.engines.exporting import Export, export_result
 from torana.gateway.engines.jobs import BuildParts, open_job
+from torana.gateway.engines.network import LazyNetwork, wanted_network
 from torana.gateway.engines.output import ClientOutput
 from torana.gateway.engines.picking import pick
 from torana.gateway.engines.runtime import chosen_runtime
@@ -62,7 +63,9 @@ class EmbeddedEngine:
         """
         os.umask(0o022)
         collection.limits()
-        engine = cls(Worker.open(root), plugins or PluginManager())
+        worker = Worker.open(root)
+        worker.network = LazyNetwork(root, wanted_network(), None)
+        engine = cls(worker, plugins or PluginManager())
         try:
             yield engine
         finally:

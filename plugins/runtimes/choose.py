@@ -21,6 +21,17 @@ class Choice:
 
     runtime: Runtime
     refused: tuple[tuple[str, str], ...] = ()
+    is_wanted: bool = False
+
+    @property
+    def reason(self) -> str:
+        """Say why it was taken."""
+        if self.is_wanted:
+            return "asked for; its start test passed"
+        if not self.refused:
+            return "preferred; its start test passed"
+        names = " and ".join(name for name, _ in self.refused)
+        return f"the first whose start test passed, after {names}"
 
 
 async def choose_runtime(
@@ -44,16 +55,25 @@ async def choose_runtime(
     for runtime in candidates:
         fingerprint = _fingerprint(runtime)
         if fingerprint and passed.get(runtime.name) == fingerprint:
-            return Choice(runtime, tuple(refused))
+            return Choice(runtime, tuple(refused), is_wanted=bool(wanted))
         why_not = await runtime.probe(directory)
         if why_not is None:
             _save(memo, {**passed, runtime.name: fingerprint})
-            return Choice(runtime, tuple(refused))
+            return Choice(runtime, tuple(refused), is_wanted=bool(wanted))
         refused.append((runtime.name, why_not))
     reasons = "; ".join(f"{name}: {why_not}" for name, why_not in refused)
-    raise UnsupportedError(
-        f"no container runtime works: {reasons}", hint="install `crun` or `runc`"
-    )
+    raise UnsupportedError(f"no container runtime works: {reasons}", hint=_advice(refused))
+
+
+def _advice(refused: Sequence[tuple[str, str]]) -> str:
+    if all("not on PATH" in why_not for _, why_not in refused):
+        return "install `crun` or `runc`, or `pip install 'torana[sandbox]'`"
+    if any("mount /proc failed" in why_not for _, why_not in refused):
+        return (
+            "parts of /proc are hidden here, as in containers: start the container with "
+            "`--security-opt systempaths=unconfined`"
+        )
+    return "steps need namespaces: run as root, or where user namespaces are allowed"
 
 
 def _fingerprint(runtime: Runtime) -> str:

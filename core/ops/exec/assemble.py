@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from torana.core.cache.ref import Tree
-from torana.core.errors import NotFoundError
+from torana.core.errors import NotFoundError, UnsupportedError
 from torana.core.llb.ops import (
     ExecOp,
     LinuxResources,
@@ -37,7 +37,8 @@ from torana.core.ops.exec.services import StepServices
 from torana.core.ops.exec.sources import Sources
 from torana.core.ops.exec.stubs import make_directories, mount_points
 from torana.core.ops.exec.users import resolve_user
-from torana.core.ops.runtime import ContainerMount, ContainerNetwork, ContainerSpec
+from torana.core.ops.runtime import ContainerMount, ContainerNetwork, ContainerSpec, User
+from torana.core.snapshots.namespace import has_ids
 from torana.core.snapshots.rootfs import clean, resolve
 
 HOSTNAME: Final = "buildkitsandbox"
@@ -103,6 +104,7 @@ class Assembler:
         meta = self._meta = op.meta or Meta()
         rootfs = self.tree(parts.plan.root)
         user = resolve_user(meta.user, rootfs)
+        _check_ids(user)
         mounts = self._mounts(binds)
         self._stack.enter_context(
             mount_points(
@@ -252,6 +254,15 @@ class Assembler:
         if network is None or not network.nameservers or (dns is not None and dns.nameservers):
             return dns
         return replace(dns or DNSConfig(), nameservers=network.nameservers)
+
+
+def _check_ids(user: User) -> None:
+    """Refuse a user that this user namespace does not have, which runtimes say in riddles."""
+    if not all(has_ids(user.uid, gid) for gid in (user.gid, *user.groups)):
+        raise UnsupportedError(
+            f"no such user in this user namespace: {user.uid}:{user.gid}",
+            hint="give this user a range of ids in /etc/subuid and /etc/subgid, and `newuidmap`",
+        )
 
 
 def _missing_points(mounts: Sequence[ContainerMount]) -> list[tuple[str, bool, bool]]:

@@ -107,8 +107,13 @@ def test_what_is_wrong_is_named(text: str, message: str, hint: str | None) -> No
 
 def test_networks_that_are_not_there_are_named() -> None:
     assert parse_config('[worker.oci]\nnetworkMode = "host"', "x").unused == ()
-    unused = parse_config('[worker.oci]\nnetworkMode = "cni"', "x").unused
-    assert unused == ("worker.oci.networkMode",)
+    config = parse_config(
+        '[worker.oci]\nnetworkMode = "bridge"\nbridgeSubnet = "10.1.0.0/16"\ncniBinaryPath = "/p"',
+        "x",
+    )
+    assert config.unused == ()
+    assert (config.worker.network, config.worker.cni.folders) == ("bridge", (Path("/p"),))
+    assert config.worker.cni.bridge.subnet == "10.1.0.0/16"
 
 
 def test_a_named_file_must_be_there(tmp_path: Path) -> None:

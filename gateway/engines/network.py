@@ -1,0 +1,44 @@
+"""`LazyNetwork`: the network of an engine's steps, looked for when the first step needs it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torana.core.ops.exec.networks import NetworkNamespace
+
+if TYPE_CHECKING:
+    from torana.plugins.networks.choose import ChosenNetwork
+    from torana.plugins.networks.cni import CNISettings
+
+
+class LazyNetwork:
+    """Imports the networks when a step needs one."""
+
+    name = "auto"
+
+    def __init__(self, root: Path, wanted: str, cni: CNISettings | None) -> None:
+        self._root = root
+        self._wanted = wanted
+        self._cni = cni
+        self._chosen: ChosenNetwork | None = None
+
+    @asynccontextmanager
+    async def open(
+        self, id: str, directory: Path, hostname: str
+    ) -> AsyncIterator[NetworkNamespace | None]:
+        if self._chosen is None:
+            from torana.plugins.networks.choose import ChosenNetwork
+            from torana.plugins.networks.cni import CNISettings
+
+            self._chosen = ChosenNetwork(self._root, self._wanted, self._cni or CNISettings())
+        async with self._chosen.open(id, directory, hostname) as namespace:
+            yield namespace
+
+
+def wanted_network() -> str:
+    """Give what `TORANA_NETWORK` asks for, else `auto`."""
+    return os.environ.get("TORANA_NETWORK", "") or "auto"

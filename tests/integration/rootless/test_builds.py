@@ -1,0 +1,107 @@
+"""The same builds by everybody, with each runtime."""
+
+from __future__ import annotations
+
+import tarfile
+
+import pytest
+from tests.integration.rootless.conftest import Builder
+
+pytestmark = pytest.mark.needs(
+    "root", "runc", "crun", "bwrap", "busybox", "newuidmap", "setpriv", "useradd"
+)
+
+RUNTIMES = ("crun", "runc", "bubblewrap")
+EVERY = [(name, runtime) for name in ("root", "ranges", "single") for runtime in RUNTIMES]
+SOME = [*(("ranges", runtime) for runtime in RUNTIMES), ("root", "crun"), ("single", "crun")]
+CONTAINER = ("container", "crun")
+ONE_ID = "no other users where there is one id"
+
+BASE = """\
+FROM scratch AS base
+COPY --chmod=755 busybox /bin/busybox
+RUN ["/bin/busybox", "--install", "-s", "/bin"]
+"""
+STEPS = """\
+FROM base AS made
+RUN mkdir -p /d/old /etc && touch /d/old/gone /d/stays && ln -s stays /d/link && chmod 4755 /d/stays
+RUN test "$(id -u)$(id -g)" = 00 && test -w / && echo plain > /dev/null
+RUN rm /d/old/gone && rm -r /d/old && mkdir /d/old && touch /d/old/new
+RUN --mount=type=cache,target=/cache echo kept > /cache/file
+RUN --mount=type=cache,target=/cache --mount=type=tmpfs,target=/t touch /t/x && cat /cache/file
+RUN --mount=type=secret,id=s test "$(cat /run/secrets/s)" = hidden
+RUN --mount=type=bind,from=base,target=/b test -x /b/bin/busybox && ! touch /b/no
+RUN --network=none test "$(ls /sys/class/net)" = lo && ifconfig lo | grep -q 127.0.0.1
+RUN test "$(ls /proc | grep -c '^[0-9]')" -lt 8 && ! mount -t tmpfs x /d && ! chroot /nowhere
+RUN ! echo 1 > /proc/sys/kernel/domainname && test -c /dev/null && head -c 1 /dev/zero > /d/zero
+"""
+RESULT = """\
+FROM scratch
+COPY --from=made /d /d
+"""
+
+
+@pytest.mark.parametrize(("builder", "runtime"), [*EVERY, CONTAINER], indirect=["builder"])
+def test_steps(builder: Builder, runtime: str) -> None:
+    (builder.context / "secret").write_text("hidden")
+    done = builder.build(
+        BASE + STEPS + RESULT,
+        "--secret=id=s,src=context/secret",
+        "--output=type=tar,dest=out.tar",
+        TORANA_RUNTIME=runtime,
+    )
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(builder.folder / "out.tar") as tar:
+        modes = {member.name.rstrip("/"): member.mode for member in tar if member.name != "."}
+    assert set(modes) == {"d", "d/link", "d/old", "d/old/new", "d/stays", "d/zero"}
+    assert modes["d/stays"] == 0o4755
+
+
+USERS = """\
+FROM base
+RUN mkdir -p /etc && echo 'u:x:1000:1000::/home/u:/bin/sh' > /etc/passwd
+RUN echo 'u:x:1000:' > /etc/group
+RUN touch /other && chown 33:44 /other
+USER u
+WORKDIR /home/u
+RUN test "$(id -u):$(id -g)" = 1000:1000 && test "$HOME" = /home/u && ! touch /no && ! cat /root/x
+RUN echo mine > mine && test "$(stat -c %u:%g /other)" = 33:44
+"""
+
+
+@pytest.mark.differs(single=ONE_ID)
+@pytest.mark.parametrize(("builder", "runtime"), [*SOME, CONTAINER], indirect=["builder"])
+def test_users(builder: Builder, runtime: str) -> None:
+    done = builder.build(BASE + USERS, "--output=type=tar,dest=out.tar", TORANA_RUNTIME=runtime)
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(builder.folder / "out.tar") as tar:
+        owners = {member.name: (member.uid, member.gid) for member in tar}
+    assert owners["other"] == (33, 44)
+    assert owners["home/u/mine"] == (1000, 1000)
+
+
+@pytest.mark.parametrize("builder", ["single"], indirect=True)
+def test_one_id_says_what_fails(builder: Builder) -> None:
+    done = builder.build(BASE + "USER 1000\nRUN true\n")
+    assert "this user has one id only" in done.stderr
+    assert "/etc/subuid has no line for it" in done.stderr
+    assert done.returncode == 1
+    assert "no such user in this user namespace: 1000:0" in done.stderr
+
+
+def test_workers(builder: Builder) -> None:
+    done = builder.run("debug", "workers")
+    assert done.returncode == 0, done.stderr
+    found = dict(
+        line.split(":", 1) for line in done.stdout.splitlines() if not line.startswith("\t")
+    )
+    user = {
+        "root": "root",
+        "ranges": "root in a user namespace of 65537 ids",
+        "single": "root in a user namespace of one id: /etc/subuid has no line",
+        "container": "user 0, root in a user namespace",
+    }[builder.name]
+    assert user in found["User"]
+    assert "overlay (overlay mounts work)" in found["Snapshotter"]
+    assert "crun (preferred; its start test passed)" in found["Runtime"]
+    assert "host (asked for)" in found["Network"]
