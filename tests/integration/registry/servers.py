@@ -152,6 +152,8 @@ class FaultyRegistry:
             media_type, data = self.manifests[match[2]]
             headers = {"Content-Type": media_type, "Docker-Content-Digest": digest_of(data)}
             self._send(request, 200, data, fault, headers)
+        elif path == "/v2/":
+            self._send(request, 200, b"{}")
         elif path in self._parts:
             self._send(request, 204, b"", headers=self._progress(path))
         elif match and match[1] == "referrers" and self.has_referrers:
