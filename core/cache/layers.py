@@ -268,14 +268,21 @@ class _Tee:
         self._buffer = bytearray()
 
     def write(self, data: bytes) -> int:
+        if len(data) >= _CHUNK:
+            self._drain()
+            self._pass(data)
+            return len(data)
         self._buffer += data
-        if len(self._buffer) >= 1 << 18:
+        if len(self._buffer) >= _CHUNK:
             self._drain()
         return len(data)
 
     def _drain(self) -> None:
-        data = bytes(self._buffer)
-        self._buffer.clear()
+        if self._buffer:
+            self._pass(bytes(self._buffer))
+            self._buffer.clear()
+
+    def _pass(self, data: bytes) -> None:
         self._hash.update(data)
         self._compressor.write(data)
 

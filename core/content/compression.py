@@ -18,6 +18,7 @@ from typing import IO, Any, Final, Protocol
 from torana.core.errors import UserError
 
 _BLOCK: Final = 1 << 20
+_ZSTD_JOB: Final = 2 << 20  # bytes that a thread takes at once; left to itself it is much more
 _MAGIC: Final = (
     (b"\x1f\x8b", "gzip"),
     (b"BZh", "bzip2"),
@@ -101,49 +102,59 @@ class _Plain:
 
 
 class _Gzip:
-    """Blocks in parallel, results in order."""
+    """Blocks in parallel, results in order. The blocks' memory is used again and again."""
 
     def __init__(self, sink: Sink, level: int | None) -> None:
         self._sink = sink
         self._compress = _block_compressor(1 if level is None or level < 0 else level)
-        self._buffer = bytearray()
         self._threads = min(4, os.cpu_count() or 1)
         self._pool: ThreadPoolExecutor | None = None
-        self._pending: deque[Future[bytes]] = deque()
+        self._pending: deque[tuple[Future[bytes], bytearray]] = deque()
+        self._free: list[bytearray] = []
+        self._block = bytearray()  # being filled
+        self._filled = 0
         self._is_empty = True
 
     def write(self, data: bytes) -> int:
-        self._buffer += data
-        while len(self._buffer) >= _BLOCK:
-            self._submit(bytes(self._buffer[:_BLOCK]))
-            del self._buffer[:_BLOCK]
+        left = memoryview(data)
+        while left:
+            if not self._block:
+                self._block = self._free.pop() if self._free else bytearray(_BLOCK)
+            part = left[: _BLOCK - self._filled]
+            self._block[self._filled : self._filled + len(part)] = part
+            self._filled += len(part)
+            left = left[len(part) :]
+            if self._filled == _BLOCK:
+                self._submit()
         return len(data)
 
-    def _submit(self, block: bytes) -> None:
-        self._is_empty = False
+    def _submit(self) -> None:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="gzip")
-        self._pending.append(self._pool.submit(self._compress, block))
+        self._pending.append((self._pool.submit(self._compress, self._block), self._block))
+        self._block, self._filled, self._is_empty = bytearray(), 0, False
         while len(self._pending) > 2 * self._threads:
-            self._sink.write(self._pending.popleft().result())
+            future, block = self._pending.popleft()
+            self._sink.write(future.result())
+            self._free.append(block)
 
     def finish(self) -> None:
         try:
-            for future in self._pending:
+            for future, _ in self._pending:
                 self._sink.write(future.result())
         finally:
             if self._pool is not None:
                 self._pool.shutdown()
-        if self._buffer or self._is_empty:
-            self._sink.write(self._compress(bytes(self._buffer)))
+        if self._filled or self._is_empty:
+            self._sink.write(self._compress(memoryview(self._block)[: self._filled]))
 
 
-def _block_compressor(level: int) -> Callable[[bytes], bytes]:
+def _block_compressor(level: int) -> Callable[[bytearray | memoryview], bytes]:
     header = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
-    def frame(deflated: bytes, block: bytes, crc: int) -> bytes:
-        size = len(block) & 0xFFFFFFFF
-        return b"".join((header, deflated, crc.to_bytes(4, "little"), size.to_bytes(4, "little")))
+    def frame(deflated: list[bytes], size: int, crc: int) -> bytes:
+        end = crc.to_bytes(4, "little") + size.to_bytes(4, "little")
+        return b"".join((header, *deflated, end))
 
     if level <= 3:
         try:
@@ -152,16 +163,17 @@ def _block_compressor(level: int) -> Callable[[bytes], bytes]:
             level = max(level, 1)
         else:
 
-            def fast(block: bytes) -> bytes:
-                deflated = isal_zlib.compressobj(min(level, 3), isal_zlib.DEFLATED, -15)
-                data = deflated.compress(block) + deflated.flush()
-                return frame(data, block, isal_zlib.crc32(block))
+            def fast(block: bytearray | memoryview) -> bytes:
+                packer = isal_zlib.compressobj(min(level, 3), isal_zlib.DEFLATED, -15)
+                deflated = [packer.compress(block), packer.flush()]
+                return frame(deflated, len(block), isal_zlib.crc32(block))
 
             return fast
 
-    def thorough(block: bytes) -> bytes:
-        deflated = zlib.compressobj(level, zlib.DEFLATED, -15)
-        return frame(deflated.compress(block) + deflated.flush(), block, zlib.crc32(block))
+    def thorough(block: bytearray | memoryview) -> bytes:
+        packer = zlib.compressobj(level, zlib.DEFLATED, -15)
+        deflated = [packer.compress(block), packer.flush()]
+        return frame(deflated, len(block), zlib.crc32(block))
 
     return thorough
 
@@ -173,8 +185,11 @@ class _Zstd:
         import zstandard
 
         known = 3 if level is None else max(1, min(level, 22))
-        threads = min(4, os.cpu_count() or 1)
-        self._object = zstandard.ZstdCompressor(level=known, threads=threads).compressobj()
+        parameters = zstandard.ZstdCompressionParameters.from_level(
+            known, threads=min(4, os.cpu_count() or 1), job_size=_ZSTD_JOB
+        )
+        compressor = zstandard.ZstdCompressor(compression_params=parameters)
+        self._object = compressor.compressobj()
         self._sink = sink
 
     def write(self, data: bytes) -> int:
