@@ -315,6 +315,12 @@ class Worker:
             limits=self.limits,
         )
 
+    def flush(self) -> None:
+        """Bring what builds wrote to the disk, if anything is not there. Blocks."""
+        if self.content.is_dirty or self.refs.records.unsynced():
+            self.content.is_dirty = False
+            self.refs.flush()
+
     # Upkeep
 
     def build_ended(self) -> None:

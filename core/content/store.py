@@ -75,6 +75,7 @@ class BlobWriter:
         fault_point("blob.commit")
         os.rename(self._path, self._store.path(digest))
         self._file.close()
+        self._store.is_dirty = True
         return digest
 
     def abort(self) -> None:
@@ -99,6 +100,7 @@ class ContentStore:
     def __init__(self, root: Path, on_use: Callable[[Digest], None] | None = None) -> None:
         self.root = root
         self._on_use = on_use
+        self.is_dirty = False  # whether blobs were made that may not be on the disk yet
         self.blobs = root / "blobs" / "sha256"
         self.ingest = root / "ingest"
         self.blobs.mkdir(parents=True, exist_ok=True)
@@ -188,7 +190,12 @@ class ContentStore:
 
     def sync(self) -> None:
         """Bring everything written so far to the disk; before rows that name it are written."""
-        sync_filesystem(self.root)
+        was_dirty, self.is_dirty = self.is_dirty, False
+        try:
+            sync_filesystem(self.root)
+        except BaseException:
+            self.is_dirty = was_dirty
+            raise
 
     def abandoned(self) -> list[str]:
         """Give the names of files that writers have left that died."""

@@ -139,7 +139,7 @@ class Solving:
                     for number, exporter in enumerate(exporters)
                 ]
                 response = await export_result(self._worker, job, result, exports, wanted.options)
-                await run_blocking(self._worker.refs.flush)
+                await run_blocking(self._worker.flush)
             finally:
                 if build.bridge is not None:
                     await build.bridge.close()

@@ -89,7 +89,7 @@ class EmbeddedEngine:
             try:
                 result = await self._run(request, client, finder)
                 response = await export_result(self._worker, job, result, exports, request.options)
-                await run_blocking(self._worker.refs.flush)
+                await run_blocking(self._worker.flush)
             finally:
                 self._has_built = True
                 await self._record(request, job, started)

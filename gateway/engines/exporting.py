@@ -17,7 +17,7 @@ from torana.core.cache.ref import ImmutableRef
 from torana.core.errors import UserError
 from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform
-from torana.core.pool import tasks_together
+from torana.core.pool import run_blocking, tasks_together
 from torana.core.solver.job import Job
 from torana.core.solver.progress import StatusEvent, VertexEvent, WarningEvent
 from torana.core.worker import Worker
@@ -91,6 +91,8 @@ async def _run_exports(
             return answer
 
     async with tasks_together() as group:
+        # What steps made goes to the disk meanwhile: it has to, before the build ends.
+        group.create_task(run_blocking(worker.flush))
         tasks = [group.create_task(run(*numbered)) for numbered in enumerate(exports)]
     response: dict[str, str] = {}
     for task in tasks:

@@ -14,10 +14,10 @@ from typing import Final
 from torana.core.content.store import ContentStore
 from torana.core.errors import UserError
 from torana.core.oci.digest import Digest
-from torana.core.pool import run_blocking
+from torana.core.pool import run_blocking, tasks_together
 from torana.plugins.exporter import BlobOutput, ExportContext, ExportResult, Output
 from torana.plugins.exporters import attributes
-from torana.plugins.exporters.committing import commit_image
+from torana.plugins.exporters.committing import CommittedImage, commit_image
 from torana.plugins.exporters.imageoptions import read_options
 from torana.plugins.exporters.layoutfiles import (
     NamedImage,
@@ -61,16 +61,30 @@ class ArchiveExporter:
         answer = replace(image, root=root).answer
         if names:
             answer["image.name"] = ",".join(names)
-        digests = [blob.digest for blob in image.blobs]
         context.progress.status("sending tarball")
+        async with tasks_together() as group:
+            # While the disk takes the blobs, they are read from memory once more.
+            group.create_task(run_blocking(context.content.sync))
+            await self._write(attrs, output, image, files, answer, context)
+        context.progress.status("sending tarball", done=True)
+        return answer
+
+    async def _write(
+        self,
+        attrs: Mapping[str, str],
+        output: Output,
+        image: CommittedImage,
+        files: Mapping[str, bytes],
+        answer: Mapping[str, str],
+        context: ExportContext,
+    ) -> None:
+        digests = [blob.digest for blob in image.blobs]
         if attributes.flag(attrs, "tar", True):
             await run_blocking(_write_archive, output, digests, files, context.content, answer)
         elif isinstance(output, BlobOutput):
             await output.put_blobs(image.blobs, context.content)
         else:
             await run_blocking(write_layout, output.directory(), digests, files, context.content)
-        context.progress.status("sending tarball", done=True)
-        return answer
 
 
 def _write_archive(

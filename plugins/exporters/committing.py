@@ -63,7 +63,7 @@ class CommittedImage:
 async def commit_image(
     result: ExportResult, options: ImageOptions, context: ExportContext
 ) -> CommittedImage:
-    """Put the image of `result` into the content store.
+    """Put the image of `result` into the content store; nothing is synced.
 
     Raises:
         UserError: a platform's config is not usable.
@@ -96,7 +96,6 @@ async def commit_image(
         blobs.append(index)
         config_digest = None
     unique = {blob.digest: blob for blob in blobs}
-    await run_blocking(context.content.sync)
     return CommittedImage(root, config_digest, list(unique.values()), platforms)
 
 

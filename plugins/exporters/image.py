@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from torana.core.pool import run_blocking
 from torana.plugins.exporter import ExportContext, ExportResult, Output
 from torana.plugins.exporters import attributes
 from torana.plugins.exporters.committing import CommittedImage, commit_image
@@ -41,7 +42,8 @@ class ImageExporter:
         image = await commit_image(result, options, context)
         dangling = _dangling_name(attrs, names, image)
         named = [*stored, dangling] if dangling else stored
-        if attributes.flag(attrs, "store", True):
+        if named and attributes.flag(attrs, "store", True):
+            await run_blocking(context.content.sync)
             is_canonical = bool(names) and attributes.flag(attrs, "name-canonical", False)
             _name(named, image, context, is_canonical=is_canonical)
         if attributes.flag(attrs, "unpack", False):
