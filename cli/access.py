@@ -8,31 +8,34 @@ from pathlib import Path
 from torana.cli.exports import parse_fields
 from torana.core.errors import UsageError
 from torana.gateway.engines.engine import AgentSource, SecretSource
+from torana.plugins.manager import PluginManager
 
 
-def parse_secret(text: str) -> SecretSource:
-    """Read `id=ID[,src=FILE|,env=NAME]`; an id alone is a variable of that name, else a file.
+def parse_secret(text: str, plugins: PluginManager) -> SecretSource:
+    """Read `id=ID[,src=FILE|,env=NAME|,type=TYPE,...]`.
+
+    An id alone is a variable of that name, else a file.
 
     Raises:
-        UsageError: malformed, or there is no such file or variable.
+        UserError: malformed, or there is no such file, variable or type.
     """
     fields = parse_fields(text, "--secret")
     kind = fields.pop("type", "")
-    source = fields.pop("src", fields.pop("source", None))
-    env = fields.pop("env", None)
     id_ = fields.pop("id", None)
-    if id_ is None or fields or kind not in ("", "file", "env"):
+    if id_ is None:
         raise UsageError(f"invalid --secret: must be id=ID[,src=FILE|,env=NAME]: `{text}`")
-    if kind == "env" and env is None:
-        source, env = None, source or id_
-    if source is None and env is None:
-        env = id_ if id_ in os.environ and kind != "file" else None
-        source = None if env else id_
-    if source is not None and not Path(source).is_file():
-        raise UsageError(f"--secret {id_}: no such file: `{source}`")
-    if env is not None and env not in os.environ:
-        raise UsageError(f"--secret {id_}: no such environment variable: `{env}`")
-    return SecretSource(id=id_, file=None if source is None else Path(source), env=env)
+    if "source" in fields:
+        fields["src"] = fields.pop("source")
+    if kind in ("", "file", "env"):
+        if set(fields) - {"src", "env"} or len(fields) > 1:
+            raise UsageError(f"invalid --secret: must be id=ID[,src=FILE|,env=NAME]: `{text}`")
+        if not kind:
+            is_variable = "env" in fields or (not fields and id_ in os.environ)
+            kind = "env" if is_variable else "file"
+        elif kind == "env" and "src" in fields:
+            fields = {"env": fields["src"]}
+    plugins.secret_reader(kind).check(id_, fields)
+    return SecretSource(id=id_, type=kind, fields=fields)
 
 
 def parse_agent(text: str) -> AgentSource:

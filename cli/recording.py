@@ -6,9 +6,9 @@ import io
 import os
 from dataclasses import replace
 
-from torana.cli.progress import Display
 from torana.core.oci.digest import Digest
 from torana.core.solver.progress import ProgressEvent, VertexEvent, WarningEvent
+from torana.plugins.displays import Display
 
 _NOT_STEPS = ("[internal]", "exporting ")
 

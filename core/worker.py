@@ -57,7 +57,7 @@ from torana.core.ops.source import (
 from torana.core.ops.steplogs import SharedLog, StepLogs
 from torana.core.results import RefResults
 from torana.core.snapshots import namespace
-from torana.core.snapshots.choose import choose
+from torana.core.snapshots.choose import MakeSnapshotter, choose
 from torana.core.solver.op import Op, Result
 from torana.core.solver.opcontext import OpContext
 from torana.core.solver.slots import Slots
@@ -81,14 +81,15 @@ _JUST_DONE_S = 60.0
 class Worker:
     """One root, opened by this process. `open` first enters private namespaces."""
 
-    def __init__(self, root: Path, *, snapshotter: str = "auto") -> None:
+    def __init__(self, root: Path, *, snapshotter: str | MakeSnapshotter = "auto") -> None:
         make_root(root)
         self.root = root
         self.platform = host_platform()
         self.dns: DNSConfig | None = None  # of steps; None: the host's
         self.network: NetworkProvider | None = None  # of steps; None: the host's
         self.user = namespace.identity()
-        self.choice = choose(root, wanted=snapshotter, is_mapped_user=self.user.is_mapped)
+        make = partial(choose, wanted=snapshotter) if isinstance(snapshotter, str) else snapshotter
+        self.choice = make(root, is_mapped_user=self.user.is_mapped)
         self.database = Database(root / "torana.db")
         self.refs = CacheManager(root, self.database, self.choice.snapshotter)
         self.content = ContentStore(root / "content", self.refs.hold_blob)
@@ -118,7 +119,7 @@ class Worker:
         self._slots = Slots(count)
 
     @classmethod
-    def open(cls, root: Path, *, snapshotter: str = "auto") -> Worker:
+    def open(cls, root: Path, *, snapshotter: str | MakeSnapshotter = "auto") -> Worker:
         """Open a root from a process that may then mount.
 
         Raises:

@@ -1,4 +1,13 @@
-"""The hooks that plugins implement (pluggy). Each has a user among the built-in plugins."""
+"""The hooks that plugins implement (pluggy). Each has a user among the built-in plugins.
+
+A plugin is a module, a class or an object with functions of these names, marked by `hookimpl`; the
+entry point in the group `torana.plugins` names it. It is loaded in the process of the engine when
+something names what it offers: a flag, a configuration, an identifier in a build. A hook that finds
+something returns None for names that are not its own; then the next plugin is asked, those that are
+built in first.
+
+`docs/hooks.md` is made of this module by `torana.plugins.reference`; a test compares.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +18,10 @@ import pluggy
 if TYPE_CHECKING:
     from torana.core.ops.runtime import Runtime
     from torana.core.ops.source import Source
+    from torana.core.snapshots.choose import MakeSnapshotter
+    from torana.plugins.displays import OpenDisplay
     from torana.plugins.exporter import Exporter
+    from torana.plugins.secretreader import SecretReader
 
 PROJECT: Final = "torana"
 API: Final = 1  # plugins carry `api = 1`; it changes when a hook changes incompatibly
@@ -19,23 +31,86 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec(firstresult=True)
-def torana_find_exporter(type: str) -> Exporter | None:
-    """Return the exporter of `type` (`-o type=...`), or None to let the next plugin try."""
+def torana_find_source(scheme: str) -> Source | None:
+    """Return the source that serves `<scheme>://` identifiers.
 
+    Called when an op of a build is resolved, on the event loop; must not block. The source is
+    opened for each op, and asked for its key before it is asked for its content.
 
-@hookspec
-def torana_list_exporters() -> list[str]:  # type: ignore[empty-body]  # a specification
-    """Return the exporter types that `torana_find_exporter` knows, for messages and docs."""
+    Named by: identifiers in a build (`git://...`).
+    Built in: `torana.plugins.sources`.
+    Conformance: `torana.plugins.testing.sources.SourceSuite`.
+    """
 
 
 @hookspec(firstresult=True)
-def torana_find_source(scheme: str) -> Source | None:
-    """Return the source that serves `<scheme>://` identifiers, or None.
+def torana_find_exporter(type: str) -> Exporter | None:
+    """Return the exporter of `type`.
 
-    Called when an op is resolved; must not block.
+    Called before the build runs, so that a wrong type costs nothing; must not block.
+
+    Named by: `-o type=...`.
+    Built in: `torana.plugins.exporters`.
+    Conformance: `torana.plugins.testing.exporters.ExporterSuite`.
     """
 
 
 @hookspec
+def torana_list_exporters() -> list[str]:  # type: ignore[empty-body]  # a specification
+    """Return the types that `torana_find_exporter` knows, for messages and documents."""
+
+
+@hookspec
 def torana_list_runtimes() -> list[Runtime]:  # type: ignore[empty-body]  # a specification
-    """Return runtimes in order of preference; the first one whose start test passes is used."""
+    """Return container runtimes in order of preference.
+
+    Of the built-in ones the first whose `probe` passes is used. Those of other plugins are used
+    when they are named. Making the objects must not start anything.
+
+    Named by: `TORANA_RUNTIME`, `worker.oci.binary` of toranad.toml.
+    Built in: `torana.plugins.runtimes`.
+    Conformance: the suite of the built-in runtimes, `tests/integration/ops/test_runtimes.py`.
+    """
+
+
+@hookspec(firstresult=True)
+def torana_find_snapshotter(name: str) -> MakeSnapshotter | None:
+    """Return what makes the snapshotter `name`; it gets the root of the store.
+
+    Called once when a store is opened, before there are threads. It keeps its data in
+    `<root>/snapshots/<name>` and raises a `UserError` where it cannot work.
+
+    Named by: `TORANA_SNAPSHOTTER`, `worker.oci.snapshotter` of toranad.toml.
+    Built in: `torana.plugins.snapshotters`.
+    Conformance: `torana.core.testing.snapshotters.SnapshotterSuite`.
+    """
+
+
+@hookspec(firstresult=True)
+def torana_find_secret_reader(type: str) -> SecretReader | None:
+    """Return what reads secrets of `type`.
+
+    Called when the command line is read; must not block. The reader is asked on the event loop when
+    a step mounts the secret, and what it gives goes to that step alone.
+
+    Named by: `--secret id=...,type=TYPE,...`.
+    Built in: `torana.plugins.secretreaders`.
+    Conformance: `torana.plugins.testing.secrets.SecretReaderSuite`.
+    """
+
+
+@hookspec(firstresult=True)
+def torana_find_display(mode: str) -> OpenDisplay | None:
+    """Return what opens the progress display of `mode`, a sink for the events of a build.
+
+    Called once per command, before the build runs.
+
+    Named by: `--progress MODE`, `BUILDKIT_PROGRESS`.
+    Built in: `torana.cli.progress.builtin`.
+    Conformance: `torana.plugins.testing.displays.DisplaySuite`.
+    """
+
+
+@hookspec
+def torana_list_displays() -> list[str]:  # type: ignore[empty-body]  # a specification
+    """Return the modes that `torana_find_display` knows, for messages and documents."""

@@ -21,14 +21,19 @@ from torana.plugins.rules import PluginRules
 if TYPE_CHECKING:
     from torana.core.ops.runtime import Runtime
     from torana.core.ops.source import Source
+    from torana.core.snapshots.choose import MakeSnapshotter
+    from torana.plugins.displays import OpenDisplay
     from torana.plugins.exporter import Exporter
     from torana.plugins.installed import Distribution, FoundFrontend, Installed
+    from torana.plugins.secretreader import SecretReader
 
 T = TypeVar("T")
 
 _BUILTIN_PLUGINS: Final = (
     "torana.plugins.exporters",
     "torana.plugins.runtimes",
+    "torana.plugins.secretreaders",
+    "torana.plugins.snapshotters",
     "torana.plugins.sources",
 )
 _BUILTIN_FRONTENDS: Final = {
@@ -149,16 +154,16 @@ class PluginManager:
             manager.register(importlib.import_module(module), name=module)
         return manager
 
-    def find(self, hook: str, name: str, **arguments: Any) -> Any:
+    def find(self, hook: str, wanted: str, /, **arguments: Any) -> Any:
         """Ask the plugins of a `firstresult` hook, until one answers other than None.
 
-        Built-in plugins first, then those whose entry point is called `name`, then all others. What
-        cannot be loaded is skipped and remembered in `problems`.
+        Built-in plugins come first, then those whose entry point is called `wanted`, then all
+        others. What cannot be loaded is skipped and remembered in `problems`.
         """
         found = getattr(self.hooks.hook, hook)(**arguments)
         external = self._external
         while found is None and external:
-            external.sort(key=lambda each: each[0] == name)
+            external.sort(key=lambda each: each[0] == wanted)
             if self._register(*external.pop()):
                 found = getattr(self.hooks.hook, hook)(**arguments)
         return found
@@ -220,9 +225,50 @@ class PluginManager:
         found: Source | None = self.find("torana_find_source", scheme, scheme=scheme)
         return found
 
-    def runtimes(self) -> list[Runtime]:
-        """Give the built-in runtimes in order of preference."""
-        return [each for part in self.hooks.hook.torana_list_runtimes() for each in part]
+    def runtimes(self, wanted: str = "") -> list[Runtime]:
+        """Give the built-in runtimes in order of preference, and the one of that name first."""
+        found = [each for part in self.hooks.hook.torana_list_runtimes() for each in part]
+        if wanted and all(each.name != wanted for each in found):
+            found = self.everything("torana_list_runtimes")
+        return found
+
+    def snapshotter(self, name: str) -> MakeSnapshotter:
+        """Give what makes the snapshotter `name`.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        found: MakeSnapshotter | None = self.find("torana_find_snapshotter", name, name=name)
+        if found is None:
+            raise self._missing(
+                f"unknown snapshotter: `{name}`", lambda: ["auto", "native", "overlay"]
+            )
+        return found
+
+    def secret_reader(self, type: str) -> SecretReader:
+        """Give what reads secrets of a type.
+
+        Raises:
+            NotFoundError: nobody does.
+        """
+        found: SecretReader | None = self.find("torana_find_secret_reader", type, type=type)
+        if found is None:
+            raise self._missing(f"unknown type of secret: `{type}`", lambda: ["env", "file"])
+        return found
+
+    def display(self, mode: str) -> OpenDisplay:
+        """Give what opens the progress display of a mode.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        found: OpenDisplay | None = self.find("torana_find_display", mode, mode=mode)
+        if found is None:
+            raise self._missing(
+                f"unknown progress display: `{mode}`",
+                lambda: self.everything("torana_list_displays"),
+            )
+        return found
 
 
 def _builtin(name: str) -> FoundFrontend:

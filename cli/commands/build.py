@@ -97,7 +97,7 @@ from torana.plugins.project import candidates
 @click.option(
     "--progress",
     "mode",
-    type=click.Choice(progress.MODES),
+    metavar="auto|plain|tty|rawjson|quiet|NAME",
     default="auto",
     show_default=True,
     envvar="BUILDKIT_PROGRESS",
@@ -125,7 +125,7 @@ def build(path: str | None, **options: Any) -> int:
     with tempfile.TemporaryDirectory(prefix="torana-") as scratch:
         request = make_request(path, options, Path(scratch))
         mode = "quiet" if options["quiet"] else options["mode"]
-        recording = Recording(progress.open_display(mode))
+        recording = Recording(progress.open_display(mode, plugin_manager(options)))
         try:
             result = asyncio.run(_run(request, recording, options))
         finally:
@@ -175,6 +175,7 @@ def make_request(
     """
     inputs = _inputs(path, options, scratch)
     project = project_of(inputs.folders)
+    plugins = plugin_manager(options)
     named = read_build_contexts(options.get("build_contexts", ()))
     wanted = with_targets(
         [parse_output(text) for text in options.get("outputs", ())],
@@ -191,7 +192,7 @@ def make_request(
         rules=frontend_rules(options, inputs.folders, project),
         default_syntax=""
         if options["frontend"]
-        else default_syntax(inputs.options, inputs.folders, project, plugin_manager(options)),
+        else default_syntax(inputs.options, inputs.folders, project, plugins),
         has_file_index=not options.get("no_file_index"),
         options={
             **inputs.options,
@@ -202,7 +203,7 @@ def make_request(
         local_dirs={**inputs.folders, **named.folders},
         oci_layouts=named.layouts,
         exports=_checked(with_annotations(outputs, options.get("annotations", ()))),
-        secrets=[parse_secret(text) for text in options.get("secrets", ())],
+        secrets=[parse_secret(text, plugins) for text in options.get("secrets", ())],
         agents=[parse_agent(text) for text in options.get("agents", ())],
         allow=allow | ({HOST_NETWORK} if options.get("network") == "host" else set()),
     )

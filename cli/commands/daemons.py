@@ -104,7 +104,7 @@ def histories(ctx: click.Context, filters: tuple[str, ...], limit: int) -> None:
 
 @click.command()
 @click.argument("ref")
-@click.option("--progress", "mode", type=click.Choice(progress.MODES), default="plain")
+@click.option("--progress", "mode", metavar="plain|rawjson|NAME", default="plain")
 @click.option("--trace", "wants_trace", is_flag=True, help="Print the build's trace instead.")
 @click.pass_context
 def logs(ctx: click.Context, ref: str, mode: str, wants_trace: bool) -> None:

@@ -22,13 +22,13 @@ def debug() -> None:
 @click.option("--blobs", "is_verified", is_flag=True, help="Also read and hash every blob.")
 def check_store(is_verified: bool) -> int:
     """Compare records, data, blobs and leases; prints what does not fit and then fails."""
-    from torana.core.worker import Worker
+    from torana.gateway.engines.embedded import open_root
 
     root = Path(memo.store_root())
     if not root.exists():
         click.echo("there is no store yet")
         return 0
-    worker = Worker.open(root)
+    worker = open_root(root)
     try:
         for finding in worker.dropped:
             click.echo(f"dropped at start: {finding}", err=True)
@@ -44,13 +44,13 @@ def check_store(is_verified: bool) -> int:
 @debug.command("collect-garbage")
 def collect_garbage() -> None:
     """Apply the rules of garbage collection now, as is done after builds."""
-    from torana.core.worker import Worker
     from torana.gateway.engines import collection
+    from torana.gateway.engines.embedded import open_root
 
     root = Path(memo.store_root())
     if not root.exists():
         return
-    worker = Worker.open(root)
+    worker = open_root(root)
     try:
         deleted = collection.collect(worker)
     finally:
@@ -71,9 +71,9 @@ def workers(ctx: click.Context) -> None:
     if ctx.obj["addr"]:
         daemons.show_workers(ctx)
         return
-    from torana.core.worker import Worker
+    from torana.gateway.engines.embedded import open_root
 
-    worker = Worker.open(Path(memo.store_root()))
+    worker = open_root(Path(memo.store_root()))
     try:
         click.echo(f"Root:\t\t{worker.root}")
         click.echo(f"Platform:\t{worker.platform.format()}")

@@ -167,14 +167,14 @@ def load(source: str, name: str | None) -> None:
     """Take images, byte for byte, from an OCI layout: an archive or a folder."""
     from torana.cli import memo
     from torana.core.oci.reference import parse_reference
-    from torana.core.worker import Worker
+    from torana.gateway.engines.embedded import open_root
     from torana.plugins.exporters.loading import load_archive, load_folder
 
     given = str(parse_reference(name).with_default_tag()) if name else None
     path = Path(source)
     if source != "-" and not path.exists():
         raise UsageError(f"no such file: `{source}`")
-    worker = Worker.open(Path(memo.store_root()))
+    worker = open_root(Path(memo.store_root()))
     try:
         if source != "-" and path.is_dir():
             found = load_folder(path, worker.content)

@@ -42,13 +42,13 @@ _format = click.option(
 @contextmanager
 def open_worker() -> Iterator[Worker | None]:
     """Open the store; None when there is none yet."""
-    from torana.core.worker import Worker
+    from torana.gateway.engines.embedded import open_root
 
     root = Path(memo.store_root())
     if not root.exists():
         yield None
         return
-    worker = Worker.open(root)
+    worker = open_root(root)
     try:
         for finding in worker.dropped:
             click.echo(f"dropped at start: {finding}", err=True)

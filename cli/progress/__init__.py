@@ -1,51 +1,27 @@
-"""Displays of progress: `auto`, `plain`, `tty`, `rawjson` and `quiet`."""
+"""Displays of progress: `auto`, `plain`, `tty`, `rawjson`, `quiet`, and those of plugins."""
 
 from __future__ import annotations
 
-import os
 import sys
-from typing import Protocol
 
-from torana.core.solver.progress import ProgressEvent
-
-MODES = ("auto", "plain", "tty", "rawjson", "quiet")
-
-
-class Display(Protocol):
-    """A progress sink that holds something (a terminal, half a line) until closed."""
-
-    def emit(self, event: ProgressEvent) -> None: ...
-
-    def close(self) -> None: ...
+from torana.core.errors import NotFoundError, UsageError
+from torana.plugins.displays import Display
+from torana.plugins.manager import PluginManager
 
 
-class QuietProgress:
-    """Shows nothing."""
+def open_display(mode: str, plugins: PluginManager | None = None) -> Display:
+    """Open the display of `mode` on standard error.
 
-    def emit(self, event: ProgressEvent) -> None:
-        """Ignore the event."""
+    Raises:
+        UsageError: there is none of that name.
+    """
+    from torana.cli.progress import builtin
 
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-def open_display(mode: str) -> Display:
-    """Make the display for `mode`, one of `MODES`, on standard error."""
-    if mode == "auto":
-        is_terminal = os.isatty(2) and os.environ.get("TERM") != "dumb"
-        mode = "tty" if is_terminal else "plain"
-    if mode == "quiet":
-        return QuietProgress()
-    if mode == "tty":
-        from rich.console import Console
-
-        from torana.cli.progress.tty import TtyProgress
-
-        return TtyProgress(Console(stderr=True))
-    if mode == "rawjson":
-        from torana.cli.progress.rawjson import RawJsonProgress
-
-        return RawJsonProgress(sys.stderr.write)
-    from torana.cli.progress.plain import PlainProgress
-
-    return PlainProgress(sys.stderr.write)
+    plugins = plugins or PluginManager()
+    if not plugins.hooks.is_registered(builtin):
+        plugins.hooks.register(builtin, name=builtin.__name__)
+    try:
+        opened = plugins.display(mode)
+    except NotFoundError as err:
+        raise UsageError(f"--progress: {err.message}", hint=err.hint) from None
+    return opened(sys.stderr.write)

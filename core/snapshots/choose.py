@@ -6,6 +6,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from torana.core.errors import UserError
 from torana.core.snapshots import mounts
@@ -20,6 +21,12 @@ class Choice:
 
     snapshotter: Snapshotter
     reason: str
+
+
+class MakeSnapshotter(Protocol):
+    """Makes the snapshotter of a store; `is_mapped_user`: in a user namespace of its own."""
+
+    def __call__(self, root: Path, *, is_mapped_user: bool) -> Choice: ...
 
 
 def choose(root: Path, *, wanted: str = "auto", is_mapped_user: bool = False) -> Choice:

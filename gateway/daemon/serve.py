@@ -22,6 +22,7 @@ from torana.gateway.daemon.config import Config
 from torana.gateway.daemon.lock import RootLock
 from torana.gateway.daemon.systemd import notify, take_notify_address
 from torana.gateway.engines.network import LazyNetwork
+from torana.plugins.manager import PluginManager
 
 if TYPE_CHECKING:
     from torana.gateway.daemon.daemon import Daemon
@@ -57,7 +58,7 @@ def serve(config: Config) -> None:
     try:
         snapshotter = _SNAPSHOTTERS.get(config.worker.snapshotter, config.worker.snapshotter)
         # It enters private namespaces, hence before there are threads.
-        worker = Worker.open(config.root, snapshotter=snapshotter)
+        worker = Worker.open(config.root, snapshotter=PluginManager().snapshotter(snapshotter))
         worker.dns = config.dns
         worker.network = LazyNetwork(config.root, config.worker.network, config.worker.cni)
         worker.limit_parallelism(config.worker.max_parallelism)

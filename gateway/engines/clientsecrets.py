@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from torana.core.pool import run_blocking
 from torana.gateway.engines.engine import SecretSource
+from torana.plugins.secretreader import SecretReader
+
+FindReader = Callable[[str], SecretReader]
 
 
 class ClientSecrets:
-    """Files and environment variables by id."""
+    """Secrets by id, each from where its type says."""
 
-    def __init__(self, sources: Sequence[SecretSource]) -> None:
+    def __init__(self, sources: Sequence[SecretSource], find_reader: FindReader) -> None:
         self._sources = {source.id: source for source in sources}
+        self._find_reader = find_reader
 
     async def get(self, id: str) -> bytes | None:
         """Give the value, None for an id that was not offered."""
         source = self._sources.get(id)
         if source is None:
             return None
-        if source.env is not None:
-            return os.environb.get(os.fsencode(source.env))
-        assert source.file is not None
-        return await run_blocking(source.file.read_bytes)
+        return await self._find_reader(source.type).read(id, source.fields)

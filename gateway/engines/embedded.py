@@ -42,6 +42,12 @@ from torana.plugins.exporter import Output
 from torana.plugins.manager import PluginManager
 
 
+def open_root(root: Path, plugins: PluginManager | None = None) -> Worker:
+    """Open a store with the snapshotter that `TORANA_SNAPSHOTTER` names; see `Worker.open`."""
+    name = os.environ.get("TORANA_SNAPSHOTTER") or "auto"
+    return Worker.open(root, snapshotter=(plugins or PluginManager()).snapshotter(name))
+
+
 class EmbeddedEngine:
     """One worker in this process. Use it as `async with EmbeddedEngine.open(root) as engine`."""
 
@@ -63,9 +69,10 @@ class EmbeddedEngine:
         """
         os.umask(0o022)
         collection.limits()
-        worker = Worker.open(root)
+        plugins = plugins or PluginManager()
+        worker = open_root(root, plugins)
         worker.network = LazyNetwork(root, wanted_network(), None)
-        engine = cls(worker, plugins or PluginManager())
+        engine = cls(worker, plugins)
         try:
             yield engine
         finally:
@@ -152,7 +159,7 @@ class EmbeddedEngine:
             find_source=find_source,
             find_frontend=finder,
             runtime=chosen_runtime(self._worker.root, self._plugins),
-            secrets=ClientSecrets(request.secrets),
+            secrets=ClientSecrets(request.secrets, self._plugins.secret_reader),
             ssh=SshAgents(request.agents),
             options=request.options,
             entitlements=request.allow,

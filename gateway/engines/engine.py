@@ -23,11 +23,14 @@ class ExportRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretSource:
-    """Where the value of a secret comes from: a file or an environment variable of the client."""
+    """Where the value of a secret comes from: `type` names a reader, `fields` are for that.
+
+    Built in are `file` (`src`) and `env` (`env`).
+    """
 
     id: str
-    file: Path | None = None
-    env: str | None = None
+    type: str
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ def chosen_runtime(root: Path, plugins: PluginManager, *, wanted: str = "") -> C
     async def choose() -> Runtime:
         from torana.plugins.runtimes.choose import choose_runtime
 
-        choice = await choose_runtime(plugins.runtimes(), root / "executor", wanted=name)
+        choice = await choose_runtime(plugins.runtimes(name), root / "executor", wanted=name)
         return choice.runtime
 
     return ChosenRuntime(lambda: asyncio.get_running_loop().create_task(choose()))

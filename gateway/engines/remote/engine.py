@@ -206,7 +206,7 @@ class RemoteEngine:
         self, request: BuildRequest, exports: Exports, session_id: str
     ) -> AsyncIterator[None]:
         async with (
-            services_of(request, exports) as services,
+            services_of(request, exports, self._plugins.secret_reader) as services,
             attach_control(
                 self._connection.channel, services, id=session_id, shared_key=_shared_key(request)
             ),

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from torana.gateway.engines.agents import key_agent
-from torana.gateway.engines.clientsecrets import ClientSecrets
+from torana.gateway.engines.clientsecrets import ClientSecrets, FindReader
 from torana.gateway.engines.engine import BuildRequest
 from torana.gateway.engines.remote.credentials import registry_auth
 from torana.gateway.engines.remote.exports import Exports
@@ -23,11 +23,13 @@ from torana.gateway.session.transport import Service
 
 
 @asynccontextmanager
-async def services_of(request: BuildRequest, exports: Exports) -> AsyncIterator[Sequence[Service]]:
+async def services_of(
+    request: BuildRequest, exports: Exports, find_reader: FindReader
+) -> AsyncIterator[Sequence[Service]]:
     """Give the services of one build, which last while it is entered."""
     services: list[Service] = [
         FileSync(request.local_dirs),
-        Secrets(ClientSecrets(request.secrets)),
+        Secrets(ClientSecrets(request.secrets, find_reader)),
         registry_auth(),
     ]
     targets = exports.targets()

@@ -11,25 +11,29 @@ from torana.cli.access import parse_agent, parse_secret
 from torana.cli.contexts import read_build_contexts
 from torana.core.errors import UsageError
 from torana.gateway.engines.engine import AgentSource, SecretSource
+from torana.plugins.manager import PluginManager
+
+PLUGINS = PluginManager()
 
 
 def test_a_secret_is_a_file_or_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "token").write_text("x")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TOKEN", "y")
-    file = SecretSource(id="a", file=Path("token"))
-    assert parse_secret("id=a,src=token") == file
-    assert parse_secret("id=a,type=file,source=token") == file
-    assert parse_secret("id=a,env=TOKEN") == SecretSource(id="a", env="TOKEN")
-    assert parse_secret("type=env,id=a,src=TOKEN") == SecretSource(id="a", env="TOKEN")
-    assert parse_secret("id=TOKEN") == SecretSource(id="TOKEN", env="TOKEN")
-    assert parse_secret("id=token") == SecretSource(id="token", file=Path("token"))
+    variable = SecretSource(id="a", type="env", fields={"env": "TOKEN"})
+    file = SecretSource(id="a", type="file", fields={"src": "token"})
+    assert parse_secret("id=a,src=token", PLUGINS) == file
+    assert parse_secret("id=a,type=file,source=token", PLUGINS) == file
+    assert parse_secret("id=a,env=TOKEN", PLUGINS) == variable
+    assert parse_secret("type=env,id=a,src=TOKEN", PLUGINS) == variable
+    assert parse_secret("id=TOKEN", PLUGINS) == SecretSource(id="TOKEN", type="env")
+    assert parse_secret("id=token", PLUGINS) == SecretSource(id="token", type="file")
 
 
 @pytest.mark.parametrize("text", ["src=x", "id=a,foo=b", "id=a,src=none", "id=a,env=NONE_SUCH"])
 def test_wrong_secrets_are_refused(text: str) -> None:
     with pytest.raises(UsageError):
-        parse_secret(text)
+        parse_secret(text, PLUGINS)
 
 
 def test_an_agent_is_a_socket_or_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
