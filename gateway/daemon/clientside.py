@@ -20,6 +20,7 @@ from torana.plugins.registry.access import RegistryAccess
 from torana.plugins.registry.connection import Pools
 from torana.plugins.registry.origin import OpenOrigin
 from torana.plugins.registry.settings import RegistrySettings
+from torana.plugins.sources.blob import BlobSource, LayoutBlobSource
 from torana.plugins.sources.image import ImageSource
 from torana.plugins.sources.layout import LayoutSource
 
@@ -51,9 +52,13 @@ class ClientSide:
         """Find a source: a plugin's, but for images with the client's credentials, and uploads."""
         if scheme in LayoutSource.schemes:
             return LayoutSource(self._layout)
+        if scheme in LayoutBlobSource.schemes:
+            return LayoutBlobSource(self._layout)
         source = self._plugins.source(scheme)
         if isinstance(source, ImageSource):
             return ImageSource(self.registries)
+        if isinstance(source, BlobSource):
+            return BlobSource(self.registries)
         if source is not None and scheme in UploadSource.schemes:
             return UploadSource(self._sessions, self._ids, source)
         return source

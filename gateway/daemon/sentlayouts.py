@@ -21,7 +21,7 @@ from torana.gateway.session.contents import SessionContents
 from torana.gateway.session.transport import Session
 from torana.plugins.registry.errors import StoppedError
 from torana.plugins.registry.layout import MAX_MANIFEST, LayoutError, digest_of, media_type_of
-from torana.plugins.registry.origin import OnBytes
+from torana.plugins.registry.origin import OCTETS, OnBytes
 from torana.plugins.sources.layout import LayoutNotOfferedError
 
 T = TypeVar("T")
@@ -58,6 +58,9 @@ class SessionLayout:
             raise CorruptError(f"OCI layout {self._name}: blob is damaged: {digest}")
         return media_type_of(data), data
 
+    def find_blob(self, reference: ImageReference, digest: Digest) -> Descriptor:
+        return Descriptor(media_type=OCTETS, digest=digest, size=self._call(self._size(digest)))
+
     def fetch(
         self,
         reference: ImageReference,
@@ -68,13 +71,16 @@ class SessionLayout:
         if not content.use(blob.digest):
             self._call(self._fetch(blob, content, on_bytes))
 
-    async def _read_small(self, digest: Digest) -> bytes:
+    async def _size(self, digest: Digest) -> int:
         store = await self._store()
         try:
-            size_bytes = await store.size(digest)
+            return await store.size(digest)
         except UnsupportedError:
             raise LayoutNotOfferedError(f"unknown store oci:{self._name}") from None
-        if size_bytes > MAX_MANIFEST:
+
+    async def _read_small(self, digest: Digest) -> bytes:
+        store = await self._store()
+        if await self._size(digest) > MAX_MANIFEST:
             raise LayoutError(f"manifest is larger than {MAX_MANIFEST} bytes: {digest}")
         data = bytearray()
         async with aclosing(store.read(digest)) as pieces:

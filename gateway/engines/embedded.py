@@ -145,10 +145,8 @@ class EmbeddedEngine:
         session_id = secrets.token_hex(12)
 
         def find_source(scheme: str) -> Source | None:
-            if scheme == "oci-layout" and request.oci_layouts:
-                from torana.plugins.sources.layout import LayoutSource
-
-                return LayoutSource.of_folders(request.oci_layouts)
+            if scheme in ("oci-layout", "oci-layout+blob") and request.oci_layouts:
+                return _layout_source(scheme, request.oci_layouts)
             return self._plugins.source(scheme)
 
         parts = BuildParts(
@@ -194,6 +192,14 @@ class EmbeddedEngine:
             frontend = RecordedFrontend(request.frontend, frontend, request.record)
         result: Result = await frontend.build(client)
         return result
+
+
+def _layout_source(scheme: str, layouts: Mapping[str, Path]) -> Source:
+    from torana.plugins.sources.blob import LayoutBlobSource
+    from torana.plugins.sources.layout import LayoutSource, of_folders
+
+    find = of_folders(layouts)
+    return LayoutSource(find) if scheme == "oci-layout" else LayoutBlobSource(find)
 
 
 def _output(wanted: ExportRequest) -> Output | None:

@@ -33,7 +33,7 @@ from torana.plugins.registry.errors import (
     RegistryError,
     StoppedError,
 )
-from torana.plugins.registry.origin import OnBytes
+from torana.plugins.registry.origin import OCTETS, OnBytes
 from torana.plugins.registry.referrers import referrers
 from torana.plugins.registry.server import Server
 
@@ -71,6 +71,14 @@ class RegistryClient:
             RegistryContentError: it is not what the digest names.
         """
         return self._ask(reference, lambda server: server.manifest(reference, digest))
+
+    def find_blob(self, reference: ImageReference, digest: Digest) -> Descriptor:
+        """Find out how large a blob is.
+
+        Raises:
+            RegistryNotFoundError, RegistryAuthError, RegistryError: it is not there.
+        """
+        return self._ask(reference, lambda server: server.find_blob(reference, digest))
 
     def fetch(
         self,
@@ -138,6 +146,16 @@ class _Puller(Server):
             )
         length = response.headers.get("Content-Length", "")
         return Descriptor(media_type=_media_type(response), digest=digest, size=int(length or 0))
+
+    def find_blob(self, reference: ImageReference, digest: Digest) -> Descriptor:
+        url = self.url(reference, f"blobs/{digest}")
+        headers = {"Accept-Encoding": "identity"}
+        response = self.request("HEAD", url, reference, digest, headers)
+        finish(response)
+        length = response.headers.get("Content-Length", "")
+        if not length.isdecimal():
+            raise RegistryError(f"{self.endpoint.host}: does not say how large it is: {digest}")
+        return Descriptor(media_type=OCTETS, digest=digest, size=int(length))
 
     def _resolve_by_content(self, reference: ImageReference, url: str) -> Descriptor:
         """For servers that do not name the digest."""

@@ -16,7 +16,7 @@ from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.digest import Digest, InvalidDigestError
 from torana.core.oci.reference import ImageReference
 from torana.plugins.registry.errors import StoppedError
-from torana.plugins.registry.origin import OnBytes
+from torana.plugins.registry.origin import OCTETS, OnBytes
 
 _CHUNK: Final = 1 << 20
 MAX_MANIFEST: Final = 4 << 20
@@ -53,6 +53,13 @@ class LayoutOrigin:
         if Digest.of(data) != digest:
             raise CorruptError(f"OCI layout {self._folder}: blob is damaged: {digest}")
         return media_type_of(data), data
+
+    def find_blob(self, reference: ImageReference, digest: Digest) -> Descriptor:
+        try:
+            size = self._path(digest).stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFoundError(f"OCI layout {self._folder}: not found: {digest}") from None
+        return Descriptor(media_type=OCTETS, digest=digest, size=size)
 
     def fetch(
         self,

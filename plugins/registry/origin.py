@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from torana.core.content.store import ContentStore
 from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.digest import Digest
 from torana.core.oci.reference import ImageReference
 
+OCTETS: Final = "application/octet-stream"
 OnBytes = Callable[[int], None]
 """Takes the number of bytes of a blob that are here."""
 
@@ -33,6 +34,14 @@ class ImageOrigin(Protocol):
 
         Raises:
             ToranaError: it cannot be had, or is not what the digest names.
+        """
+        ...
+
+    def find_blob(self, reference: ImageReference, digest: Digest) -> Descriptor:
+        """Find out how large a blob is; its type is not known.
+
+        Raises:
+            ToranaError: it is not there, or there is no way to find out.
         """
         ...
 

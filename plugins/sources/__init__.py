@@ -1,4 +1,4 @@
-"""Built-in sources: images, git, http and https."""
+"""Built-in sources: images, blobs, git, http and https."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ def torana_find_source(scheme: str) -> Source | None:
         from torana.plugins.sources.image import ImageSource
 
         return ImageSource()
+    if scheme == "docker-image+blob":
+        from torana.plugins.sources.blob import BlobSource
+
+        return BlobSource()
     if scheme == "git":
         from torana.plugins.sources.git import GitSource
 

@@ -73,15 +73,15 @@ def parse_http(request: SourceRequest) -> HttpOptions:
         url=url,
         checksum=Digest.parse(checksum) if checksum is not None else None,
         filename=attrs.get("http.filename", ""),
-        mode=_number(attrs.get("http.perm", "0"), "http.perm"),
-        uid=_number(attrs.get("http.uid", "0"), "http.uid"),
-        gid=_number(attrs.get("http.gid", "0"), "http.gid"),
+        mode=number(attrs.get("http.perm", "0"), "http.perm"),
+        uid=number(attrs.get("http.uid", "0"), "http.uid"),
+        gid=number(attrs.get("http.gid", "0"), "http.gid"),
         auth_header_secret=attrs.get("http.authheadersecret", ""),
         headers=tuple((name, wanted[name]) for name in _SENT_HEADERS if name in wanted),
     )
 
 
-def _number(text: str, name: str) -> int:
+def number(text: str, name: str) -> int:
     """Read an integer literal; a leading zero means octal, as in C."""
     digits = text.lstrip("+-")
     try:
@@ -95,17 +95,18 @@ def _number(text: str, name: str) -> int:
 def file_name(options: HttpOptions, answer: Answer | None) -> str:
     """Give the file's name: asked for, offered by the server, or the last part of the URL."""
     if options.filename:
-        return _base_name(options.filename)
+        return base_name(options.filename)
     if answer is not None:
         message = Message()
         message["content-disposition"] = answer.header("content-disposition")
         offered = message.get_filename()
         if offered:
-            return _base_name(offered)
-    return _base_name(unquote(urlsplit(options.url).path))
+            return base_name(offered)
+    return base_name(unquote(urlsplit(options.url).path))
 
 
-def _base_name(path: str) -> str:
+def base_name(path: str) -> str:
+    """Give the last part of a path as the name of a file, `download` where it can be none."""
     name = path.rstrip("/").rpartition("/")[2]
     return _DEFAULT_NAME if name in ("", ".", "..") or _CONTROL.search(name) else name
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -74,9 +74,6 @@ class ImageSource:
         mode = attrs.get("image.resolvemode") or "default"
         if mode not in [known.value for known in ResolveMode]:
             raise InvalidSourceError(f"invalid image resolve mode: `{mode}`")
-        record = attrs.get("image.recordtype", "")
-        if record not in _RECORDS:
-            raise InvalidSourceError(f"invalid image record type: `{record}`")
         checksum = attrs.get("image.checksum", "")
         try:
             expected = Digest.parse(checksum) if checksum else None
@@ -88,10 +85,22 @@ class ImageSource:
             reference=reference,
             platform=request.platform or host_platform(),
             mode=ResolveMode(mode),
-            record_type=_RECORDS[record],
+            record_type=record_type(attrs),
             limit=layer_limit(attrs.get("image.layerlimit", "")),
             checksum=expected,
         )
+
+
+def record_type(attrs: Mapping[str, str]) -> RecordType:
+    """Read `image.recordtype`.
+
+    Raises:
+        InvalidSourceError: it is unknown.
+    """
+    record = attrs.get("image.recordtype", "")
+    if record not in _RECORDS:
+        raise InvalidSourceError(f"invalid image record type: `{record}`")
+    return _RECORDS[record]
 
 
 def layer_limit(text: str) -> int | None:

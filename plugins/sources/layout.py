@@ -28,6 +28,18 @@ class LayoutNotOfferedError(NotFoundError):
     code = "LAYOUT_NOT_OFFERED"
 
 
+def of_folders(layouts: Mapping[str, Path]) -> FindLayout:
+    """Find folders of this machine, by the name of their store."""
+
+    def find(store: str, session_id: str) -> OpenOrigin:
+        folder = layouts.get(store)
+        if folder is None:
+            raise LayoutNotOfferedError(f"no OCI layout is called `{store}`")
+        return partial(LayoutOrigin, folder)
+
+    return find
+
+
 class LayoutSource:
     """Serves `oci-layout://` from the layouts that `find` finds."""
 
@@ -35,18 +47,6 @@ class LayoutSource:
 
     def __init__(self, find: FindLayout) -> None:
         self._find = find
-
-    @classmethod
-    def of_folders(cls, layouts: Mapping[str, Path]) -> LayoutSource:
-        """Serve folders of this machine, by the name of their store."""
-
-        def find(store: str, session_id: str) -> OpenOrigin:
-            folder = layouts.get(store)
-            if folder is None:
-                raise LayoutNotOfferedError(f"no OCI layout is called `{store}`")
-            return partial(LayoutOrigin, folder)
-
-        return cls(find)
 
     def open(self, request: SourceRequest, services: SourceServices) -> ImageInstance:
         reference = parse_reference(request.rest)

@@ -72,7 +72,7 @@ class Builds:
         self.root = root
         self._access = access
         self.worker = Worker(root / "root", snapshotter=snapshotter)
-        self._engine = EmbeddedEngine(self.worker, _Plugins(access))
+        self.engine = EmbeddedEngine(self.worker, _Plugins(access))
         self.events: list[ProgressEvent] = []
         self.layouts: dict[str, Path] = {}
 
@@ -97,7 +97,7 @@ class Builds:
         folder.mkdir(exist_ok=True)
         (folder / "Dockerfile").write_text(text)
         self.events.clear()
-        built = await self._engine.build(
+        built = await self.engine.build(
             BuildRequest(
                 frontend="dockerfile",
                 options=options,
