@@ -155,7 +155,7 @@ class RunningContainer(RunningProcess, Protocol):
 
 
 class Runtime(Protocol):
-    """Runs containers. Conformance: `tests/integration/ops/test_runtimes.py`."""
+    """Runs containers. Conformance: `torana.core.testing.runtimes`."""
 
     @property
     def name(self) -> str: ...

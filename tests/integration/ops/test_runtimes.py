@@ -30,11 +30,6 @@ from torana.plugins.runtimes.runc import RuncRuntime
 pytestmark = pytest.mark.needs("root", "runc", "crun")
 
 
-async def test_probe_passes_and_leaves_nothing(runtime: Runtime, tmp_path: Path) -> None:
-    assert await runtime.probe(tmp_path) is None
-    assert os.listdir(tmp_path) == []
-
-
 async def test_probe_says_why_not(tmp_path: Path) -> None:
     broken = tmp_path / "runc"
     broken.write_text("#!/bin/sh\necho no luck >&2\nexit 3\n")
@@ -75,17 +70,23 @@ async def test_first_that_works(tmp_path: Path) -> None:
     choice = await choose_runtime(runtimes, tmp_path)
     assert choice.runtime is good
     assert choice.refused == (("bad", "no cgroups"),)
+    assert choice.reason == "the first whose start test passed, after bad"
     again = await choose_runtime(runtimes, tmp_path)
     assert again.runtime is good
     assert (bad.probes, good.probes, other.probes) == (2, 1, 0)  # failures are not remembered
     wanted = await choose_runtime(runtimes, tmp_path, wanted="other")
     assert wanted.runtime is other
+    assert wanted.reason == "asked for; its start test passed"
 
 
 async def test_none_works(tmp_path: Path) -> None:
     bad = cast("Any", Fake("bad", "no cgroups"))
     with pytest.raises(UnsupportedError, match="no container runtime works: bad: no cgroups"):
         await choose_runtime([bad], tmp_path)
+    with pytest.raises(UnsupportedError) as absent:
+        await choose_runtime([cast("Any", Fake("one", "`one` is not on PATH"))], tmp_path)
+    assert absent.value.hint is not None
+    assert "pip install 'torana[sandbox]'" in absent.value.hint
     with pytest.raises(UnsupportedError, match="no such container runtime: `x`") as caught:
         await choose_runtime([bad], tmp_path, wanted="x")
     assert caught.value.hint == "known: `bad`"
