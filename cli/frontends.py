@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from torana.cli import memo
 from torana.core.errors import UsageError
 from torana.plugins.manager import PluginManager
 from torana.plugins.project import LOCK_FILENAME, Project, find_project
@@ -98,7 +99,13 @@ def frontend_rules(
         allowed=project.allowed,
         folder=folders.get("context") or folders.get("dockerfile"),
         lock=project.root / LOCK_FILENAME,
+        environments=environments_folder(),
     )
+
+
+def environments_folder() -> Path:
+    """Give the folder of the environments of locked frontends."""
+    return Path(memo.store_root()) / "frontends"
 
 
 def syntax_option(options: Mapping[str, Any]) -> dict[str, str]:

@@ -82,14 +82,18 @@ class PluginManager:
     def find_installed(self, name: str) -> FoundFrontend:
         """Find a frontend by its name alone, with all that its manifest says.
 
+        `DISTRIBUTION:` is the only frontend of that distribution.
+
         Raises:
             NotFoundError: nobody offers it.
             FrontendConflictError: several distributions do.
         """
-        from torana.plugins.selection import find_named, unknown_name
+        from torana.plugins.selection import find_named, only_name, unknown_name
 
         frontends = self.frontends()
         distribution, _, bare = name.rpartition(":")
+        if distribution and not bare:
+            bare = only_name(distribution, frontends)
         found = find_named(bare, distribution, "", frontends)
         if found is None:
             raise unknown_name(name, frontends)

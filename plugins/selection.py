@@ -62,6 +62,7 @@ class FrontendRules:
     allowed: tuple[str, ...] | None = None
     folder: Path | None = None
     lock: Path | None = None  # torana.lock
+    environments: Path | None = None  # folder of those that are made from it
 
     def check(self, *names: str) -> None:
         """Compare the names of a frontend with those that the project allows.
@@ -191,6 +192,21 @@ def find_named(
             f"or use `pypi:{found.distribution}=={version}`",
         )
     return found
+
+
+def only_name(distribution: str, frontends: Iterable[FoundFrontend]) -> str:
+    """Give the name of the one frontend that a distribution has.
+
+    Raises:
+        NotFoundError: it has none, or several.
+    """
+    names = [e.name for e in frontends if normal(e.distribution) == normal(distribution)]
+    if len(names) != 1:
+        listed = ", ".join(f"`{name}`" for name in names) or "none"
+        raise NotFoundError(
+            f"distribution `{distribution}` does not have one frontend", hint=f"it has {listed}"
+        )
+    return names[0]
 
 
 def by_file(filename: str, frontends: Iterable[FoundFrontend]) -> FoundFrontend | None:

@@ -6,13 +6,18 @@ from typing import Any
 
 import click
 
+from torana.cli.commands.frontend_locking import export_wheelhouse, install, lock
 from torana.cli.engines import engine_options
 from torana.cli.frontends import plugin_manager, plugin_options
 
 
 @click.group()
 def frontend() -> None:
-    """List, show, check, run and publish frontends."""
+    """List, show, lock, install, run and publish frontends."""
+
+
+for _command in (lock, install, export_wheelhouse):
+    frontend.add_command(_command)
 
 
 @frontend.command("list")

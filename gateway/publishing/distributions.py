@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
@@ -32,8 +32,12 @@ class Packed:
     version: str
 
 
-def closure(names: Iterable[str]) -> list[metadata.Distribution]:
+def closure(
+    names: Iterable[str], *, unused: Collection[str] = _UNUSED
+) -> list[metadata.Distribution]:
     """Give the distributions called `names` and all they require, sorted by name.
+
+    Of Torana's requirements those that are `unused` are left out.
 
     Raises:
         NotFoundError: one is not installed.
@@ -57,7 +61,7 @@ def closure(names: Iterable[str]) -> list[metadata.Distribution]:
         pending += [
             (required, own)
             for required in _requirements(distribution)
-            if not (own == "torana" and _normal(required) in _UNUSED)
+            if not (own == "torana" and _normal(required) in unused)
         ]
     return [found[key] for key in sorted(found)]
 

@@ -51,7 +51,7 @@ class ChildFrontend:
     is_confined: bool = False
     described: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
-    python: str = sys.executable
+    interpreter: Sequence[str] = (sys.executable, "-P")
 
     async def build(self, client: HostClient) -> Result:
         """Run the process to its end.
@@ -102,7 +102,7 @@ class ChildFrontend:
 
     def _command(self) -> Sequence[str]:
         flags = (CONFINED,) if self.is_confined else ()
-        return self.command or (self.python, "-P", "-m", MODULE, *flags, self.name)
+        return self.command or (*self.interpreter, "-m", MODULE, *flags, self.name)
 
 
 @dataclass(frozen=True, slots=True)

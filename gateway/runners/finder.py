@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from torana.core.errors import NotFoundError, ToranaError
+from torana.core.errors import ToranaError
 from torana.gateway.client.client import Result
 from torana.gateway.runners.imageref import parse_source
 from torana.plugins.manager import PluginManager
@@ -75,9 +75,9 @@ class FrontendFinder:
 
                 return InProcessFrontend(load_local(choice), f"`{choice.path.name}`")
             case PackagedChoice():
-                raise NotFoundError(
-                    f"not installed: `pypi:{choice.distribution}=={choice.version}`"
-                )
+                from torana.gateway.runners.environments import packaged
+
+                return packaged(choice, self.rules, self.plugins.rules)
 
     def runner(self, found: FoundFrontend) -> Any:
         """Give an installed frontend with the way it is run."""

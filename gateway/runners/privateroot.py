@@ -36,6 +36,7 @@ def python_paths(*packages: str) -> list[str]:
     found = [sys.prefix, sys.base_prefix, sys.exec_prefix, *filter(None, sys.path)]
     found += [place for name in ("torana", *packages) for place in _package_places(name)]
     found += _editable_projects()
+    found += _linked_from(filter(os.path.isdir, sys.path))
     return [path for path in found if os.path.isabs(path) and os.path.exists(path)]
 
 
@@ -76,11 +77,17 @@ def _package_places(name: str) -> Iterator[str]:
         return
     for place in spec.submodule_search_locations or ():
         yield place
-        for entry in os.scandir(place):
-            if entry.is_symlink():
-                yield os.path.realpath(entry.path)
+        yield from _linked_from([place])
     if spec.origin and os.path.isabs(spec.origin):
         yield spec.origin
+
+
+def _linked_from(folders: Iterable[str]) -> Iterator[str]:
+    """Give where links in folders lead."""
+    for folder in folders:
+        for entry in os.scandir(folder):
+            if entry.is_symlink():
+                yield os.path.realpath(entry.path)
 
 
 def _editable_projects() -> Iterator[str]:
