@@ -11,6 +11,7 @@ import resource
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
@@ -34,6 +35,7 @@ from torana.core.loading import LLBVertex, is_shared, load
 from torana.core.oci.platform import Platform, host_platform
 from torana.core.ops.build import BuildVertexOp
 from torana.core.ops.diff import DiffVertexOp
+from torana.core.ops.exec.cdi import Devices
 from torana.core.ops.exec.limits import StepLimits
 from torana.core.ops.exec.network_files import DNSConfig
 from torana.core.ops.exec.networks import NetworkProvider
@@ -106,6 +108,7 @@ class Worker:
         self.dropped = self.upkeep.reconcile()
         make_reserve(root)
         self.limits = StepLimits.from_environment(os.environ)
+        self.devices = Devices.from_environment(os.environ)
         self._executor: ExecutorFolder | None = None
         self._caches: CacheMounts | None = None
         self._slots = Slots(0)
@@ -235,11 +238,13 @@ class Worker:
             case o.ExecOp():
                 from torana.core.ops.exec.op import ExecVertexOp  # many builds run no step
 
+                devices = self.devices.of_build(entitlements)
+                devices.check(kind.cdi_devices)
                 return ExecVertexOp(
                     kind,
                     platform=platform,
                     input_count=count,
-                    services=self.services(runtime, secrets, ssh),
+                    services=replace(self.services(runtime, secrets, ssh), devices=devices),
                     step_log=log,
                     resources=vertex.sys.metadata.linux_resources,
                     on_failure=_keep_failure(kind) if keeps_failures else None,

@@ -57,6 +57,32 @@ class ContainerMount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceNode:
+    """A device of this machine, at `path` in the container."""
+
+    path: str
+    host_path: str
+    kind: str  # `c`, `b` or `p`
+    major: int
+    minor: int
+    mode: int = 0o666
+    uid: int = 0
+    gid: int = 0
+    access: str = "rwm"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hook:
+    """A program of this machine that the runtime runs; `stage` is the name in the OCI's spec."""
+
+    stage: str
+    path: str
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    timeout_s: int = 0  # 0 is no limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerSpec:
     """One container and its first process.
 
@@ -80,6 +106,8 @@ class ContainerSpec:
     ulimits: tuple[Ulimit, ...] = ()
     cgroup_parent: str = ""
     resources: LinuxResources | None = None
+    devices: tuple[DeviceNode, ...] = ()
+    hooks: tuple[Hook, ...] = ()
     pids_limit: int = 0  # processes and threads at once; 0 is any number
     is_terminal: bool = False  # the process gets a terminal of its own; only with `start`
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torana.core.errors import UserError
+from torana.core.ops.exec.cdi import Devices
 from torana.core.ops.exec.limits import StepLimits
 from torana.core.ops.exec.network_files import DNSConfig
 from torana.core.quantities import Size, parse_duration_s, parse_size
@@ -102,7 +103,8 @@ class Config:
     may_be_open: bool = False  # TCP without client certificates is meant
     log_level: str = "info"
     log_format: str = "text"
-    entitlements: frozenset[str] = frozenset()
+    entitlements: frozenset[str] = frozenset({"device"})  # that builds may be granted
+    devices: Devices | None = None  # None: those of the environment
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     registries: Mapping[str, RegistryConfig] = field(default_factory=dict)
     frontends: Mapping[str, FrontendConfig] = field(default_factory=dict)
@@ -193,7 +195,8 @@ def _config(document: Mapping[str, Any], unused: tuple[str, ...]) -> Config:
         may_be_open=grpc.get("insecureTCP", False),
         log_level=level,
         log_format=log.get("format", "text"),
-        entitlements=frozenset(document.get("insecure-entitlements", ())),
+        entitlements=frozenset(document.get("insecure-entitlements", ("device",))),
+        devices=_devices(document["cdi"]) if "cdi" in document else None,
         worker=_worker(document.get("worker", {}).get("oci", {})),
         registries={host: _registry(raw) for host, raw in document.get("registry", {}).items()},
         frontends={name: _frontend(raw) for name, raw in document.get("frontend", {}).items()},
@@ -202,6 +205,14 @@ def _config(document: Mapping[str, Any], unused: tuple[str, ...]) -> Config:
         history_max_entries=history.get("maxEntries", 50),
         unused=unused,
     )
+
+
+def _devices(raw: Mapping[str, Any]) -> Devices:
+    if raw.get("disabled", False):
+        return Devices()
+    found = Devices.from_environment(os.environ)
+    folders = tuple(map(Path, raw["specDirs"])) if "specDirs" in raw else found.folders
+    return replace(found, folders=folders, auto_allowed=frozenset(raw.get("autoAllowed", ())))
 
 
 def _tls(raw: Mapping[str, str]) -> TLSConfig | None:

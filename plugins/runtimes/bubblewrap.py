@@ -102,6 +102,11 @@ class BubblewrapRuntime:
         """Give what starts the container; all options go through a file, secrets are among them."""
         if self.program is None:
             raise RuntimeFailedError("`bwrap` is not on PATH")
+        if spec.hooks:
+            raise RuntimeFailedError(
+                "bubblewrap: a device has hooks, which it does not run",
+                hint="install `crun` or `runc`",
+            )
         status = spec.directory / _STATUS
         filters = () if spec.insecure else (_file(spec.directory / "seccomp", _filter()),)
         opened = [os.open(status, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)]

@@ -93,6 +93,8 @@ def _own(spec: ContainerSpec, given: set[str]) -> Iterator[str]:
         if spec.insecure:
             for node in PRIVILEGED_NODES:
                 yield from ("--dev-bind-try", node, node)
+        for device in spec.devices:
+            yield from ("--dev-bind", device.host_path, device.path)
     if "/proc" not in given:
         yield from ("--proc", "/proc")
     if "/sys" not in given:

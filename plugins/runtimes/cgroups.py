@@ -5,14 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from torana.core.llb.ops import LinuxResources
-from torana.core.ops.runtime import ContainerSpec, RuntimeFailedError
-from torana.plugins.runtimes.spec import DEVICE_RULES, cgroup_path
+from torana.core.ops.runtime import ContainerSpec, DeviceNode, RuntimeFailedError
+from torana.plugins.runtimes.spec import DEVICE_RULES, cgroup_path, device_rule
 
 _MOUNT: Final = Path("/sys/fs/cgroup")
 _NAME: Final = "torana-steps"
@@ -43,8 +43,7 @@ def device_cgroup() -> Path | None:
     draft = parent / f"{_NAME}.{os.getpid()}"
     draft.mkdir(exist_ok=True)
     for rule in DEVICE_RULES:
-        file = draft / ("devices.allow" if rule["allow"] else "devices.deny")
-        file.write_text(_rule_text(rule))
+        _write_rule(draft, rule)
     try:
         draft.rename(group)
     except FileExistsError:
@@ -62,14 +61,32 @@ def step_groups(spec: ContainerSpec) -> tuple[Path, ...]:
     """
     path = cgroup_path(spec).replace(":", "/")
     try:
-        return _make_groups(path, spec.resources or LinuxResources(), spec.pids_limit)
+        if spec.devices and not spec.insecure and (_MOUNT / "devices").is_dir():
+            return (*_make_groups(path, spec), _make_device_group(path, spec.devices))
+        return _make_groups(path, spec)
     except OSError as err:
         raise RuntimeFailedError(f"limits of a step cannot be set: {err}") from err
 
 
-def _make_groups(path: str, resources: LinuxResources, pids_limit: int) -> tuple[Path, ...]:
+def _make_device_group(path: str, devices: Sequence[DeviceNode]) -> Path:
+    """Make a group of version 1 in which these devices work, beside the harmless ones."""
+    group = _MOUNT / "devices" / path.strip("/")
+    if not group.is_dir():
+        group.mkdir(parents=True)
+        for rule in (*DEVICE_RULES, *map(device_rule, devices)):
+            _write_rule(group, rule)
+    return group
+
+
+def _write_rule(group: Path, rule: Mapping[str, object]) -> None:
+    file = group / ("devices.allow" if rule["allow"] else "devices.deny")
+    file.write_text(_rule_text(rule))
+
+
+def _make_groups(path: str, spec: ContainerSpec) -> tuple[Path, ...]:
     made = []
-    for controller, files in _limit_files(resources, pids_limit).items():
+    limits = _limit_files(spec.resources or LinuxResources(), spec.pids_limit)
+    for controller, files in limits.items():
         group = _MOUNT / controller / path.strip("/")
         if not group.is_dir():
             if not (_MOUNT / controller).is_dir():
@@ -202,7 +219,7 @@ def _own_group() -> Path | None:
     return None
 
 
-def _rule_text(rule: dict[str, object]) -> str:
+def _rule_text(rule: Mapping[str, object]) -> str:
     major, minor = rule.get("major", "*"), rule.get("minor", "*")
     kind = rule.get("type", "a")
     return "a" if kind == "a" else f"{kind} {major}:{minor} {rule['access']}"

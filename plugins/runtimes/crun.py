@@ -41,7 +41,7 @@ class CrunRuntime(OCIRuntime):
             return Surroundings(cgroup2=not has_pure_cgroup2())
         return Surroundings(
             cgroup2=True,
-            device_cgroup=None if spec.insecure else self._device_cgroup,
+            device_cgroup=None if spec.insecure or spec.devices else self._device_cgroup,
             own_groups=step_groups(spec),
         )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +16,8 @@ from torana.core.ops.runtime import (
     ContainerMount,
     ContainerNetwork,
     ContainerSpec,
+    DeviceNode,
+    Hook,
     ProcessSpec,
     User,
 )
@@ -110,6 +112,8 @@ def oci_spec(container: ContainerSpec, host: HostTraits) -> dict[str, Any]:
         "mounts": [_mount(mount) for mount in _mounts(container, host)],
         "linux": _linux(container, host),
     }
+    if container.hooks:
+        document["hooks"] = _hooks(container.hooks)
     if host.annotations and not container.insecure:
         document["annotations"] = dict(host.annotations)
     return document
@@ -167,8 +171,12 @@ def _linux(container: ContainerSpec, host: HostTraits) -> dict[str, Any]:
     if host.manages_cgroups:
         linux["cgroupsPath"] = cgroup_path(container)
         linux["resources"] = _resources(container)
+    nodes = [_device(node) for node in container.devices]
     if container.insecure:
-        linux["devices"] = _nodes()
+        nodes += _nodes()
+    if nodes:
+        linux["devices"] = nodes
+    if container.insecure:
         return linux
     linux["maskedPaths"] = list(MASKED_PATHS)
     linux["readonlyPaths"] = list(READONLY_PATHS)
@@ -189,6 +197,7 @@ def _resources(container: ContainerSpec) -> dict[str, Any]:
     rules = list(DEVICE_RULES)
     if container.insecure:
         rules += [{"allow": True, "type": kind, "access": "rwm"} for kind in ("c", "b")]
+    rules += [device_rule(node) for node in container.devices if node.kind != "p"]
     out: dict[str, Any] = {"devices": rules}
     wanted = container.resources or LinuxResources()
     memory = {"limit": wanted.memory, "swap": wanted.memory_swap}
@@ -205,6 +214,39 @@ def _resources(container: ContainerSpec) -> dict[str, Any]:
         if given:
             out[name] = given
     return out
+
+
+def _device(node: DeviceNode) -> dict[str, Any]:
+    return {
+        "path": node.path,
+        "type": node.kind,
+        "major": node.major,
+        "minor": node.minor,
+        "fileMode": node.mode,
+        "uid": node.uid,
+        "gid": node.gid,
+    }
+
+
+def device_rule(node: DeviceNode) -> dict[str, Any]:
+    """Give the rule of a devices cgroup that lets a device be used."""
+    return {
+        "allow": True,
+        "type": node.kind,
+        "major": node.major,
+        "minor": node.minor,
+        "access": node.access,
+    }
+
+
+def _hooks(hooks: Sequence[Hook]) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for hook in hooks:
+        made: dict[str, Any] = {"path": hook.path, "args": list(hook.args), "env": list(hook.env)}
+        if hook.timeout_s:
+            made["timeout"] = hook.timeout_s
+        found.setdefault(hook.stage, []).append(made)
+    return found
 
 
 def _nodes() -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,7 @@ from torana.core.llb.ops import (
     SSHOpt,
     TmpfsOpt,
 )
+from torana.core.ops.exec.cdi import DeviceEdits
 from torana.core.ops.exec.environment import compose_environment
 from torana.core.ops.exec.network_files import (
     DNSConfig,
@@ -58,6 +59,7 @@ class Assembly:
     id: str
     directory: Path
     resources: LinuxResources | None = None
+    devices: DeviceEdits = field(default_factory=DeviceEdits)
     network: NetworkNamespace | None = None  # of a step that asks for no network in particular
 
 
@@ -100,7 +102,7 @@ class Assembler:
 
         `binds` are further mounts, of this machine.
         """
-        parts = self._parts
+        parts, devices = self._parts, self._parts.devices
         meta = self._meta = op.meta or Meta()
         rootfs = self.tree(parts.plan.root)
         user = resolve_user(meta.user, rootfs)
@@ -120,9 +122,9 @@ class Assembler:
             directory=directory,
             rootfs=rootfs,
             args=meta.args,
-            env=compose_environment(meta.env, meta.proxy_env, secret_env),
+            env=compose_environment((*meta.env, *devices.env), meta.proxy_env, secret_env),
             cwd=cwd,
-            user=user,
+            user=replace(user, groups=(*user.groups, *devices.groups)),
             hostname=meta.hostname or HOSTNAME,
             readonly_rootfs=parts.plan.root.readonly,
             mounts=tuple(mounts),
@@ -132,13 +134,15 @@ class Assembler:
             ulimits=meta.ulimit,
             cgroup_parent=meta.cgroup_parent,
             resources=parts.services.limits.narrow(parts.resources),
+            devices=devices.nodes,
+            hooks=devices.hooks,
             pids_limit=parts.services.limits.pids,
         )
 
     def _mounts(self, binds: Sequence[ContainerMount]) -> list[ContainerMount]:
         """Give the mounts, parents first; those of the op replace the two files of the network."""
         of_op = filter(None, map(self._mount, self._parts.plan.others))
-        wanted = [*self._network_files(), *binds, *of_op]
+        wanted = [*self._network_files(), *binds, *self._parts.devices.mounts, *of_op]
         latest = {mount.destination: mount for mount in wanted}
         return sorted(latest.values(), key=lambda mount: mount.destination.count("/"))
 

@@ -6,7 +6,6 @@ Spec: reference of exec, sections 1 and 16; reference of the solver, section 6.2
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
@@ -14,7 +13,7 @@ from typing import cast
 
 from torana.core.cache.pending import all_ready
 from torana.core.cache.ref import Tree
-from torana.core.errors import ToranaError, UnsupportedError
+from torana.core.errors import ToranaError
 from torana.core.llb.ops import ExecOp, LinuxResources, Meta
 from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform
@@ -30,8 +29,6 @@ from torana.core.ops.runtime import ContainerSpec, RuntimeFailedError
 from torana.core.ops.steplogs import StepLog
 from torana.core.pool import run_blocking
 from torana.core.solver.op import CacheMap, CacheMapInput, Preprocess, Result
-
-log = logging.getLogger(__name__)
 
 OnFailure = Callable[[ExecError, Sequence[Tree | None], Sequence[Tree | None]], Awaitable[None]]
 """Takes the inputs of a failed step, which stay the caller's, and takes over what its outputs were
@@ -100,7 +97,7 @@ class ExecVertexOp:
         if not self._meta.args:
             raise InvalidExecOpError("no arguments: nothing to run")
         plan = plan_mounts(self._op, len(inputs))
-        self._check_devices()
+        edits = await run_blocking(self._services.devices.edits, self._op.cdi_devices)
         trees = [cast("Tree | None", tree) for tree in inputs]
         await all_ready(trees)
         async with AsyncExitStack() as stack:
@@ -117,6 +114,7 @@ class ExecVertexOp:
                 directory=directory,
                 resources=self._resources,
                 network=network,
+                devices=edits,
             )
             failure = await self._run(parts)
             if failure is not None and self._on_failure is None:
@@ -127,12 +125,6 @@ class ExecVertexOp:
             assert self._on_failure is not None
             await self._on_failure(failure, trees, outputs)
             raise failure
-
-    def _check_devices(self) -> None:
-        for device in self._op.cdi_devices:
-            if not device.optional:
-                raise UnsupportedError(f'required device "{device.name}" is not registered')
-            log.warning("optional device is not registered: %s", device.name)
 
     async def _run(self, parts: Assembly) -> ExecError | None:
         """Run the container; what was mounted for it is unmounted when this returns."""

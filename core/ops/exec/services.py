@@ -9,6 +9,7 @@ from typing import Protocol
 
 from torana.core.cache.ref import RefStore
 from torana.core.ops.exec.caches import CacheMounts
+from torana.core.ops.exec.cdi import Devices
 from torana.core.ops.exec.folder import ExecutorFolder
 from torana.core.ops.exec.limits import StepLimits
 from torana.core.ops.exec.logs import LogLimits
@@ -50,4 +51,5 @@ class StepServices:
     dns: DNSConfig | None = None
     log_limits: LogLimits = field(default_factory=LogLimits)
     limits: StepLimits = field(default_factory=StepLimits)
+    devices: Devices = field(default_factory=Devices)
     network: NetworkProvider | None = None
