@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from tests.integration.dockerfile.builder import Builder, is_cached
 
@@ -165,3 +167,32 @@ RUN --network=none test "$(ls /sys/class/net)" = lo
         "--ulimit=nofile=512",
         "--shm-size=2m",
     )
+
+
+def test_devices_need_a_grant(builder: Builder) -> None:
+    """DF-RUN --device: refused without `--allow`, whatever is in the cache."""
+    folder = builder.folder / "cdi"
+    folder.mkdir()
+    edits = {"env": ["FROM_DEVICE=yes"]}
+    file = {"kind": "acme.com/a", "devices": [{"name": "b", "containerEdits": edits}]}
+    (folder / "a.json").write_text(json.dumps(file))
+    text = "FROM base\nRUN --device=acme.com/a=b,required test $FROM_DEVICE = yes\n"
+    told = {"TORANA_CDI_SPEC_DIRS": str(folder)}
+    builder.build(text, "--allow=device=acme.com/a=b", **told)
+    refused = builder.run(text, **told)
+    assert refused.returncode == 1
+    assert "device acme.com/a=b is requested by the build but not allowed" in refused.stderr
+    assert ">>> RUN --device" in refused.stderr
+    missing = builder.run(text.replace("a=b", "a=c"), "--allow=device", **told)
+    assert missing.returncode == 1
+    assert 'required device "acme.com/a=c" is not registered' in missing.stderr
+
+
+def test_insecure_steps_need_a_grant(builder: Builder) -> None:
+    text = "FROM base\nRUN --security=insecure test -w /proc/sys/kernel/hostname\n"
+    refused = builder.run(text)
+    assert refused.returncode == 1
+    assert "security.insecure is not allowed" in refused.stderr
+    builder.build(text, "--allow=security.insecure")
+    refused = builder.run(text)
+    assert refused.returncode == 1, "what is in the cache is no way around it"

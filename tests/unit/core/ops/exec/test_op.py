@@ -5,8 +5,7 @@ from typing import Any, cast
 import pytest
 
 from torana.core.cache.ref import Selector
-from torana.core.errors import UnsupportedError
-from torana.core.llb.ops import CDIDevice, ExecOp, Meta, Mount
+from torana.core.llb.ops import ExecOp, Meta, Mount
 from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform
 from torana.core.ops.exec.errors import InvalidExecOpError
