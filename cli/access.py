@@ -1,4 +1,4 @@
-"""`--secret` and `--ssh`: what a build may read of this machine."""
+"""`--secret`, `--ssh` and `--source-policy-file`: what a build may read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from torana.cli.exports import parse_fields
-from torana.core.errors import UsageError
+from torana.core.errors import ToranaError, UsageError
+from torana.core.llb.policy import SourcePolicy
 from torana.gateway.engines.engine import AgentSource, SecretSource
 from torana.plugins.manager import PluginManager
 
@@ -65,3 +66,22 @@ def parse_agent(text: str) -> AgentSource:
         socket=sockets[0] if sockets else None,
         keys=() if sockets else tuple(paths),
     )
+
+
+def read_policy(file: Path | None) -> SourcePolicy | None:
+    """Read `--source-policy-file`.
+
+    Raises:
+        UsageError: it cannot be read, or says what cannot be understood.
+    """
+    if file is None or file == Path(""):
+        return None
+    from torana.core.llb.policyfile import parse_policy
+
+    try:
+        return parse_policy(file.read_bytes(), str(file))
+    except OSError as err:
+        text = (err.strerror or str(err)).lower()
+        raise UsageError(f"--source-policy-file: {text}: `{file}`") from err
+    except ToranaError as err:
+        raise UsageError(f"--source-policy-file: {err}") from None

@@ -219,7 +219,7 @@ def _path(argv: list[str]) -> str:
     environment = [
         f"{key}={value}"
         for key, value in sorted(os.environ.items())
-        if key.startswith(("TORANA_", "BUILDKIT_", "BUILDX_", "DOCKER_", "XDG_"))
+        if key.startswith(("TORANA_", "BUILDKIT_", "BUILDX_", "DOCKER_", "EXPERIMENTAL_", "XDG_"))
         or key in ("SOURCE_DATE_EPOCH", "NO_COLOR", "TERM", "COLUMNS", "CI")
         or key.lower() in ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
     ]

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from torana.cli import memo, progress
-from torana.cli.access import parse_agent, parse_secret
+from torana.cli.access import parse_agent, parse_secret, read_policy
 from torana.cli.calls import Call, parse_call, show
 from torana.cli.contexts import Inputs, read_build_contexts, read_inputs, read_locals
 from torana.cli.engines import address_of, engine_options, open_engine
@@ -79,6 +79,14 @@ from torana.plugins.project import candidates
 @click.option("--secret", "secrets", multiple=True, metavar="id=ID[,src=FILE|,env=NAME]")
 @click.option("--ssh", "agents", multiple=True, metavar="ID[=SOCKET|KEY,...]")
 @click.option("--allow", multiple=True, metavar="ENTITLEMENT")
+@click.option(
+    "--source-policy-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    envvar="EXPERIMENTAL_BUILDKIT_SOURCE_POLICY",
+    show_envvar=True,
+    help="Rules that allow, deny or change sources (JSON).",
+)
 @click.option("--network", metavar="default|host|none", help="Network of RUN steps.")
 @click.option("--add-host", "add_hosts", multiple=True, metavar="NAME=ADDRESS")
 @click.option("--shm-size", metavar="BYTES", help="Size of /dev/shm in RUN steps.")
@@ -205,6 +213,7 @@ def make_request(
         exports=_checked(with_annotations(outputs, options.get("annotations", ()))),
         secrets=[parse_secret(text, plugins) for text in options.get("secrets", ())],
         agents=[parse_agent(text) for text in options.get("agents", ())],
+        source_policy=read_policy(options.get("source_policy_file")),
         allow=allow | ({HOST_NETWORK} if options.get("network") == "host" else set()),
     )
 
@@ -250,7 +259,7 @@ def _remember(
     is_plain = not (
         request.secrets or request.agents or options["no_cache"] or options["no_cache_filter"]
     )
-    is_plain = is_plain and request.record is None
+    is_plain = is_plain and request.record is None and request.source_policy is None
     is_plain = is_plain and request.has_file_index  # a memo trusts what `stat` says, too
     if trees is None or not is_plain or mode == "rawjson":
         return

@@ -147,7 +147,7 @@ class Resolver:
         stage.base_config = image.to_json()
         image.created = ""
         if not image.is_hollow:
-            pinned = parse_reference(reference)
+            pinned = parse_reference(found.ref)  # a policy may have named another
             stage.reference = str(pinned.with_digest(found.digest) if found.digest else pinned)
         stage.image = image
         stage.platform = self._actual_platform(stage, image.platform, platform)

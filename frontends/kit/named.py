@@ -129,7 +129,7 @@ async def _image(
     found = await context.resolve_image(
         reference, platform, log_name=f"[context {full}] load metadata for {text}"
     )
-    state = image(reference, platform=platform, custom_name=f"[context {full}] {text}")
+    state = image(found.ref, platform=platform, custom_name=f"[context {full}] {text}")
     return NamedContext(name=full, config=_without_created(found.config), fixed=state)
 
 

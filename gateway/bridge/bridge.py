@@ -17,11 +17,16 @@ from dataclasses import replace
 from typing import Any, Final
 
 from torana.core.errors import ToranaError, UserError
+from torana.core.llb.ops import SourceOp
+from torana.core.llb.policy import apply_policies
+from torana.core.oci.reference import parse_reference
 from torana.gateway.client import client as c
 from torana.gateway.client import messages as m
 from torana.gateway.client.container_messages import container_spec_of
 from torana.gateway.client.containers import Container
+from torana.gateway.client.policy_messages import policies_of
 from torana.gateway.protocol import gateway_pb2 as pb
+from torana.gateway.protocol import sourcepolicy_pb2
 from torana.gateway.protocol.errors import ALREADY_EXISTS, NOT_FOUND, RemoteError, error_of
 from torana.gateway.protocol.status_pb2 import Status
 
@@ -157,23 +162,22 @@ class Bridge:
         self, request: pb.ResolveImageConfigRequest
     ) -> pb.ResolveImageConfigResponse:
         self.note(f"ResolveImageConfig({request.Ref})")
-        m.refuse_policies(request.SourcePolicies)
-        platform = m.platform_of(request, "Platform")
+        attrs: dict[str, str] = {}
+        identifier = f"docker-image://{parse_reference(request.Ref).with_default_tag()}"
         if request.ResolverType == _OCI_LAYOUT:
             attrs = {"oci.session": request.SessionID, "oci.store": request.StoreID}
-            source = await self.client.resolve_source(
-                f"oci-layout://{request.Ref}", attrs, platform=platform, log_name=request.LogName
-            )
-            image = source.image
-            if image is None:
-                raise UserError(f"no image: `{request.Ref}`")
-        else:
-            image = await self.client.resolve_image(
-                request.Ref,
-                platform=platform,
-                resolve_mode=request.ResolveMode or "default",
-                log_name=request.LogName,
-            )
+            identifier = f"oci-layout://{request.Ref}"
+        source = _applied(request.SourcePolicies, SourceOp(identifier=identifier, attrs=attrs))
+        found = await self.client.resolve_source(
+            source.identifier,
+            source.attrs,
+            platform=m.platform_of(request, "Platform"),
+            resolve_mode=request.ResolveMode or "default",
+            log_name=request.LogName,
+        )
+        image = found.image
+        if image is None:
+            raise UserError(f"no image: `{request.Ref}`")
         return pb.ResolveImageConfigResponse(
             Digest=image.digest, Config=image.config, Ref=image.ref
         )
@@ -182,13 +186,15 @@ class Bridge:
         self, request: pb.ResolveSourceMetaRequest
     ) -> pb.ResolveSourceMetaResponse:
         self.note(f"ResolveSourceMeta({request.Source.identifier})")
-        m.refuse_policies(request.SourcePolicies)
         if not request.HasField("Source"):
             raise UserError("no source")
         attrs = dict(request.Source.attrs)
+        source = _applied(
+            request.SourcePolicies, SourceOp(identifier=request.Source.identifier, attrs=attrs)
+        )
         found = await self.client.resolve_source(
-            request.Source.identifier,
-            attrs,
+            source.identifier,
+            source.attrs,
             platform=m.platform_of(request, "Platform"),
             log_name=request.LogName,
             resolve_mode=request.ResolveMode or attrs.get("image.resolvemode", "default"),
@@ -333,6 +339,11 @@ _ANSWERS: Final[Mapping[str, Callable[[Bridge, Any], Awaitable[Any]]]] = {
 def status_error(code: int, message: str) -> RemoteError:
     """Give an error that a client gets with just this code."""
     return RemoteError(Status(code=code, message=message))
+
+
+def _applied(policies: Sequence[sourcepolicy_pb2.Policy], source: SourceOp) -> SourceOp:
+    """Give what policies of one lookup make of its source."""
+    return apply_policies(policies_of(policies), source)
 
 
 def _range(request: pb.ReadFileRequest) -> tuple[int, int | None]:

@@ -16,7 +16,7 @@ from torana.core.errors import NotFoundError, SourceRange, ToranaError, Unsuppor
 from torana.core.llb.caps import LLB_CAPS
 from torana.core.llb.codec import encode
 from torana.core.llb.definition import Definition
-from torana.core.llb.ops import NetMode
+from torana.core.llb.ops import NetMode, SourceOp
 from torana.core.loading import LLBVertex, load
 from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform
@@ -32,7 +32,9 @@ from torana.core.solver.failure import FailedSolve, SolveError
 from torana.core.solver.job import Job
 from torana.core.solver.op import Result as SolverResult
 from torana.core.solver.progress import LogEvent, VertexEvent, WarningEvent
+from torana.core.solver.vertex import Edge
 from torana.core.worker import Worker
+from torana.gateway.bridge.policies import SourcePolicies
 from torana.gateway.bridge.references import LazyReference
 from torana.gateway.client import client as c
 
@@ -88,6 +90,7 @@ class InProcessClient:
         services: Callable[[], StepServices] | None = None,
         entitlements: frozenset[str] = frozenset(),
         open_source: OpenSource | None = None,
+        policies: SourcePolicies | None = None,
         parent: InProcessClient | None = None,
     ) -> None:
         self._worker = worker
@@ -101,6 +104,7 @@ class InProcessClient:
         self._entitlements = entitlements
         self._open_source = open_source
         self._containers: set[InProcessContainer] = set()
+        self._policies = policies or SourcePolicies()
         self._parent = parent
         # References outlive the frontend that made them, and are solved late: the outermost client
         # keeps all results.
@@ -144,16 +148,17 @@ class InProcessClient:
             return await self._run_frontend(request)
         if request.definition is None or not request.definition.ops:
             return c.Result()
-        edge = load(
-            request.definition,
-            ignore_cache=self._ignore_cache,
-            entitlements=self._entitlements,
-        )
-        self.definitions.append(request.definition)
+        definition = request.definition
+        policies = self._policies.also(request.source_policies)
+        edge = self._load(definition)
+        self.definitions.append(definition)
 
         async def build(made_by: Definition) -> Any:
+            wanted = edge
+            if changes := await policies.changes(definition, self.look_up):
+                wanted = self._load(definition, changes)
             try:
-                result = await self._job.build(edge)
+                result = await self._job.build(wanted)
             except SolveError as err:
                 self._keep_failure(err)
                 raise
@@ -165,6 +170,16 @@ class InProcessClient:
         if request.evaluate:
             await reference.evaluate()
         return c.Result(ref=reference)
+
+    def _load(
+        self, definition: Definition, changes: Mapping[Digest, SourceOp] | None = None
+    ) -> Edge:
+        return load(
+            definition,
+            ignore_cache=self._ignore_cache,
+            entitlements=self._entitlements,
+            sources=changes,
+        )
 
     async def _run_frontend(self, request: c.SolveRequest) -> c.Result:
         frontend = self._find_frontend(request.frontend)
@@ -179,6 +194,7 @@ class InProcessClient:
             services=self._services,
             entitlements=self._entitlements,
             open_source=self._open_source,
+            policies=self._policies.also(request.source_policies),
             parent=self,
         )
         try:
@@ -265,31 +281,22 @@ class InProcessClient:
         resolve_mode: str = "default",
         log_name: str = "",
     ) -> c.ResolvedImage:
-        """Ask the source of images.
+        """Ask the source of images, or what policies name instead.
 
         Raises:
             NotFoundError: there is no such image, or none for the platform.
             ToranaError: there is no way to find out.
         """
-        reference = parse_reference(ref).with_default_tag()
-        return await self._image(
-            SourceRequest(
-                scheme=_IMAGE,
-                rest=str(reference),
-                attrs={"image.resolvemode": resolve_mode},
-                platform=platform or self._worker.platform,
-            ),
-            log_name or f"[internal] load metadata for {reference}",
+        found = await self.resolve_source(
+            f"{_IMAGE}://{parse_reference(ref).with_default_tag()}",
+            {},
+            platform=platform,
+            resolve_mode=resolve_mode,
+            log_name=log_name,
         )
-
-    async def _image(self, request: SourceRequest, log_name: str) -> c.ResolvedImage:
-        """Ask the source of a request for the config of its image."""
-        with self.vertex(log_name) as log:
-            if self._open_source is None:
-                raise UnsupportedError(f"images are not supported here: `{request.identifier}`")
-            instance = cast("ImageSourceInstance", self._open_source(request, _LookUp(log)))
-            found = await instance.metadata()
-        return c.ResolvedImage(ref=found.ref, digest=found.digest, config=found.config)
+        if found.image is None:
+            raise NotFoundError(f"{found.identifier}: is no image")
+        return found.image
 
     async def resolve_source(
         self,
@@ -300,21 +307,51 @@ class InProcessClient:
         log_name: str = "",
         resolve_mode: str = "default",
     ) -> c.ResolvedSource:
-        scheme, _, rest = identifier.partition("://")
+        asked = SourceOp(identifier=identifier, attrs=attrs)
+        try:
+            source = await self._policies.check(asked, platform, self.look_up)
+        except ToranaError as err:
+            err.message = f"could not resolve {identifier} due to policy: {err}"
+            err.args = (err.message,)
+            raise
+        return await self.look_up(source, platform, log_name, resolve_mode)
+
+    async def look_up(
+        self, source: SourceOp, platform: Platform | None, log_name: str, resolve_mode: str
+    ) -> c.ResolvedSource:
+        """Ask the source itself, whatever policies say of it."""
+        scheme, _, rest = source.identifier.partition("://")
+        attrs = dict(source.attrs)
         image: c.ResolvedImage | None = None
         if scheme == _IMAGE:
-            image = await self.resolve_image(
-                rest, platform=platform, resolve_mode=resolve_mode, log_name=log_name
+            rest = str(parse_reference(rest).with_default_tag())
+            image = await self._image(
+                scheme, rest, {"image.resolvemode": resolve_mode, **attrs}, platform, log_name
             )
         elif scheme == _LAYOUT:
-            request = SourceRequest(
-                scheme=scheme,
-                rest=rest,
-                attrs=attrs,
-                platform=platform or self._worker.platform,
-            )
-            image = await self._image(request, log_name or f"[internal] load metadata for {rest}")
-        return c.ResolvedSource(identifier=identifier, attrs=dict(attrs), image=image)
+            image = await self._image(scheme, rest, attrs, platform, log_name)
+        return c.ResolvedSource(identifier=source.identifier, attrs=attrs, image=image)
+
+    async def _image(
+        self,
+        scheme: str,
+        rest: str,
+        attrs: Mapping[str, str],
+        platform: Platform | None,
+        log_name: str,
+    ) -> c.ResolvedImage:
+        """Ask a source for the config of an image."""
+        request = SourceRequest(
+            scheme=scheme, rest=rest, attrs=attrs, platform=platform or self._worker.platform
+        )
+        # Clients tell vertices apart as BuildKit does: by what was looked up for which platform.
+        id = request.identifier + ("" if platform is None else platform.format_all())
+        with self.vertex(log_name or f"[internal] load metadata for {rest}", id) as log:
+            if self._open_source is None:
+                raise UnsupportedError(f"images are not supported here: `{request.identifier}`")
+            instance = cast("ImageSourceInstance", self._open_source(request, _LookUp(log)))
+            found = await instance.metadata()
+        return c.ResolvedImage(ref=found.ref, digest=found.digest, config=found.config)
 
     async def warn(self, warning: c.Warning) -> None:
         ranges: tuple[SourceRange, ...] = tuple(warning.ranges)
@@ -331,10 +368,12 @@ class InProcessClient:
         )
 
     @contextmanager
-    def vertex(self, name: str) -> Iterator[Callable[[int, bytes], None]]:
-        """Show something that is no op as a vertex while entered; gives its log."""
-        # Twice the same name in one build is the same thing: a lookup that was done before.
-        digest = Digest.of_text(f"{self._job.id} {name}")
+    def vertex(self, name: str, id: str = "") -> Iterator[Callable[[int, bytes], None]]:
+        """Show something that is no op as a vertex while entered; gives its log.
+
+        Twice the same `id`, else name, in one build is the same thing: something done before.
+        """
+        digest = Digest.of_text(id or f"{self._job.id} {name}")
         started = time.time()
         self._job.emit(VertexEvent(digest=digest, name=name, started=started))
         error = ""

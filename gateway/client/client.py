@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from torana.core.errors import SourceRange
 from torana.core.llb.definition import Definition
+from torana.core.llb.policy import SourcePolicy
 from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform
 
@@ -120,6 +121,7 @@ class SolveRequest:
     frontend_inputs: Mapping[str, Definition] = field(default_factory=dict)
     cache_imports: Sequence[CacheImport] = ()
     evaluate: bool = False
+    source_policies: Sequence[SourcePolicy] = ()  # besides those of the build
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,13 +15,14 @@ from typing import Any, Final, TypeVar
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from torana.core.errors import Position, SourceRange, UnsupportedError
+from torana.core.errors import Position, SourceRange
 from torana.core.llb import ops as o
 from torana.core.llb.codec import decode, encode
 from torana.core.llb.definition import Definition
 from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform
 from torana.gateway.client import client as c
+from torana.gateway.client.policy_messages import policies_of, policy_message
 from torana.gateway.protocol import caps_pb2, fsutil_pb2, gateway_pb2, ops_pb2, worker_pb2
 
 T = TypeVar("T")
@@ -129,6 +130,7 @@ def solve_message(request: c.SolveRequest) -> gateway_pb2.SolveRequest:
         allowResultReturn=True,
         allowResultArrayRef=True,
         Evaluate=request.evaluate,
+        SourcePolicies=[policy_message(each) for each in request.source_policies],
         CacheImports=[
             gateway_pb2.CacheOptionsEntry(Type=entry.type, Attrs=entry.attrs)
             for entry in request.cache_imports
@@ -145,10 +147,10 @@ def solve_request_of(message: gateway_pb2.SolveRequest) -> c.SolveRequest:
     """Read a request.
 
     Raises:
-        UnsupportedError: it brings policies, which may not be left out of account.
+        InvalidPolicyError: it brings policies that say what is not known.
     """
-    refuse_policies(message.SourcePolicies)
     return c.SolveRequest(
+        source_policies=policies_of(message.SourcePolicies),
         definition=definition_of(message.Definition) if message.HasField("Definition") else None,
         frontend=message.Frontend,
         frontend_opt=dict(message.FrontendOpt),
@@ -159,16 +161,6 @@ def solve_request_of(message: gateway_pb2.SolveRequest) -> c.SolveRequest:
         ],
         evaluate=message.Evaluate,
     )
-
-
-def refuse_policies(policies: Sequence[object]) -> None:
-    """Refuse policies that a frontend brings, rather than leave them out of account.
-
-    Raises:
-        UnsupportedError: there are some.
-    """
-    if policies:
-        raise UnsupportedError("source policies of a frontend are not supported")
 
 
 def definitions_of(messages: Mapping[str, ops_pb2.Definition]) -> dict[str, Definition]:

@@ -9,6 +9,7 @@ import asyncio
 import copy
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from torana.core.errors import NotFoundError, ToranaError, UnsupportedError
@@ -172,7 +173,7 @@ class RemoteClient:
             )
             if found.image is None:
                 raise NotFoundError(f"{name}: not found")
-            return found.image
+            return replace(found.image, ref=found.identifier.partition("://")[2])
         request = pb.ResolveImageConfigRequest(Ref=name, ResolveMode=resolve_mode, LogName=log_name)
         if platform is not None:
             request.Platform.CopyFrom(m.to_message(platform, ops_pb2.Platform))

@@ -19,11 +19,13 @@ from torana.core.solver.progress import WarningEvent
 from torana.core.worker import Worker
 from torana.gateway.bridge.bridge import Bridge
 from torana.gateway.bridge.inprocess import InProcessClient
+from torana.gateway.bridge.policies import SourcePolicies
 from torana.gateway.client.client import Result, SolveRequest
 from torana.gateway.daemon.builds import Build, Builds
 from torana.gateway.daemon.clientside import ClientSide
 from torana.gateway.daemon.config import Config
 from torana.gateway.daemon.history import History
+from torana.gateway.daemon.policyverifier import SessionPolicy
 from torana.gateway.daemon.record import ERROR_STATUS, STATUS_LOG, TRACE, Blob, BuildRecord
 from torana.gateway.daemon.registries import TokenCache, registry_settings
 from torana.gateway.daemon.solvemessages import WantedBuild
@@ -157,6 +159,12 @@ class Solving:
             options=wanted.options,
             inputs=wanted.inputs,
             entitlements=wanted.entitlements,
+            policies=SourcePolicies(
+                tuple(wanted.source_policies),
+                SessionPolicy(self._sessions, wanted.policy_session)
+                if wanted.policy_session
+                else None,
+            ),
             keeps_failures=not wanted.frontend and wanted.definition is None,
         )
 

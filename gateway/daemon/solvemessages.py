@@ -11,7 +11,9 @@ from typing import Final
 
 from torana.core.errors import UnsupportedError, UserError
 from torana.core.llb.definition import Definition
+from torana.core.llb.policy import SourcePolicy
 from torana.gateway.client.client import CacheImport
+from torana.gateway.client.policy_messages import policies_of
 from torana.gateway.protocol import control_pb2 as pb
 
 _COMPATIBILITY_VERSIONS: Final = (0, 10, 20, 30)
@@ -49,6 +51,8 @@ class WantedBuild:
     cache_imports: Sequence[CacheImport] = ()
     cache_exports: Sequence[CacheImport] = ()
     entitlements: frozenset[str] = frozenset()
+    source_policies: Sequence[SourcePolicy] = ()
+    policy_session: str = ""  # whose client is asked about each source
     is_internal: bool = False
     traceparent: str = ""  # W3C trace context of the caller
 
@@ -71,8 +75,6 @@ def read_request(
         raise UserError(f"unsupported compatibility version: {request.CompatibilityVersion}")
     if request.ProxyNetwork:
         raise UnsupportedError("proxy network is not supported by this daemon")
-    if request.SourcePolicy.rules:  # to ignore it would allow what somebody has forbidden
-        raise UnsupportedError("source policies are not supported by this daemon")
     return WantedBuild(
         ref=request.Ref,
         session_id=request.Session,
@@ -87,6 +89,8 @@ def read_request(
         cache_imports=_cache_imports(request.Cache),
         cache_exports=_cache_exports(request.Cache),
         entitlements=_entitlements(request.Entitlements, granted),
+        source_policies=policies_of([request.SourcePolicy]) if request.SourcePolicy.rules else (),
+        policy_session=request.SourcePolicySession,
         is_internal=request.Internal,
         traceparent=traceparent,
     )

@@ -20,6 +20,7 @@ from torana.core.solver.job import Job
 from torana.core.solver.progress import ProgressSink
 from torana.core.worker import Worker
 from torana.gateway.bridge.inprocess import InProcessClient
+from torana.gateway.bridge.policies import SourcePolicies
 from torana.gateway.client.client import Result, SolveRequest
 from torana.gateway.engines import collection
 from torana.gateway.engines.agents import SshAgents
@@ -162,6 +163,7 @@ class EmbeddedEngine:
             options=request.options,
             entitlements=request.allow,
             ignore_cache=request.no_cache,
+            policies=SourcePolicies((request.source_policy,) if request.source_policy else ()),
         )
         return open_job(self._worker, parts, progress)
 

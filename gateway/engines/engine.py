@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from torana.core.llb.definition import Definition
+from torana.core.llb.policy import SourcePolicy
 from torana.core.solver.progress import ProgressSink
 from torana.plugins.selection import FrontendRules
 
@@ -63,6 +64,7 @@ class BuildRequest:
     default_syntax: str = ""  # what reads a build file that names no syntax itself
     rules: FrontendRules = field(default_factory=FrontendRules)  # what a syntax may name
     is_isolated: bool = False  # the frontend runs in a confined process of its own
+    source_policy: SourcePolicy | None = None
     record: Path | None = None  # file for the frontend's conversation
     no_cache: bool = False  # with `definition`: ignore the cache for every op
     has_file_index: bool = True  # False: read all local files, whatever is known of them

@@ -25,6 +25,7 @@ from torana.core.solver.job import Job
 from torana.core.solver.progress import ProgressSink
 from torana.core.worker import Worker
 from torana.gateway.bridge.inprocess import InProcessClient
+from torana.gateway.bridge.policies import SourcePolicies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,7 @@ class BuildParts:
     inputs: Mapping[str, Definition] = field(default_factory=dict)
     entitlements: frozenset[str] = frozenset()
     ignore_cache: bool = False
+    policies: SourcePolicies = field(default_factory=SourcePolicies)
     keeps_failures: bool = False  # containers can look at what failed steps left
 
 
@@ -85,6 +87,7 @@ async def open_job(
         services=lambda: worker.services(parts.runtime, parts.secrets, parts.ssh),
         entitlements=parts.entitlements,
         open_source=open_source,
+        policies=parts.policies,
     )
     with worker.refs.lease.build():
         try:

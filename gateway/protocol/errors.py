@@ -32,7 +32,14 @@ from torana.core.errors import (
     UnsupportedError,
     UserError,
 )
-from torana.gateway.protocol import details, errdefs_pb2, gateway_pb2, ops_pb2
+from torana.gateway.protocol import (
+    details,
+    errdefs_pb2,
+    gateway_pb2,
+    ops_pb2,
+    policysession_pb2,
+    sourcepolicy_pb2,
+)
 from torana.gateway.protocol.status_pb2 import Status
 
 OK: Final = 0
@@ -219,6 +226,11 @@ def _typed(error: ToranaError) -> Iterator[Message]:
             yield gateway_pb2.ExitMessage(Code=fields.exit_code)
         case "SUBREQUEST_UNSUPPORTED":
             yield errdefs_pb2.Subrequest(name=fields.name)
+        case "SOURCE_DENIED" if fields.reasons:
+            denied = [policysession_pb2.DenyMessage(message=reason) for reason in fields.reasons]
+            yield policysession_pb2.DecisionResponse(
+                action=sourcepolicy_pb2.PolicyAction.DENY, denyMessages=denied
+            )
         case "FRONTEND_CAP_UNSUPPORTED":
             yield errdefs_pb2.FrontendCap(name=fields.name)
 

@@ -10,7 +10,6 @@ Spec: tests/golden/wire/README.md, "Playing the client against a daemon".
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -204,7 +203,10 @@ class _RecordedServices:
         self._recorded = [rpc for rpc in recording.inner_calls if rpc.connection == tunnel]
         self._exports = _export_types(recording, str(dict(session.metadata)[_ID]))
         stores = {"export": LayoutStore(player._outputs / "out", is_writable=True)}
+        for name, layout in _named_folders(recording, "--oci-layout", player._folder).items():
+            stores[f"oci:{name}"] = LayoutStore(layout)
         folders = FileSync(_folders(recording, player._folder))
+        self._stores = frozenset(stores)
         self._files = handlers([folders, Contents(stores)])
 
     def methods(self) -> Mapping[str, Handler]:
@@ -214,18 +216,20 @@ class _RecordedServices:
         if method == _SEND:
             return Streaming(self._take_export)
         known = self._files.get(method)
-        if isinstance(known, Streaming) and not self._is_recorded_store(method):
-            return Streaming(self._noted(method, known))
+        if known is not None and not self._is_recorded_store(method):
+            if isinstance(known, Streaming):
+                return Streaming(self._noted(method, known))
+            return Unary(self._noted_unary(method, known))
         is_stream = method.rpartition("/")[2] in ("Pull", "ForwardAgent", "Write", "Read", "List")
         if is_stream:
             return Streaming(self._recorded_stream(method))
         return Unary(self._recorded_unary(method))
 
     def _is_recorded_store(self, method: str) -> bool:
-        """Say whether a content store of the client other than an export was asked."""
+        """Say whether a content store was asked that is not here."""
         calls = [rpc for rpc in self._recorded if rpc.method == method]
         stores = {str(dict(rpc.metadata).get("buildkit-attachable-store-id", "")) for rpc in calls}
-        return bool(stores - {"", "export"})
+        return bool(stores - {""} - self._stores)
 
     def _note(self, method: str, metadata: Metadata) -> None:
         self._player.replayed.inner_calls.append(inner_call(method, metadata))
@@ -234,6 +238,13 @@ class _RecordedServices:
         async def call(stream: Stream, metadata: Metadata) -> None:
             self._note(method, metadata)
             await handler.call(stream, metadata)
+
+        return call
+
+    def _noted_unary(self, method: str, handler: Unary) -> Any:
+        async def call(request: bytes, metadata: Metadata) -> bytes:
+            self._note(method, metadata)
+            return await handler.call(request, metadata)
 
         return call
 
@@ -327,9 +338,12 @@ def _export_types(recording: Recording, session_id: str) -> dict[int, str]:
 
 def _folders(recording: Recording, folder: Path) -> dict[str, Path]:
     """Give what the command line offered by name."""
-    arguments = recording.scenario["argv"]
     named = {"context": folder, "dockerfile": folder}
-    for option, text in pairwise(arguments):
-        if option == "--local" and (found := re.fullmatch(r"([^=]+)=(.*)", text)):
-            named[found[1]] = folder / found[2]
-    return named
+    return named | _named_folders(recording, "--local", folder)
+
+
+def _named_folders(recording: Recording, option: str, folder: Path) -> dict[str, Path]:
+    """Give the folders of `OPTION NAME=FOLDER`."""
+    pairs = [text for given, text in pairwise(recording.scenario["argv"]) if given == option]
+    named = (text.partition("=") for text in pairs)
+    return {name: folder / path for name, _, path in named}

@@ -19,6 +19,7 @@ from torana.core.llb.definition import Definition
 from torana.core.pool import run_blocking
 from torana.core.solver.progress import ProgressSink
 from torana.gateway.client.client import Result, SolveRequest
+from torana.gateway.client.policy_messages import policy_message
 from torana.gateway.engines.engine import BuildRequest, BuildResult
 from torana.gateway.engines.picking import pick
 from torana.gateway.engines.remote.address import TLS, parse_address
@@ -96,6 +97,8 @@ class RemoteEngine:
             Entitlements=sorted(request.allow),
             Cache=pb.CacheOptions(),
         )
+        if request.source_policy is not None:
+            message.SourcePolicy.CopyFrom(policy_message(request.source_policy))
         for type_, attrs in exports.wanted():
             message.Exporters.append(pb.Exporter(Type=type_, Attrs=attrs))
         if message.Exporters:
@@ -219,6 +222,8 @@ class RemoteEngine:
         ref, session_id = new_id(), new_id()
         async with self._session(request, Exports((), is_docker=False), session_id):
             message = pb.SolveRequest(Ref=ref, Session=session_id, Internal=True)
+            if request.source_policy is not None:
+                message.SourcePolicy.CopyFrom(policy_message(request.source_policy))
             solving = asyncio.ensure_future(self._solve(message))
             try:
                 client = await DrivingClient.open(

@@ -425,3 +425,23 @@ def test_add_from_the_web(project: Project) -> None:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def test_source_policies(project: Project) -> None:
+    project.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
+    deny = {"action": "DENY", "selector": {"identifier": "local://con*"}}
+    project.write("policy.json", json.dumps({"rules": [deny]}))
+    build = ("build", ".", "-o", f"type=local,dest={project.folder / 'out'}")
+    assert project.run(*build).returncode == 0
+    variable = "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY"
+    for result in (
+        project.run(*build, "--source-policy-file", "policy.json"),
+        project.run(*build, **{variable: "policy.json"}),
+    ):
+        assert result.returncode == 1
+        assert 'source "local://context" denied by policy' in result.stderr
+        assert "Traceback" not in result.stderr
+    project.write("bad.json", '{"rules": [{"action": "FORBID"}]}')
+    for name, message in (("bad.json", "must be one of ALLOW, DENY"), ("none", "no such file")):
+        result = project.run(*build, "--source-policy-file", name)
+        assert (result.returncode, message in result.stderr) == (2, True), result.stderr

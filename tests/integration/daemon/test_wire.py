@@ -36,7 +36,7 @@ KNOWN: dict[str, dict[str, str]] = {
     "buildx-history-logs": {"vertices": _OLD_REF},
     "buildx-oci": {"status": _NO_PROVENANCE},
     "buildx-stdin-context": {
-        "inner": "the client's policy is not asked, nor its secrets for the address of an upload"
+        "inner": "secrets are not asked for the address of an upload, which needs none"
     },
     "cancel": {"vertices": "a step that was stopped says only `context canceled`"},
     "copy-missing": {
@@ -45,6 +45,7 @@ KNOWN: dict[str, dict[str, str]] = {
     },
     "debug-logs": {"vertices": _OLD_REF},
     "debug-logs-failed": {"vertices": _OLD_REF, "logs": _OLD_REF},
+    "oci-layout-context": {"inner": "each blob is asked for once, not once per use of the image"},
 }
 # What cannot be played.
 UNPLAYED = {
@@ -56,8 +57,6 @@ UNPLAYED = {
     "frontend-gateway-error": _REGISTRY,
     "frontend-syntax": _REGISTRY,
     "image-push-auth": _REGISTRY,
-    "oci-layout-context": "images of a client's layout are not read yet",
-    "policy-deny": "source policies are refused, not evaluated, yet",
 }
 # Builds that the recorded command is about.
 BUILT_BEFORE = {

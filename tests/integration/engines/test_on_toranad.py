@@ -14,6 +14,7 @@ import pytest
 from tests.integration.registry.servers import FaultyRegistry
 
 from torana.core.errors import ToranaError
+from torana.core.llb.policy import Action, Rule, Selector, SourceDeniedError, SourcePolicy, Update
 from torana.gateway.engines.engine import BuildRequest, BuildResult, ExportRequest
 from torana.gateway.engines.remote.engine import RemoteEngine
 from torana.gateway.testing.daemons import RunningDaemon, start_daemon
@@ -67,6 +68,7 @@ async def build(
     dockerfile: str,
     *exports: ExportRequest,
     layouts: dict[str, Path] | None = None,
+    policy: SourcePolicy | None = None,
     options: dict[str, str] | None = None,
 ) -> BuildResult:
     context = folder / "context"
@@ -77,6 +79,7 @@ async def build(
         local_dirs={"context": context, "dockerfile": context},
         options=options or {},
         oci_layouts=layouts or {},
+        source_policy=policy,
         exports=exports,
     )
     async with RemoteEngine.open(daemon.address) as engine:
@@ -155,4 +158,36 @@ async def test_layouts_go_both_ways(daemon: RunningDaemon, tmp_path: Path) -> No
     with pytest.raises(ToranaError, match="not found"):
         await build(
             daemon, tmp_path, dockerfile, into(out), layouts={"store": layout}, options=unknown
+        )
+
+
+async def test_policies_hold_on_the_daemon(
+    daemon: RunningDaemon, registry: FaultyRegistry, tmp_path: Path
+) -> None:
+    registry.users = {}
+    one = f"docker-image://{registry.host}/x:one"
+    convert = Rule(
+        action=Action.CONVERT,
+        selector=Selector(identifier="docker-image://docker.io/library/*:1"),
+        update=Update(identifier=one),
+    )
+    out = into(tmp_path / "out")
+    await build(daemon, tmp_path, "FROM unknown:1\n", out, policy=SourcePolicy(rules=(convert,)))
+    assert (tmp_path / "out/file").read_bytes() == b"of the image\n"
+    deny = Rule(action=Action.DENY, selector=Selector(identifier=one))
+    denies = SourcePolicy(rules=(convert, deny))
+    for dockerfile in (
+        "FROM unknown:1\n",
+        f"FROM scratch\nCOPY --from={registry.host}/x:one file /\n",
+    ):
+        with pytest.raises(SourceDeniedError, match="denied by policy"):
+            await build(daemon, tmp_path, dockerfile, out, policy=denies)
+    nothing_local = Rule(action=Action.DENY, selector=Selector(identifier="local://context"))
+    with pytest.raises(SourceDeniedError, match='source "local://context" denied by policy'):
+        await build(
+            daemon,
+            tmp_path,
+            "FROM scratch\nCOPY Dockerfile /\n",
+            out,
+            policy=SourcePolicy(rules=(nothing_local,)),
         )
