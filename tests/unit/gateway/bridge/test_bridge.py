@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torana.core.errors import NotFoundError, ToranaError, UnsupportedError
+from torana.core.errors import NotFoundError, ToranaError
 from torana.core.llb.definition import Definition
+from torana.core.llb.policy import Action, InvalidPolicyError, SourceDeniedError
 from torana.core.llb.validate import validate
 from torana.core.oci.digest import Digest
 from torana.gateway.bridge.bridge import Bridge
@@ -187,14 +188,27 @@ async def test_return_of_an_error_keeps_its_code() -> None:
     assert caught.value.status.code == 9
 
 
-async def test_policies_are_not_left_out_of_account() -> None:
-    policy = sourcepolicy_pb2.Policy(version=1)
-    with pytest.raises(UnsupportedError):
-        await bridge().solve(request(SourcePolicies=[policy]))
-    with pytest.raises(UnsupportedError):
-        await bridge().resolve_source_meta(pb.ResolveSourceMetaRequest(SourcePolicies=[policy]))
-    with pytest.raises(UnsupportedError):
-        await bridge().resolve_image_config(pb.ResolveImageConfigRequest(SourcePolicies=[policy]))
+async def test_policies_of_a_frontend_are_handed_on_or_applied() -> None:
+    selector = sourcepolicy_pb2.Selector(identifier="docker-image://*")
+    rule = sourcepolicy_pb2.Rule(action=sourcepolicy_pb2.DENY, selector=selector)
+    policy = sourcepolicy_pb2.Policy(version=1, rules=[rule])
+    made = bridge()
+    await made.solve(request(SourcePolicies=[policy]))
+    (handed,) = cast("Client", made.client).requests[0].source_policies
+    assert handed.rules[0].action is Action.DENY
+    source = ops_pb2.SourceOp(identifier="docker-image://docker.io/library/a:1")
+    with pytest.raises(SourceDeniedError):
+        await made.resolve_source_meta(
+            pb.ResolveSourceMetaRequest(Source=source, SourcePolicies=[policy])
+        )
+    with pytest.raises(SourceDeniedError):
+        await made.resolve_image_config(
+            pb.ResolveImageConfigRequest(Ref="a:1", SourcePolicies=[policy])
+        )
+    unknown: Any = 7
+    rule.action = unknown
+    with pytest.raises(InvalidPolicyError):
+        await made.solve(request(SourcePolicies=[sourcepolicy_pb2.Policy(version=1, rules=[rule])]))
 
 
 async def test_unknown_container() -> None:
