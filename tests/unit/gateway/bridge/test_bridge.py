@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torana.core.errors import NotFoundError, ToranaError
+from torana.core.errors import NotFoundError, ToranaError, UnsupportedError
 from torana.core.llb.definition import Definition
 from torana.core.llb.policy import Action, InvalidPolicyError, SourceDeniedError
 from torana.core.llb.validate import validate
