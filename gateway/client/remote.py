@@ -223,7 +223,7 @@ class RemoteClient:
 
     async def finish(self, result: c.Result) -> None:
         """Return the result of the build; once, and instead of `fail`."""
-        message = await m.result_message(result, _ref_of)
+        message = await m.result_message(result, _whole_ref_of)
         await self.call("Return", pb.ReturnRequest(result=message))
 
     async def fail(self, error: BaseException) -> None:
@@ -243,6 +243,11 @@ class RemoteReference:
     @property
     def id(self) -> str:
         return self._ref.id
+
+    @property
+    def message(self) -> pb.Ref:
+        """The reference as the engine gave it."""
+        return self._ref
 
     async def read_file(self, path: str, *, offset: int = 0, length: int | None = None) -> bytes:
         return await read_file(self._client, "ReadFile", self._ref.id, path, offset, length)
@@ -318,3 +323,11 @@ async def _ref_of(reference: c.Reference | None) -> pb.Ref:
         return pb.Ref()
     assert isinstance(reference, RemoteReference), "references belong to the client they are from"
     return pb.Ref(id=reference.id)
+
+
+async def _whole_ref_of(reference: c.Reference | None) -> pb.Ref:
+    """Give a reference as it came, with its definition: results are returned like that."""
+    ref = await _ref_of(reference)
+    if isinstance(reference, RemoteReference):
+        ref.CopyFrom(reference.message)
+    return ref

@@ -29,6 +29,7 @@ from torana.gateway.engines.engine import (
     BuildRequest,
     BuildResult,
     ExportRequest,
+    NoProgress,
     ReadTree,
 )
 from torana.gateway.engines.exporting import Export, export_result
@@ -124,7 +125,7 @@ class EmbeddedEngine:
             UserError: the result has several platforms.
         """
         finder = self._finder(request)
-        async with self._job(request, _Nowhere(), finder) as (_, client):
+        async with self._job(request, NoProgress(), finder) as (_, client):
             result = await self._run(request, client, finder)
             if len(result.refs) > 1:
                 raise UserError("the result has several platforms", hint="name one with --platform")
@@ -212,11 +213,6 @@ def _output(wanted: ExportRequest) -> Output | None:
     from torana.gateway.engines.dockerload import DockerLoad
 
     return DockerLoad()
-
-
-class _Nowhere:
-    def emit(self, event: object) -> None:
-        """Ignore the event."""
 
 
 def _read_trees(request: BuildRequest, definitions: Sequence[Definition]) -> list[ReadTree] | None:

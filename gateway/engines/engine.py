@@ -95,6 +95,13 @@ class ReadTree:
     pruned: frozenset[str] = frozenset()
 
 
+class NoProgress:
+    """A sink that shows nothing."""
+
+    def emit(self, event: object) -> None:
+        """Ignore the event."""
+
+
 class Engine(Protocol):
     """Takes build requests. Conformance: the same build gives the same image on every engine."""
 

@@ -81,7 +81,7 @@ class LayoutStore:
         folder.mkdir(parents=True, exist_ok=True)
         marker = self._root / "oci-layout"
         if not marker.exists():
-            marker.write_text(json.dumps({"imageLayoutVersion": "1.0.0"}))
+            marker.write_text('{"imageLayoutVersion":"1.0.0"}')
         return self._root / "blobs"
 
     def add_image(self, descriptor: Mapping[str, Any], names: Sequence[str]) -> None:

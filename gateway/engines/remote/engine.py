@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from torana.core.errors import ToranaError, UserError
@@ -20,7 +21,7 @@ from torana.core.pool import run_blocking
 from torana.core.solver.progress import ProgressSink
 from torana.gateway.client.client import Result, SolveRequest
 from torana.gateway.client.policy_messages import policy_message
-from torana.gateway.engines.engine import BuildRequest, BuildResult
+from torana.gateway.engines.engine import BuildRequest, BuildResult, NoProgress
 from torana.gateway.engines.picking import pick
 from torana.gateway.engines.remote.address import TLS, parse_address
 from torana.gateway.engines.remote.clients import DrivingClient
@@ -37,6 +38,8 @@ from torana.gateway.session.client import attach_control, new_id
 from torana.plugins.manager import PluginManager
 
 _STATUS_END_S: Final = 5.0
+_CAPS: Final = "frontend.caps"
+_SUBREQUESTS: Final = "moby.buildkit.frontend.subrequests"
 _BUILD_ID: Final = "buildkit-controlapi-buildid"
 
 
@@ -104,11 +107,6 @@ class RemoteEngine:
         if message.Exporters:
             message.ExporterDeprecated = message.Exporters[0].Type
             message.ExporterAttrsDeprecated.update(message.Exporters[0].Attrs)
-        if request.definition is not None:
-            definition = (
-                _without_cache(request.definition) if request.no_cache else request.definition
-            )
-            message.Definition.ParseFromString(definition.encode())
         return message
 
     async def _run(
@@ -129,10 +127,7 @@ class RemoteEngine:
             for task in (solving, driving):
                 task.cancel()
             await asyncio.gather(solving, driving, return_exceptions=True)
-            # The daemon ends the stream when all events were sent.
-            await asyncio.wait([watching], timeout=_STATUS_END_S)
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            await _last_events(watching)
 
     async def _solve(self, message: pb.SolveRequest) -> pb.SolveResponse:
         with remote_errors():
@@ -155,14 +150,8 @@ class RemoteEngine:
         )
         client.places = places
         client.finder = self._finder(request)
-        try:
-            result = await self._frontend_result(request, client)
-            await client.finish(result)
-        except BaseException as err:
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(_STATUS_END_S):
-                    await asyncio.shield(client.fail(err))
-            raise
+        async with _told(client):
+            await client.finish(await self._frontend_result(request, client))
 
     async def _frontend_result(self, request: BuildRequest, client: DrivingClient) -> Result:
         if request.definition is not None:
@@ -193,7 +182,7 @@ class RemoteEngine:
 
     async def translate(self, request: BuildRequest) -> Definition | None:
         """Run the frontend only; see `Engine.translate`."""
-        async with self._asking(request) as result:
+        async with self._asking(request, NoProgress()) as result:
             if len(result.refs) > 1:
                 raise UserError("the result has several platforms", hint="name one with --platform")
             found = next(iter(result.refs.values()), result.ref)
@@ -201,7 +190,10 @@ class RemoteEngine:
 
     async def ask(self, request: BuildRequest, progress: ProgressSink) -> Mapping[str, bytes]:
         """Let the frontend answer a subrequest; see `Engine.ask`."""
-        async with self._asking(request) as result:
+        # Frontends that do not know of questions are to say so, not to build.
+        options = {_CAPS: _SUBREQUESTS, **request.options}
+        asked = replace(request, options=options)
+        async with self._asking(asked, progress) as result:
             return dict(result.metadata)
 
     @contextlib.asynccontextmanager
@@ -217,14 +209,17 @@ class RemoteEngine:
             yield
 
     @contextlib.asynccontextmanager
-    async def _asking(self, request: BuildRequest) -> AsyncIterator[Result]:
+    async def _asking(self, request: BuildRequest, progress: ProgressSink) -> AsyncIterator[Result]:
         """Give what the frontend returns, in a build of its own that leaves no record."""
         ref, session_id = new_id(), new_id()
         async with self._session(request, Exports((), is_docker=False), session_id):
-            message = pb.SolveRequest(Ref=ref, Session=session_id, Internal=True)
+            message = pb.SolveRequest(
+                Ref=ref, Session=session_id, Internal=True, Cache=pb.CacheOptions()
+            )
             if request.source_policy is not None:
                 message.SourcePolicy.CopyFrom(policy_message(request.source_policy))
             solving = asyncio.ensure_future(self._solve(message))
+            watching = asyncio.ensure_future(self._watch(ref, progress))
             try:
                 client = await DrivingClient.open(
                     self._connection.channel,
@@ -233,12 +228,33 @@ class RemoteEngine:
                     metadata=((_BUILD_ID, ref),),
                 )
                 client.finder = self._finder(request)
-                yield await self._frontend_result(request, client)
-                await client.finish(Result())
+                async with _told(client):
+                    yield await self._frontend_result(request, client)
+                    await client.finish(Result())
                 await solving
             finally:
                 solving.cancel()
                 await asyncio.gather(solving, return_exceptions=True)
+                await _last_events(watching)
+
+
+@contextlib.asynccontextmanager
+async def _told(client: DrivingClient) -> AsyncIterator[None]:
+    """Tell the daemon how the block fails, which ends the build there."""
+    try:
+        yield
+    except BaseException as err:
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(_STATUS_END_S):
+                await asyncio.shield(client.fail(err))
+        raise
+
+
+async def _last_events(watching: asyncio.Future[None]) -> None:
+    """Wait for the end of a build's events, which the daemon tells; not for ever."""
+    await asyncio.wait([watching], timeout=_STATUS_END_S)
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
 
 
 def _shared_key(request: BuildRequest) -> str:
@@ -253,8 +269,6 @@ def _shared_key(request: BuildRequest) -> str:
 
 def _without_cache(definition: Definition) -> Definition:
     """Say of each op that its cache is to be ignored."""
-    from dataclasses import replace
-
     from torana.core.llb.ops import OpMetadata
 
     metadata: Mapping[str, OpMetadata] = {
