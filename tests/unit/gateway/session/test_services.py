@@ -301,7 +301,7 @@ async def test_content_stores(tmp_path: Path) -> None:
         await store.write(blob(data), len(data), given(data[:5], data[5:]))
         assert await store.size(blob(data)) == len(data)
         assert (root / "blobs" / "sha256" / blob(data).encoded).read_bytes() == data
-        assert (root / "oci-layout").read_text() == '{"imageLayoutVersion": "1.0.0"}'
+        assert (root / "oci-layout").read_text() == '{"imageLayoutVersion":"1.0.0"}'
         async with aclosing(store.read(blob(data))) as found:
             assert b"".join([piece async for piece in found]) == data
         async with aclosing(store.read(blob(data), offset=10, size=20)) as found:
