@@ -43,6 +43,10 @@ _SUBREQUESTS: Final = "moby.buildkit.frontend.subrequests"
 _BUILD_ID: Final = "buildkit-controlapi-buildid"
 
 
+class _NotBegunError(ToranaError):
+    """The daemon does not answer for a build; its answer to the build itself says why, if any."""
+
+
 class RemoteEngine:
     """One daemon. Use it as `async with RemoteEngine.open(address) as engine`."""
 
@@ -121,7 +125,9 @@ class RemoteEngine:
             if driving.done() and (failure := driving.exception()) is not None:
                 # Told in our own words; the daemon's echo of it would say less.
                 await asyncio.wait([solving], timeout=_STATUS_END_S)
-                raise failure
+                is_refused = isinstance(failure, _NotBegunError) and solving.done()
+                if not is_refused or solving.exception() is None:
+                    raise failure
             return await solving
         finally:
             for task in (solving, driving):
@@ -142,12 +148,15 @@ class RemoteEngine:
 
     async def _drive(self, request: BuildRequest, message: pb.SolveRequest, places: Places) -> None:
         """Run the frontend here, and return its result to the daemon."""
-        client = await DrivingClient.open(
-            self._connection.channel,
-            options=request.options,
-            session_id=message.Session,
-            metadata=((_BUILD_ID, message.Ref),),
-        )
+        try:
+            client = await DrivingClient.open(
+                self._connection.channel,
+                options=request.options,
+                session_id=message.Session,
+                metadata=((_BUILD_ID, message.Ref),),
+            )
+        except ToranaError as err:
+            raise _NotBegunError(err.message, hint=err.hint) from err
         client.places = places
         client.finder = self._finder(request)
         async with _told(client):
