@@ -32,6 +32,7 @@ from torana.core.llb.definition import Definition
 from torana.gateway.engines.engine import BuildRequest
 from torana.gateway.engines.remote.engine import RemoteEngine
 from torana.gateway.protocol import control_pb2, gateway_pb2
+from torana.plugins.manager import PluginManager
 
 _PROBES = "buildx probes first and asks for attestations; the same builds are here as buildctl's"
 _BUILDX = "a command of buildx that our client does not have"
@@ -139,7 +140,7 @@ def make_request(found: Recording) -> BuildRequest:
             case "--output":
                 lists["exports"].append(parse_output(text))
             case "--secret":
-                lists["secrets"].append(parse_secret(text))
+                lists["secrets"].append(parse_secret(text, PluginManager()))
             case "--ssh":
                 lists["agents"].append(parse_agent(text))
             case "--source-policy-file":
