@@ -31,7 +31,6 @@ from torana.frontends.dockerfile.globals import (
 )
 from torana.frontends.dockerfile.graph import check_cycles, depth_first, link
 from torana.frontends.dockerfile.instructions import Add, Copy, Run, StageText, Workdir
-from torana.frontends.dockerfile.lint import Linter
 from torana.frontends.dockerfile.outline import Outline, OutlineArg, collect
 from torana.frontends.dockerfile.paths import stored_work_dir, work_dir
 from torana.frontends.dockerfile.planning import Plan, lint_together, read_file
@@ -41,6 +40,7 @@ from torana.frontends.dockerfile.sourcedate import resolve_epoch, rfc3339
 from torana.frontends.dockerfile.stage import SCRATCH, PlannedStep, Stage, Stages
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.diagnostics import located
+from torana.frontends.kit.lint import Linter
 from torana.frontends.kit.suggest import did_you_mean
 
 _RESERVED: Final = frozenset(("context", SCRATCH))

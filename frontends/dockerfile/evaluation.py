@@ -17,12 +17,12 @@ from torana.frontends.dockerfile import lint
 from torana.frontends.dockerfile.actions import Action, Step, UsedPaths
 from torana.frontends.dockerfile.arguments import SBOM_ARGS
 from torana.frontends.dockerfile.expansion import Expander, Expansion, ExpansionError
-from torana.frontends.dockerfile.image import ImageConfig
 from torana.frontends.dockerfile.instructions import KeyValue
-from torana.frontends.dockerfile.lint import Linter, Rule
 from torana.frontends.dockerfile.outline import OutlineArg, description
 from torana.frontends.dockerfile.stage import PlannedStep, Stage, Stages, prefix
 from torana.frontends.kit.diagnostics import SourceFile
+from torana.frontends.kit.imageconfig import ImageConfig
+from torana.frontends.kit.lint import Linter, Rule
 from torana.frontends.kit.options import BuildOptions
 from torana.frontends.kit.suggest import suggest
 from torana.frontends.kit.values import parse_bool

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from torana.core.errors import ToranaError
 from torana.core.oci.digest import Digest
-from torana.frontends.dockerfile.lint import InvalidCheckError, LintConfig, Linter, parse_check
 from torana.frontends.kit.context import BuildContext
+from torana.frontends.kit.lint import InvalidCheckError, LintConfig, Linter, parse_check
 from torana.frontends.kit.syntax import find_check
 from torana.gateway.client.client import Warning
 

@@ -10,9 +10,9 @@ from torana.core.errors import ToranaError
 from torana.core.oci.platform import Platform, host_platform
 from torana.frontends.dockerfile.convert import Conversion
 from torana.frontends.dockerfile.findings import given_lint_config, lint_config, send_findings
-from torana.frontends.dockerfile.lint import Linter
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.forward import forward, required_caps
+from torana.frontends.kit.lint import Linter
 from torana.frontends.kit.options import parse_options
 from torana.frontends.kit.results import PlatformResult, assemble
 from torana.gateway.client.client import Attestation, Client, Result

@@ -11,10 +11,10 @@ from torana.core.oci.reference import InvalidReferenceError, parse_reference
 from torana.frontends.dockerfile import lint
 from torana.frontends.dockerfile.expansion import Expander, Expansion, ExpansionError
 from torana.frontends.dockerfile.instructions import Arg, From
-from torana.frontends.dockerfile.lint import Linter
 from torana.frontends.dockerfile.outline import OutlineArg, description
 from torana.frontends.dockerfile.planning import Plan
 from torana.frontends.kit.diagnostics import SourceFile, located
+from torana.frontends.kit.lint import Linter
 from torana.frontends.kit.suggest import did_you_mean
 
 EPOCH = "SOURCE_DATE_EPOCH"

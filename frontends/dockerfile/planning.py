@@ -15,9 +15,9 @@ from torana.frontends.dockerfile.instructions import (
     StageText,
     read_instruction,
 )
-from torana.frontends.dockerfile.lint import Linter
 from torana.frontends.dockerfile.parser import LocatedError, Node, Tree, parse
 from torana.frontends.kit.diagnostics import SourceFile, attach
+from torana.frontends.kit.lint import Linter
 
 _RESERVED = frozenset(("context", "scratch"))
 

@@ -14,12 +14,12 @@ from torana.core.llb.definition import Definition
 from torana.core.llb.jsonform import in_order, to_json
 from torana.frontends.dockerfile.convert import Conversion
 from torana.frontends.dockerfile.findings import lint_config, send_findings
-from torana.frontends.dockerfile.lint import Finding, LintConfig, Linter
 from torana.frontends.dockerfile.outline import Outline, OutlineArg, OutlineMount, description
 from torana.frontends.dockerfile.planning import read_file
 from torana.frontends.dockerfile.stage import Stage
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.diagnostics import render_excerpt
+from torana.frontends.kit.lint import Finding, LintConfig, Linter
 from torana.frontends.kit.subrequests import (
     DESCRIBE,
     UnsupportedRequestError,

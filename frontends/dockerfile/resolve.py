@@ -15,12 +15,12 @@ from torana.core.oci.reference import InvalidReferenceError, parse_reference
 from torana.frontends.dockerfile import lint
 from torana.frontends.dockerfile.evaluation import Settings
 from torana.frontends.dockerfile.graph import link, reachable
-from torana.frontends.dockerfile.image import ImageConfig
 from torana.frontends.dockerfile.instructions import Onbuild, read_instruction
 from torana.frontends.dockerfile.parser import Node, parse
 from torana.frontends.dockerfile.stage import SCRATCH, Stage, prefix
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.diagnostics import located
+from torana.frontends.kit.imageconfig import ImageConfig
 from torana.frontends.kit.named import ContextSpecifier
 from torana.frontends.kit.suggest import did_you_mean
 

@@ -10,7 +10,6 @@ from torana.core.errors import SourceRange
 from torana.core.oci.platform import InvalidPlatformError, Platform, parse_platform
 from torana.frontends.dockerfile.actions import Action, UsedPaths
 from torana.frontends.dockerfile.arguments import DeclaredArgs, Environment
-from torana.frontends.dockerfile.image import ImageConfig
 from torana.frontends.dockerfile.instructions import (
     Add,
     Copy,
@@ -19,6 +18,7 @@ from torana.frontends.dockerfile.instructions import (
     Workdir,
 )
 from torana.frontends.dockerfile.outline import StageOutline
+from torana.frontends.kit.imageconfig import ImageConfig
 from torana.frontends.kit.named import ContextSpecifier, NamedContext
 
 SCRATCH: Final = "scratch"

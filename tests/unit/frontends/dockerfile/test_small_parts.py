@@ -17,12 +17,12 @@ from torana.frontends.dockerfile.checks import (
     parse_owner,
 )
 from torana.frontends.dockerfile.durations import parse_duration
-from torana.frontends.dockerfile.image import ImageConfig
 from torana.frontends.dockerfile.lint import MAINTAINER_DEPRECATED as RULE
-from torana.frontends.dockerfile.lint import InvalidCheckError, Linter, parse_check
 from torana.frontends.dockerfile.mounts import parse_mount
 from torana.frontends.dockerfile.ports import parse_ports
 from torana.frontends.dockerfile.quoting import go_duration, go_quote
+from torana.frontends.kit.imageconfig import ImageConfig
+from torana.frontends.kit.lint import InvalidCheckError, Linter, parse_check
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from typing import Any, Final
 from torana.core.oci.image import DEFAULT_PATH, compact_json, parse_config
 from torana.core.oci.platform import Platform
 
-COMMENT: Final = "buildkit.dockerfile.v0"
+_COMMENT: Final = "buildkit.dockerfile.v0"  # of history entries
 
 _HISTORY: Final = ("created", "created_by", "author", "comment", "empty_layer")
 _HEALTHCHECK: Final = ("Test", "Interval", "Timeout", "StartPeriod", "StartInterval", "Retries")
@@ -123,7 +123,7 @@ class ImageConfig:
 
     def add_history(self, text: str, *, layer: bool, created: str = "") -> None:
         entry: dict[str, Any] = {"created": created} if created else {}
-        entry |= {"created_by": text, "comment": COMMENT}
+        entry |= {"created_by": text, "comment": _COMMENT}
         if not layer:
             entry["empty_layer"] = True
         self.history.append(entry)
