@@ -14,6 +14,7 @@ from torana.core.errors import SourceRange
 from torana.core.llb import ops as o
 from torana.core.llb.caps import SETS_DEFAULT_PATH
 from torana.core.llb.definition import SourceInfo
+from torana.core.llb.places import current_location
 from torana.core.oci.image import DEFAULT_PATH
 from torana.core.oci.platform import Platform
 
@@ -36,7 +37,7 @@ class Options:
     export_cache: bool | None = None
     progress_group: o.ProgressGroup | None = None
     linux_resources: o.LinuxResources | None = None
-    location: Sequence[SourceLocation] = ()
+    location: Sequence[SourceLocation] = field(default_factory=current_location)
     platform: Platform | None = None
 
     def metadata(self, caps: Sequence[str]) -> o.OpMetadata:

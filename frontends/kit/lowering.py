@@ -1,0 +1,204 @@
+"""`LowerContext`: what `lower` works with: one target of one file on one platform."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from torana.core.errors import SourceRange, ToranaError
+from torana.core.llb.definition import Definition
+from torana.core.llb.state import State, from_definition, http, image
+from torana.core.oci.platform import Platform
+from torana.core.oci.reference import InvalidReferenceError, parse_reference
+from torana.frontends.kit.context import BuildContext
+from torana.frontends.kit.image import Image
+from torana.frontends.kit.imageconfig import ImageConfig
+from torana.frontends.kit.lint import Linter, Rule
+from torana.frontends.kit.tree import Place, Tree
+from torana.frontends.kit.typedoptions import read_options
+
+if TYPE_CHECKING:
+    from torana.frontends.kit.included import IncludedFile
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Something that a file can be built into; the last one is the default unless one says so."""
+
+    name: str
+    place: Place
+    description: str = ""
+    is_default: bool = False
+
+
+class Parser(Protocol):
+    """Reads a text of the language at hand."""
+
+    def __call__(self, text: str, whole: Place) -> Any: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class LowerContext:
+    """One target on one platform. `build` has the whole build's inputs and options."""
+
+    build: BuildContext
+    whole: Place  # all of the build file
+    platform: Platform
+    target: Target | None = None
+    linter: Linter = field(default_factory=Linter)
+    parser: Parser | None = None
+
+    # What was asked for.
+
+    def options(self, declared: type[T]) -> T:
+        """Read the frontend's own options.
+
+        Raises:
+            InvalidOptionError: a value is not of its type, or a required one is missing.
+        """
+        return read_options(declared, self.build.client.options)
+
+    @property
+    def arguments(self) -> Mapping[str, str]:
+        """Build arguments, as given."""
+        return self.build.options.build_args
+
+    @property
+    def is_native(self) -> bool:
+        """Whether steps run on the build machine's own platform."""
+        return self.platform == self.build.build_platform
+
+    # Trees to begin with.
+
+    def scratch(self) -> Image:
+        return Image.scratch(self.platform)
+
+    async def image(self, reference: str, *, platform: Platform | None = None) -> Image:
+        """Give a base image: `scratch`, a named context, or an image of a registry.
+
+        Raises:
+            ToranaError: the image cannot be found; says where it was asked for.
+        """
+        if reference == "scratch":
+            return self.scratch()
+        platform = platform or self.platform
+        given = await self.build.named(reference, platform)
+        if given is not None:
+            config = ImageConfig.empty(platform)
+            if given.config is not None:
+                config = ImageConfig.parse(given.config)
+            return Image.of(given.state(), config)
+        try:
+            name = parse_reference(reference).with_default_tag()
+        except InvalidReferenceError as err:
+            raise InvalidReferenceError(f"not an image: `{reference}`") from err
+        found = await self.build.resolve_image(
+            str(name), platform, log_name=f"[internal] load metadata for {name}"
+        )
+        pinned = str(name.with_digest(found.digest) if found.digest else name)
+        tree = image(pinned, platform=platform, custom_name=f"from {name}")
+        return Image.of(tree, ImageConfig.parse(found.config))
+
+    async def context(self, *paths: str) -> State:
+        """Give the build context, limited to `paths` (none: all); ignored files are left out."""
+        follow = [path.strip("/") or "." for path in paths]
+        return self.build.main_state(
+            () if "." in follow else follow, await self.build.ignore_patterns()
+        )
+
+    async def named(self, name: str) -> Image | None:
+        """Give what `--build-context NAME=...` stands for, None if it was not given."""
+        if self.build.find_named(name, self.platform) is None:
+            return None
+        return await self.image(name)
+
+    def download(self, url: str, *, filename: str, sha256: str = "", mode: int = 0o644) -> State:
+        """Give a tree with the one file `filename`; many of them are fetched at the same time."""
+        checksum = f"sha256:{sha256}" if sha256 else ""
+        return http(
+            url, filename=filename, checksum=checksum, mode=mode, custom_name=f"download {url}"
+        )
+
+    # Other files, other languages.
+
+    async def include(self, address: str, at: Tree) -> Any:
+        """Give the tree of another file; see `included` for what addresses there are.
+
+        Raises:
+            BuildFileError: it is missing, wrong, not pinned, or includes itself.
+        """
+        found = await self.read_included(address, at.place)
+        assert self.parser is not None
+        return self.parser(found.text, found.place)
+
+    async def read_included(self, address: str, at: Place) -> IncludedFile:
+        """Give the text of another file; see `include`."""
+        from torana.frontends.kit.included import read_included
+
+        return await read_included(self.build, address, at)
+
+    async def frontend(
+        self,
+        name: str,
+        *,
+        target: str = "",
+        text: str | None = None,
+        filename: str = "",
+        inputs: Mapping[str, State | Image] | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> Image:
+        """Build with another frontend, and go on with what it gives.
+
+        Args:
+            name: what a `# syntax=` line would name.
+            target: the target of the other file.
+            text: the other build file itself; without it `filename` is read beside this one.
+            filename: the name of the other file.
+            inputs: trees by name, `context` for its main context.
+            options: more options.
+
+        Raises:
+            ToranaError: what the other frontend fails with.
+        """
+        from torana.frontends.kit.nested import build_nested
+
+        trees = {
+            key: self.definition(given.state if isinstance(given, Image) else given)
+            for key, given in (inputs or {}).items()
+        }
+        opts = {**(options or {}), "platform": self.platform.format_all()}
+        opts |= {"filename": filename} if filename else {}
+        opts |= {"target": target} if target else {}
+        result = await build_nested(self.build, name, text=text, inputs=trees, options=opts)
+        found = next(iter(result.refs.values()), result.ref)
+        definition = None if found is None else await found.definition()
+        config = next(
+            (
+                ImageConfig.parse(data)
+                for key, data in result.metadata.items()
+                if key.partition("/")[0] == "containerimage.config"
+            ),
+            ImageConfig.empty(self.platform),
+        )
+        return Image.of(from_definition(definition or Definition()), config)
+
+    def definition(self, state: State) -> Definition:
+        """Give the definition of a tree for this platform and engine."""
+        return self.build.marshal(state, self.platform)
+
+    # What to tell.
+
+    def warn(self, rule: Rule, message: str, at: Tree | Place | None = None) -> None:
+        """Report what a lint rule found; the user gets it as a warning."""
+        place = at.place if isinstance(at, Tree) else at
+        ranges: Sequence[SourceRange] = () if place is None else (place.range,)
+        self.linter.report(rule, message, ranges)
+
+
+def attach_place(err: ToranaError, place: Place | None) -> None:
+    """Say where an error is about, unless it says so."""
+    if place is not None:
+        place.attach(err)
