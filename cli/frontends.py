@@ -5,16 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from torana.cli import memo
 from torana.core.errors import UsageError
 from torana.plugins.manager import PluginManager
-from torana.plugins.project import LOCK_FILENAME, Project, find_project
-from torana.plugins.rules import DISABLED_VARIABLE, TRUSTED_VARIABLE, PluginRules
-from torana.plugins.selection import CONSENT_VARIABLE, CONSENTS, FrontendRules, by_file
+from torana.plugins.rules import (
+    CONSENT_VARIABLE,
+    CONSENTS,
+    DISABLED_VARIABLE,
+    TRUSTED_VARIABLE,
+    PluginRules,
+)
+
+if TYPE_CHECKING:
+    from torana.plugins.project import Project
+    from torana.plugins.selection import FrontendRules
 
 F = TypeVar("F", bound=Callable[..., Any])
 _SYNTAX_ARG = "build-arg:BUILDKIT_SYNTAX"
@@ -75,6 +83,8 @@ def plugin_manager(options: Mapping[str, Any]) -> PluginManager:
 
 def project_of(folders: Mapping[str, Path]) -> Project:
     """Find the `torana.toml` of the context, or of the folder that the user is in."""
+    from torana.plugins.project import find_project
+
     return find_project(folders.get("context") or Path.cwd())
 
 
@@ -86,6 +96,9 @@ def frontend_rules(
     Raises:
         UsageError: the variable for consents has an unknown value.
     """
+    from torana.plugins.project import LOCK_FILENAME
+    from torana.plugins.selection import FrontendRules
+
     given = [text.strip() for text in os.environ.get(CONSENT_VARIABLE, "").split(",")]
     consents = {*options.get("allowed_frontends", ()), *filter(None, given)}
     if unknown := sorted(consents - set(CONSENTS)):
@@ -135,5 +148,7 @@ def default_syntax(
     base = os.path.basename(name)
     if base.startswith(_DOCKERFILES) or base.endswith(".Dockerfile"):
         return ""
+    from torana.plugins.selection import by_file
+
     found_frontend = by_file(base, [each for each in plugins.frontends() if not each.problem])
     return "" if found_frontend is None else found_frontend.qualified_name

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 import pluggy
 
+from torana.plugins.manifest import API as API
+
 if TYPE_CHECKING:
     from torana.core.ops.runtime import Runtime
     from torana.core.ops.source import Source
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from torana.plugins.secretreader import SecretReader
 
 PROJECT: Final = "torana"
-API: Final = 1  # plugins carry `api = 1`; it changes when a hook changes incompatibly
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)

@@ -12,12 +12,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
 from torana.core.errors import ToranaError, UserError
-from torana.plugins.hookspecs import API
-from torana.plugins.manifest import FILENAME, InvalidManifestError, Manifest, parse_manifest
+from torana.plugins.manifest import (
+    API,
+    FILENAME,
+    InvalidManifestError,
+    Manifest,
+    parse_manifest,
+)
 from torana.plugins.rules import normal
 
 FRONTENDS: Final = "torana.frontends"
@@ -163,7 +169,7 @@ def _manifest(distribution: Distribution, name: str, target: str) -> Manifest:
     assert distribution.source is not None
     text = distribution.source.read_text(FILENAME)
     own = () if text is None else (text,)
-    for found in (*own, *_texts_in_packages(distribution.source, target)):
+    for found in chain(own, _texts_in_packages(distribution.source, target)):
         manifest = parse_manifest(found)
         if manifest.name in ("", name):
             return manifest
@@ -176,20 +182,21 @@ def _texts_in_packages(source: metadata.Distribution, target: str) -> Iterator[s
     Last come those that lie elsewhere in the distribution.
     """
     parts = target.partition(":")[0].strip().split(".")
-    folders = list(_folders(source, parts))
-    listed = (line.partition(",")[0] for line in (source.read_text("RECORD") or "").splitlines())
-    elsewhere = [
-        Path(str(source.locate_file(name)))
-        for name in listed
-        if name.rpartition("/")[2] == FILENAME and "/" in name
-    ]
-    for place in (*(folder / FILENAME for folder in folders), *elsewhere):
-        try:
-            yield place.read_text()
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except (OSError, UnicodeDecodeError) as err:
-            raise InvalidManifestError(f"{FILENAME}: cannot be read: {err}") from None
+    for folder in _folders(source, parts):
+        yield from _text(folder / FILENAME)
+    for line in (source.read_text("RECORD") or "").splitlines():
+        name = line.partition(",")[0]
+        if name.endswith(f"/{FILENAME}"):
+            yield from _text(Path(str(source.locate_file(name))))
+
+
+def _text(place: Path) -> Iterator[str]:
+    try:
+        yield place.read_text()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, UnicodeDecodeError) as err:
+        raise InvalidManifestError(f"{FILENAME}: cannot be read: {err}") from None
 
 
 def _folders(source: metadata.Distribution, parts: list[str]) -> Iterator[Path]:

@@ -8,8 +8,8 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from torana.plugins.hookspecs import API
 from torana.plugins.installed import Distribution, FoundFrontend, PluginError, unsupported_api
+from torana.plugins.manifest import API
 from torana.plugins.rules import PluginRules
 
 

@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import pluggy
-
 from torana.core.errors import NotFoundError
-from torana.plugins import hookspecs
 from torana.plugins.rules import PluginRules
 
 if TYPE_CHECKING:
+    import pluggy
+
     from torana.core.ops.runtime import Runtime
     from torana.core.ops.source import Source
     from torana.core.snapshots.choose import MakeSnapshotter
@@ -152,6 +151,10 @@ class PluginManager:
     @cached_property
     def hooks(self) -> pluggy.PluginManager:
         """The built-in plugins; those of other distributions join when they are asked."""
+        import pluggy
+
+        from torana.plugins import hookspecs
+
         manager = pluggy.PluginManager(hookspecs.PROJECT)
         manager.add_hookspecs(hookspecs)
         for module in _BUILTIN_PLUGINS:
@@ -191,6 +194,8 @@ class PluginManager:
         return list(reversed(found))
 
     def _register(self, name: str, target: str, distribution: Distribution) -> bool:
+        from pluggy import PluginValidationError
+
         from torana.plugins.installed import PluginError
         from torana.plugins.loading import load_plugin
 
@@ -198,7 +203,7 @@ class PluginManager:
             plugin = load_plugin(name, target, distribution)
             self.hooks.register(plugin, name=f"{distribution.name}:{name}")
             self.hooks.check_pending()
-        except (PluginError, pluggy.PluginValidationError, ValueError) as err:
+        except (PluginError, PluginValidationError, ValueError) as err:
             self.problems.append(getattr(err, "message", None) or f"plugin `{name}` of {err}")
             return False
         return True

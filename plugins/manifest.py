@@ -15,6 +15,7 @@ from typing import Any, Final
 from torana.core.errors import UserError
 
 FILENAME: Final = "torana-frontend.json"
+API: Final = 1  # plugins carry `api = 1`; it changes when an interface changes incompatibly
 _TEXT_LISTS: Final = ("aliases", "files", "capabilities")
 _TEXTS: Final = ("name", "summary", "example")
 

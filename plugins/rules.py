@@ -12,6 +12,10 @@ ALLOWED_VARIABLE: Final = "TORANA_PLUGINS"
 DISABLED_VARIABLE: Final = "TORANA_DISABLED_PLUGINS"
 TRUSTED_VARIABLE: Final = "TORANA_TRUSTED_PLUGINS"
 _EVERY: Final = "*"
+LOCAL: Final = "local"  # kinds of frontends that nobody installed
+PYPI: Final = "pypi"
+CONSENTS: Final = (LOCAL, PYPI)
+CONSENT_VARIABLE: Final = "TORANA_ALLOW_FRONTENDS"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,12 +23,8 @@ from typing import Final
 from torana.core.errors import ConflictError, NotFoundError, UserError
 from torana.core.oci.reference import ImageReference, InvalidReferenceError, parse_reference
 from torana.plugins.installed import FoundFrontend
-from torana.plugins.rules import normal
+from torana.plugins.rules import CONSENT_VARIABLE, LOCAL, PYPI, normal
 
-LOCAL: Final = "local"
-PYPI: Final = "pypi"
-CONSENTS: Final = (LOCAL, PYPI)
-CONSENT_VARIABLE: Final = "TORANA_ALLOW_FRONTENDS"
 _NAME: Final = re.compile(
     r"(?:(?P<dist>[A-Za-z0-9][\w.-]*):)?(?P<name>[A-Za-z0-9][\w.-]*)(?:==(?P<version>[\w.!+-]+))?"
 )

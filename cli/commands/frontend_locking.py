@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from torana.cli.frontends import environments_folder
 from torana.core.errors import NotFoundError
-from torana.gateway.runners.lockfile import Lock, read_lock
-from torana.plugins.project import LOCK_FILENAME, find_project
+
+if TYPE_CHECKING:
+    from torana.gateway.runners.lockfile import Lock
 
 _lock_option = click.option(
     "--lock",
@@ -73,6 +75,9 @@ def export_wheelhouse(folder: Path, lock_file: Path | None) -> None:
 
 
 def _read(file: Path | None) -> Lock:
+    from torana.gateway.runners.lockfile import read_lock
+    from torana.plugins.project import LOCK_FILENAME, find_project
+
     return read_lock(file or find_project(Path.cwd()).root / LOCK_FILENAME)
 
 
