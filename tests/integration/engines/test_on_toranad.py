@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.integration.conftest import Docker
 from tests.integration.registry.servers import FaultyRegistry
 
 from torana.core.errors import ToranaError
@@ -191,3 +192,14 @@ async def test_policies_hold_on_the_daemon(
             out,
             policy=SourcePolicy(rules=(nothing_local,)),
         )
+
+
+@pytest.mark.needs("dockerd")
+async def test_the_client_s_docker_daemon_takes_an_image(
+    daemon: RunningDaemon, docker: Docker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{docker.socket}")
+    loaded = ExportRequest(type="docker", attrs={"name": "from-toranad:1"})
+    await build(daemon, tmp_path, "FROM scratch\nCOPY Dockerfile /\nENV A=b\n", loaded)
+    assert "A=b" in docker.run("inspect", "-f", "{{.Config.Env}}", "from-toranad:1")
+    docker.run("rmi", "from-toranad:1")

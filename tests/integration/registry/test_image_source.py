@@ -6,10 +6,11 @@ import asyncio
 import gzip
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import zstandard
 from tests.integration.registry.builds import Builds, layer_of
 from tests.integration.registry.servers import (
     CONFIG,
@@ -247,3 +248,62 @@ async def test_cancelling_ends_a_download(
         with pytest.raises(asyncio.CancelledError):
             await work
     assert list(builds.worker.content.ingest.iterdir()) == []
+
+
+# Forms of layers
+
+
+def _estargz(members: dict[str, str]) -> tuple[bytes, bytes]:
+    """Give a layer in many gzip members, with a table of contents at its end, and the plain tar."""
+    table = json.dumps({"version": 1, "entries": [{"name": name} for name in members]})
+    plain = layer_of({**members, ".no.prefetch.landmark": "\x0f", "stargz.index.json": table})
+    packed = b"".join(
+        gzip.compress(plain[start : start + 512]) for start in range(0, len(plain), 512)
+    )
+    # Its end is an empty member, whose extra field says where the table is.
+    footer = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff" + b"\x1a\0SG\x16\0%016xSTARGZ" % 512
+    return packed + footer + b"\x01\0\0\xff\xff" + bytes(8), plain
+
+
+def _chunked_zstd(members: dict[str, str]) -> tuple[bytes, bytes]:
+    """Give a layer in many zstd frames with something between them that readers skip."""
+    plain = layer_of(members)
+    skipped = b"\x50\x2a\x4d\x18" + (5).to_bytes(4, "little") + b"table"
+    compressor = zstandard.ZstdCompressor()
+    packed = b"".join(
+        compressor.compress(plain[start : start + 700]) + skipped
+        for start in range(0, len(plain), 700)
+    )
+    return packed, plain
+
+
+@pytest.mark.parametrize(
+    ("packed", "suffix"), [(_estargz, "+gzip"), (_chunked_zstd, "+zstd")], ids=["estargz", "zstd"]
+)
+async def test_layers_that_can_be_read_in_part(
+    faulty: FaultyRegistry,
+    builds: Builds,
+    packed: Callable[[dict[str, str]], tuple[bytes, bytes]],
+    suffix: str,
+) -> None:
+    blob, plain = packed({"etc/name": "some" * 1000, "etc/other": "o"})
+    config = {
+        "architecture": ARCHITECTURE,
+        "os": "linux",
+        "rootfs": {"type": "layers", "diff_ids": [digest_of(plain)]},
+    }
+    notes = {"containerd.io/snapshot/stargz/toc.digest": digest_of(b"x")}
+    faulty.manifest(
+        "tag",
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": faulty.blob(json.dumps(config).encode(), CONFIG),
+            "layers": [{**faulty.blob(blob, LAYER + suffix), "annotations": notes}],
+        },
+    )
+    found = await builds.files(from_(faulty))
+    assert (found["etc/name"], found["etc/other"]) == ("some" * 1000, "o")
+    image = await builds.image(from_(faulty, rest="COPY Dockerfile /\n"))
+    kept = image["manifest"]["layers"][0]
+    assert (kept["digest"], kept["annotations"]) == (digest_of(blob), notes)
