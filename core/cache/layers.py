@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -45,6 +46,8 @@ class Layer:
     created: float  # seconds since the epoch
     description: str
     is_clamped: bool = False  # whether its times were limited
+    # Brings the blob here; None where it is. Works as long as somebody holds the ref.
+    fetch: Callable[[], Awaitable[None]] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +55,14 @@ class LayerForm:
     """How layers are wanted. Those that came as blobs stay as they are, but for what is said here.
 
     `latest` (seconds) clamps the times in them, but not in the layers of the base image, `base`.
+    With `is_lazy` a blob that nobody has fetched stays where it is, if it is to stay as it is.
     """
 
     compression: Compression = GZIP
     is_forced: bool = False  # layers that came in another compression are converted
     latest: int | None = None
     base: tuple[Digest, ...] = ()  # diff ids, base first
+    is_lazy: bool = False
 
     @property
     def key(self) -> str:
@@ -132,12 +137,26 @@ class LayerStore:
             maker = pending.maker
             if isinstance(maker, LayerMaker):
                 # The blob is all that is wanted; nothing is unpacked.
+                if form.is_lazy and form.takes(maker.origin):
+                    return self._lazy(maker, pending)
                 await fetched(maker)
                 return await run_blocking(self._imported, maker.origin, holder, pending, form)
         for name in (layer.upper, layer.lower):
             if name is not None and (below := self._refs.pending_of(name)) is not None:
                 await below.ready()
         return await run_blocking(self._made, layer, is_own, form)
+
+    def _lazy(self, maker: LayerMaker, pending: Pending) -> Layer:
+        """Give a layer whose blob may still be elsewhere."""
+        blob = maker.origin.blob
+        is_here = self._content.use(blob.digest)
+        return Layer(
+            descriptor=replace(blob, media_type=oci_layer(blob.media_type)),
+            diff_id=maker.origin.diff_id,
+            created=pending.created,
+            description=pending.description,
+            fetch=None if is_here else partial(fetched, maker),
+        )
 
     def _made(self, layer: LayerOf, is_own: bool, form: LayerForm) -> Layer:
         holder = layer.upper or layer.lower

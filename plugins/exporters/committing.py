@@ -6,7 +6,7 @@ Spec: exporters reference, sections 7, 10 and 12.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -45,6 +45,12 @@ class CommittedImage:
     platforms: Sequence[CommittedLayers] = ()
 
     @property
+    def elsewhere(self) -> Mapping[Digest, Callable[[], Awaitable[None]]]:
+        """What brings blobs here that are not, by digest."""
+        layers = (layer for part in self.platforms for layer in part.layers)
+        return {each.descriptor.digest: each.fetch for each in layers if each.fetch is not None}
+
+    @property
     def answer(self) -> dict[str, str]:
         """What exporters tell of an image.
 
@@ -61,9 +67,15 @@ class CommittedImage:
 
 
 async def commit_image(
-    result: ExportResult, options: ImageOptions, context: ExportContext
+    result: ExportResult,
+    options: ImageOptions,
+    context: ExportContext,
+    *,
+    is_lazy: bool = False,
 ) -> CommittedImage:
     """Put the image of `result` into the content store; nothing is synced.
+
+    With `is_lazy` layers that nobody has fetched stay where they are.
 
     Raises:
         UserError: a platform's config is not usable.
@@ -75,7 +87,7 @@ async def commit_image(
     platforms: list[CommittedLayers] = []
     config_digest: Digest | None = None
     for part in result.platforms:
-        manifest, config, layers = await _commit_platform(part, options, context)
+        manifest, config, layers = await _commit_platform(part, options, context, is_lazy)
         platform = replace(part.platform, os_version="", os_features=())
         said = dict(options.annotations.manifest_descriptor(part.platform))
         manifests.append(replace(manifest, platform=platform, annotations=said))
@@ -100,7 +112,7 @@ async def commit_image(
 
 
 async def _commit_platform(
-    part: PlatformResult, options: ImageOptions, context: ExportContext
+    part: PlatformResult, options: ImageOptions, context: ExportContext, is_lazy: bool
 ) -> tuple[Descriptor, Descriptor, list[Layer]]:
     context.progress.status("exporting layers")
     form = LayerForm(
@@ -108,6 +120,7 @@ async def _commit_platform(
         is_forced=options.is_compression_forced,
         latest=options.epoch if options.rewrites_times else None,
         base=_base_layers(part),
+        is_lazy=is_lazy,
     )
     layers = await context.layers.layers(part.ref, form)
     if not options.prefers_foreign:

@@ -39,14 +39,20 @@ class ImageExporter:
             targets = push_names(names, by_digest=by_digest)
         options = read_options(attrs, result)
         stored = attributes.normalized_names(attrs, result.default_name)
-        image = await commit_image(result, options, context)
+        has_name = bool(stored or attrs.get("dangling-name-prefix"))
+        is_stored = has_name and attributes.flag(attrs, "store", True)
+        is_partial = attributes.flag(attrs, "unsafe-internal-store-allow-incomplete", False)
+        unpacks = attributes.flag(attrs, "unpack", False)
+        # A registry may have the base already, or be where it came from: then it stays there.
+        is_lazy = not unpacks and (is_partial or not is_stored)
+        image = await commit_image(result, options, context, is_lazy=is_lazy)
         dangling = _dangling_name(attrs, names, image)
         named = [*stored, dangling] if dangling else stored
-        if named and attributes.flag(attrs, "store", True):
+        if named and is_stored:
             await run_blocking(context.content.sync)
             is_canonical = bool(names) and attributes.flag(attrs, "name-canonical", False)
             _name(named, image, context, is_canonical=is_canonical)
-        if attributes.flag(attrs, "unpack", False):
+        if unpacks:
             from torana.plugins.exporters.unpacking import unpack_image
 
             await unpack_image(image, context)
@@ -54,10 +60,8 @@ class ImageExporter:
             push = partial(push_to, targets, image, context, is_insecure=is_insecure)
             context.finish.append(push)
         answer = image.answer
-        told = (
-            [*names, dangling] if dangling else names
-        )  # as written, where archives have full ones
-        if told:
+        # Names as they were written; archives tell full ones.
+        if told := [*names, *filter(None, [dangling])]:
             answer["image.name"] = ",".join(told)
         return answer
 

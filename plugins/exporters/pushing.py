@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -102,7 +102,8 @@ async def _push(
     progress.status("pushing layers")
     async with tasks_together() as group:
         for blob in blobs:
-            group.create_task(_blob(pusher, blob, progress))
+            fetch = image.elsewhere.get(blob.digest)
+            group.create_task(_blob(pusher, blob, progress, fetch))
     progress.status("pushing layers", done=True)
     for manifest in sorted(manifests, key=lambda entry: entry.digest == image.root.digest):
         is_root = manifest.digest == image.root.digest
@@ -115,7 +116,16 @@ async def _push(
             progress.status(status, done=True)
 
 
-async def _blob(pusher: Pusher, blob: Descriptor, progress: Progress) -> None:
+async def _blob(
+    pusher: Pusher,
+    blob: Descriptor,
+    progress: Progress,
+    fetch: Callable[[], Awaitable[None]] | None,
+) -> None:
+    if fetch is not None:
+        if await run_network(pusher.stop, partial(pusher.has, blob)):
+            return
+        await fetch()
     loop = asyncio.get_running_loop()
     shown = f"pushing {blob.digest}"
     last_s = 0.0

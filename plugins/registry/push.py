@@ -56,6 +56,17 @@ class Pusher:
         if not self._has(blob):
             Upload(self._server(), self._reference, blob, self._content, on_bytes).run()
 
+    def has(self, blob: Descriptor) -> bool:
+        """Say whether one blob is there, or could be taken there from another repository.
+
+        Raises:
+            RegistryAuthError, RegistryError: the registry does not say.
+        """
+        if self._has(blob):
+            return True
+        upload = Upload(self._server(), self._reference, blob, self._content, lambda count: None)
+        return upload.mount()
+
     def manifest(self, manifest: Descriptor, named: str) -> None:
         """Put a manifest or index under a tag or its own digest; all it names must be there.
 

@@ -75,6 +75,10 @@ class Upload:
             if not again:
                 raise self._refusal
 
+    def mount(self) -> bool:
+        """Take the blob from another repository; says whether that worked."""
+        return self._mounted() is None
+
     # In one piece
 
     def _whole(self, session: str, pause: Pause) -> tuple[int, bool]:

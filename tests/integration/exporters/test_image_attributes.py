@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import zstandard
 from tests.integration.registry.builds import Builds, layer_of
-from tests.integration.registry.servers import FaultyRegistry, digest_of
+from tests.integration.registry.servers import Fault, FaultyRegistry, digest_of
 
 from torana.core.errors import UserError
 from torana.core.oci.digest import Digest
@@ -251,3 +251,33 @@ async def test_a_failed_export_keeps_the_push_from_happening(
     assert not registry.manifests
     await builds.build(TEXT, push, ExportRequest(type="local", dest=str(tmp_path / "out")))
     assert "tag" in registry.manifests
+
+
+async def test_what_is_not_stored_is_fetched_only_for_a_registry_that_lacks_it(
+    builds: Builds, registry: FaultyRegistry
+) -> None:
+    base = layer_of({"f": "x" * 1000})
+    registry.image("base", [base])
+    text = f"FROM {registry.host}/some/base:base\nCOPY --link Dockerfile /\n"
+    where = f"GET /v2/some/base/blobs/{digest_of(base)}"
+
+    def image(name: str = "", **attrs: str) -> ExportRequest:
+        return ExportRequest(type="image", attrs={"name": name, "store": "false", **attrs})
+
+    await builds.build(text, image())
+    assert where not in registry.requests
+    # Another repository of the same registry: it is mounted there.
+    registry.faults[f"/v2/other/app/blobs/{digest_of(base)}"] = [Fault("status", 404)]
+    await builds.build(text, image(f"{registry.host}/other/app:1", push="true"))
+    assert where not in registry.requests
+    assert registry.mounts == [(digest_of(base), "some/base")]
+    assert "1" in registry.manifests
+    # Another registry has no way to it but through here.
+    other = FaultyRegistry()
+    try:
+        await builds.build(text, image(f"{other.host}/other/app:1", push="true"))
+        assert registry.requests[where] == 1
+        assert other.blobs[digest_of(base)] == base
+        assert "1" in other.manifests
+    finally:
+        other.close()
