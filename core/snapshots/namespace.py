@@ -191,8 +191,8 @@ def _why_no_ranges(uids: list[tuple[int, int]], gids: list[tuple[int, int]]) -> 
     for file, ranges in (("/etc/subuid", uids), ("/etc/subgid", gids)):
         if not ranges:
             return (
-                f"{file} has no line for it (`usermod --add-subuids 100000-165535 "
-                "--add-subgids 100000-165535 USER`)"
+                f"{file} has no line for it (`usermod --add-subuids FIRST-LAST "
+                "--add-subgids FIRST-LAST USER`)"
             )
     for tool in ("newuidmap", "newgidmap"):
         if shutil.which(tool) is None:

@@ -58,7 +58,7 @@ def identify(worker: Worker, config: WorkerConfig) -> Identity:
     labels = {
         f"{_LABEL}executor": "oci",
         f"{_LABEL}hostname": socket.gethostname(),
-        f"{_LABEL}network": "host",
+        f"{_LABEL}network": "host" if config.network == "auto" else config.network,
         f"{_LABEL}oci.process-mode": "sandbox",
         f"{_LABEL}selinux.enabled": "false",
         f"{_LABEL}snapshotter": _snapshotter(worker),

@@ -47,8 +47,11 @@ def start_daemon(
     *,
     name: str = "d",
     environment: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
 ) -> RunningDaemon:
     """Start a daemon on `<folder>/root` and wait until it is ready.
+
+    `prefix` is a command that runs it, as another user for instance, whose the folder must be.
 
     `folder` must have a short path, since addresses of sockets have at most 107 bytes.
 
@@ -59,9 +62,10 @@ def start_daemon(
     address = f"unix://{folder}/{name}.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, open(log, "wb") as output:
         ready.bind(os.fspath(folder / f"{name}.ready"))
+        os.chmod(folder / f"{name}.ready", 0o777)
         ready.settimeout(0.2)
         process = subprocess.Popen(
-            [*_TORANAD, "--root", str(root), "--addr", address, *arguments],
+            [*prefix, *_TORANAD, "--root", str(root), "--addr", address, *arguments],
             stderr=output,
             env={**os.environ, **(environment or {}), "NOTIFY_SOCKET": f"{folder}/{name}.ready"},
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,13 +15,13 @@ _SYSTEM_FOLDERS: Final = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/nix", "/
 
 async def probe(runtime: Runtime, directory: Path) -> str | None:
     """Run a container below `directory` and say why that failed, or None; leaves nothing."""
-    true = shutil.which("true")
+    folders = [path for path in _SYSTEM_FOLDERS if os.path.isdir(path)]
+    true = _true(folders)
     if true is None:
-        return "no `true` on PATH to test it with"
+        return "no `true` to test it with"
     place = directory / f"probe-{runtime.name}-{os.getpid()}"
     rootfs = place / "rootfs"
     rootfs.mkdir(parents=True)
-    folders = [path for path in _SYSTEM_FOLDERS if os.path.isdir(path)]
     for path in folders:
         (rootfs / path[1:]).mkdir()
     spec = ContainerSpec(
@@ -45,3 +46,11 @@ async def probe(runtime: Runtime, directory: Path) -> str | None:
     if status.code == 0:
         return None
     return f"code {status.code}: {b''.join(said).decode(errors='replace').strip()}"
+
+
+def _true(folders: Sequence[str]) -> str | None:
+    """Give a `true` that lies in one of the folders that the container sees."""
+    for path in (shutil.which("true"), "/usr/bin/true", "/bin/true"):
+        if path and os.access(path, os.X_OK) and path.startswith(tuple(f"{f}/" for f in folders)):
+            return path
+    return None

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import tarfile
 
 import pytest
 from tests.integration.rootless.conftest import Builder
+
+from torana.gateway.testing.daemons import start_daemon
 
 pytestmark = pytest.mark.needs(
     "root", "runc", "crun", "bwrap", "busybox", "newuidmap", "setpriv", "useradd"
@@ -105,3 +109,22 @@ def test_workers(builder: Builder) -> None:
     assert "overlay (overlay mounts work)" in found["Snapshotter"]
     assert "crun (preferred; its start test passed)" in found["Runtime"]
     assert "host (asked for)" in found["Network"]
+
+
+@pytest.mark.parametrize("builder", ["ranges", "single"], indirect=True)
+def test_daemon_of_a_user(builder: Builder) -> None:
+    daemon = start_daemon(
+        builder.folder,
+        name="d",
+        prefix=builder.prefix,
+        environment={"PYTHONPATH": os.pathsep.join(sys.path), "HOME": str(builder.folder)},
+    )
+    try:
+        (builder.context / "Dockerfile").write_text(BASE + "RUN touch /made\n")
+        output = "--output=type=tar,dest=out.tar"
+        done = builder.run("--addr", daemon.address, "build", output, "context")
+        assert done.returncode == 0, done.stderr
+        with tarfile.open(builder.folder / "out.tar") as tar:
+            assert "made" in tar.getnames()
+    finally:
+        assert daemon.stop() == 0
