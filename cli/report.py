@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from torana.cli.caches import describe
 from torana.cli.exports import pushes
 from torana.gateway.engines.engine import BuildRequest, BuildResult, ExportRequest
 from torana.gateway.engines.output import whole_file
@@ -20,7 +21,8 @@ def summarize(
     if is_quiet:
         return (f"{digest}\n" if digest else ""), ""
     lines = [line for export in request.exports for line in _describe(export, digest, address)]
-    if not request.exports:
+    lines += describe(request.cache_exports)
+    if not lines:
         lines = [
             "nothing was asked for: the result is in the build cache only",
             "hint: -t NAME keeps an image, -o FOLDER writes the files, "

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, runtime_checkable
 
 from torana.core.cache.imagelayers import ImageLayers
-from torana.core.cache.layers import LayerStore
+from torana.core.cache.layers import Layer, LayerForm, LayerStore
 from torana.core.cache.ref import ImmutableRef
 from torana.core.content.images import ImageStore
 from torana.core.content.store import ContentStore
@@ -106,6 +106,11 @@ class Progress(Protocol):
     def warn(self, text: str) -> None: ...
 
 
+InlineCacheOf = Callable[[str, Sequence[Layer], LayerForm], Awaitable["tuple[str, str] | None"]]
+"""Gives name and value of a member for the config of an image: of one platform, by its id, with
+these layers, base first, that were made in this form. None: nothing of the cache fits."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportContext:
     """What the engine lends to an exporter.
@@ -124,6 +129,7 @@ class ExportContext:
     registries: RegistryAccess | None = (
         None  # as the build's client has them; None: as this process
     )
+    inline_cache: InlineCacheOf | None = None  # None: images get no cache
 
 
 class Exporter(Protocol):

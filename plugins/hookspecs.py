@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torana.core.ops.runtime import Runtime
     from torana.core.ops.source import Source
     from torana.core.snapshots.choose import MakeSnapshotter
+    from torana.plugins.cachebackend import CacheBackend
     from torana.plugins.displays import OpenDisplay
     from torana.plugins.exporter import Exporter
     from torana.plugins.secretreader import SecretReader
@@ -115,3 +116,21 @@ def torana_find_display(mode: str) -> OpenDisplay | None:
 @hookspec
 def torana_list_displays() -> list[str]:  # type: ignore[empty-body]  # a specification
     """Return the modes that `torana_find_display` knows, for messages and documents."""
+
+
+@hookspec(firstresult=True)
+def torana_find_cache_backend(type: str) -> CacheBackend | None:
+    """Return the backend for build caches of `type`, a kind of place to read and write them.
+
+    Called before a build; must not block. An import that fails is told as a warning and the build
+    goes on without it; an export that fails fails the build.
+
+    Named by: `--cache-from type=TYPE,...`, `--cache-to type=TYPE,...`.
+    Built in: `torana.plugins.caches`.
+    Conformance: `torana.plugins.testing.caches.CacheBackendSuite`.
+    """
+
+
+@hookspec
+def torana_list_cache_backends() -> list[str]:  # type: ignore[empty-body]  # a specification
+    """Return the types that `torana_find_cache_backend` knows, for messages and documents."""

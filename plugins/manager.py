@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torana.core.ops.runtime import Runtime
     from torana.core.ops.source import Source
     from torana.core.snapshots.choose import MakeSnapshotter
+    from torana.plugins.cachebackend import CacheBackend
     from torana.plugins.displays import OpenDisplay
     from torana.plugins.exporter import Exporter
     from torana.plugins.installed import Distribution, FoundFrontend, Installed
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _BUILTIN_PLUGINS: Final = (
+    "torana.plugins.caches",
     "torana.plugins.exporters",
     "torana.plugins.runtimes",
     "torana.plugins.secretreaders",
@@ -226,6 +228,20 @@ class PluginManager:
             raise self._missing(
                 f'exporter "{type}" could not be found',
                 lambda: self.everything("torana_list_exporters"),
+            )
+        return found
+
+    def cache_backend(self, type: str, *, action: str) -> CacheBackend:
+        """Give the cache backend of `type`; `action` is `importer` or `exporter`.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        found: CacheBackend | None = self.find("torana_find_cache_backend", type, type=type)
+        if found is None:
+            raise self._missing(
+                f'unknown cache {action}: "{type}"',
+                lambda: self.everything("torana_list_cache_backends"),
             )
         return found
 

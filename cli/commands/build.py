@@ -15,6 +15,7 @@ import click
 
 from torana.cli import memo, progress
 from torana.cli.access import parse_agent, parse_secret, read_policy
+from torana.cli.caches import parse_cache_from, parse_cache_to
 from torana.cli.calls import Call, parse_call, show
 from torana.cli.contexts import Inputs, read_build_contexts, read_inputs, read_locals
 from torana.cli.engines import address_of, engine_options, open_engine
@@ -56,6 +57,20 @@ from torana.plugins.project import candidates
 )
 @click.option("--push", "is_pushed", is_flag=True, help="Push the image to where its names say.")
 @click.option("--load", "is_loaded", is_flag=True, help="Load the image into a Docker daemon.")
+@click.option(
+    "--cache-from",
+    "cache_imports",
+    multiple=True,
+    metavar="NAME|type=TYPE[,KEY=VALUE...]",
+    help="Use a cache that was exported: type=registry,ref=NAME, type=local,src=FOLDER.",
+)
+@click.option(
+    "--cache-to",
+    "cache_exports",
+    multiple=True,
+    metavar="NAME|type=TYPE[,KEY=VALUE...]",
+    help="Export the build cache: type=registry,ref=NAME, type=local,dest=FOLDER, type=inline.",
+)
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
 @click.option("--no-cache-filter", "no_cache_filter", multiple=True, metavar="STAGE")
 @click.option(
@@ -211,6 +226,8 @@ def make_request(
         local_dirs={**inputs.folders, **named.folders},
         oci_layouts=named.layouts,
         exports=_checked(with_annotations(outputs, options.get("annotations", ()))),
+        cache_imports=[parse_cache_from(text) for text in options.get("cache_imports", ())],
+        cache_exports=[parse_cache_to(text) for text in options.get("cache_exports", ())],
         secrets=[parse_secret(text, plugins) for text in options.get("secrets", ())],
         agents=[parse_agent(text) for text in options.get("agents", ())],
         source_policy=read_policy(options.get("source_policy_file")),
@@ -260,6 +277,7 @@ def _remember(
         request.secrets or request.agents or options["no_cache"] or options["no_cache_filter"]
     )
     is_plain = is_plain and request.record is None and request.source_policy is None
+    is_plain = is_plain and not (request.cache_imports or request.cache_exports)
     is_plain = is_plain and request.has_file_index  # a memo trusts what `stat` says, too
     if trees is None or not is_plain or mode == "rawjson":
         return

@@ -41,10 +41,16 @@ _CHUNK: Final = 1 << 18
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageLayer:
-    """A layer of a manifest, with the digest that the config has for it."""
+    """A layer of a manifest, with the digest that the config has for it.
+
+    `description` and `created` (seconds since the epoch) are those of the layer itself, where they
+    are known.
+    """
 
     blob: Descriptor
     diff_id: Digest
+    description: str = ""
+    created: float | None = None
 
 
 class LayerProvider(Protocol):
@@ -108,16 +114,15 @@ class ImageLayers:
                 layer=layer,
                 chain_id=chain_id,
                 provider=provider,
-                description=description,
+                description=layer.description or description,
+                created=created if layer.created is None else layer.created,
                 record_type=record_type if is_top else RecordType.REGULAR,
                 documents=tuple(documents) if is_top else (),
             )
-            ref = await self._layer(ref, part, created)
+            ref = await self._layer(ref, part)
         return ref
 
-    async def _layer(
-        self, parent: ImmutableRef | None, part: _Part, created: float
-    ) -> ImmutableRef:
+    async def _layer(self, parent: ImmutableRef | None, part: _Part) -> ImmutableRef:
         """Find or begin one layer; takes over the handle on `parent`."""
         found: ImmutableRef | None = await run_blocking(self._find, part)
         if found is None:
@@ -138,7 +143,7 @@ class ImageLayers:
             parent=parent,
             layers=(*below, layer_of),
             description=part.description,
-            created=created,
+            created=part.created,
         )
         self._pending[part.chain_id] = self._refs.pending[id] = pending
         return pending.hold()
@@ -164,6 +169,7 @@ class _Part:
     chain_id: Digest
     provider: LayerProvider
     description: str
+    created: float
     record_type: RecordType
     documents: tuple[Digest, ...]
 
@@ -268,6 +274,7 @@ class LayerMaker:
                 parents=() if below is None else (below,),
                 description=part.description,
                 record_type=part.record_type,
+                created=part.layer.created,
                 key=None if is_known else key,
             )
             write_origin(self._refs, self._id, part.layer)

@@ -100,6 +100,37 @@ class LayerStore:
             made = {each: group.create_task(self._layer(*each)) for each in dict.fromkeys(wanted)}
         return [made[each].result() for each in wanted]
 
+    async def layers_at_hand(self, ref: ImmutableRef, form: LayerForm) -> list[Layer] | None:
+        """Give the layers of `ref` as `layers` does lazily, None if that takes any work."""
+        return await run_blocking(self._at_hand, ref.layers, form)
+
+    def _at_hand(self, layers: Sequence[LayerOf], form: LayerForm) -> list[Layer] | None:
+        found: list[Layer] = []
+        for each in layers:
+            layer = self._known(each, form)
+            if layer is None:
+                return None
+            found.append(layer)
+        return found
+
+    def _known(self, layer: LayerOf, form: LayerForm) -> Layer | None:
+        """Give a layer whose blob was made before or came from elsewhere, else None."""
+        holder = layer.upper or layer.lower
+        assert holder is not None
+        is_own = layer.upper is not None and self._refs.parent_of(holder) == layer.lower
+        pending = self._refs.pending_of(holder)
+        if pending is not None:
+            maker = pending.maker
+            if is_own and isinstance(maker, LayerMaker) and form.takes(maker.origin):
+                return self._lazy(maker, pending)
+            return None
+        record = self._refs.borrow(holder)
+        origin = read_origin(self._refs, holder) if is_own else None
+        if origin is not None and form.takes(origin) and self._content.use(origin.blob.digest):
+            return self._imported(origin, holder, record, form)
+        blob = self._stored(holder, _key(layer, form, is_own=is_own))
+        return None if blob is None else _layer(blob, layer, record, form, is_own=is_own)
+
     def _base_count(self, layers: Sequence[LayerOf], form: LayerForm) -> int:
         """Count the layers of the base image, whose times are kept."""
         if form.latest is None:
@@ -165,22 +196,14 @@ class LayerStore:
         origin = read_origin(self._refs, holder) if is_own else None
         if origin is not None and self._content.use(origin.blob.digest):
             return self._imported(origin, holder, record, form)
-        key = form.key
-        if not is_own:
-            key = f"{key} {'from' if layer.upper else 'gone'} {layer.lower or ''}"
+        key = _key(layer, form, is_own=is_own)
         blob = self._stored(holder, key)
         if blob is None:
             splice = self._splice(holder, key) if is_own else nullcontext()
             with splice as entries:
                 blob = self._write(layer, form, entries)
             self._store(holder, key, blob)
-        return Layer(
-            descriptor=blob.descriptor(form),
-            diff_id=blob.diff_id,
-            created=record.created,
-            description=record.description if is_own else layer.description,
-            is_clamped=form.latest is not None,
-        )
+        return _layer(blob, layer, record, form, is_own=is_own)
 
     def _imported(
         self, origin: ImageLayer, holder: str, ref: Pending | SnapshotRef, form: LayerForm
@@ -276,6 +299,25 @@ class _Blob:
         return Descriptor(
             media_type=OCI_LAYER + form.compression.suffix, digest=self.digest, size=self.size
         )
+
+
+def _key(layer: LayerOf, form: LayerForm, *, is_own: bool) -> str:
+    """Name what is stored of a layer; `is_own`: it is what its upper ref changes in its parent."""
+    if is_own:
+        return form.key
+    return f"{form.key} {'from' if layer.upper else 'gone'} {layer.lower or ''}"
+
+
+def _layer(
+    blob: _Blob, layer: LayerOf, record: SnapshotRef, form: LayerForm, *, is_own: bool
+) -> Layer:
+    return Layer(
+        descriptor=blob.descriptor(form),
+        diff_id=blob.diff_id,
+        created=record.created,
+        description=record.description if is_own else layer.description,
+        is_clamped=form.latest is not None,
+    )
 
 
 class _Tee:

@@ -74,16 +74,21 @@ class RecordTable:
         is_mutable: bool = False,
         key: str | None = None,
         details: Any = None,
+        created: float | None = None,
     ) -> RefRecord:
-        """Write the row of data that is there; its parents must be held."""
+        """Write the row of data that is there; its parents must be held.
+
+        `created` is for what was made elsewhere, and earlier (seconds since the epoch).
+        """
         now = time.time()
+        created = now if created is None else created
         value = pack({"description": description, "details": details})
         self._unsynced.add(id)
         fault_point("record.add")
         with self._database.transaction():
             self._database.execute(
                 f"INSERT INTO ref_records ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, 1, NULL, ?)",
-                (id, value, record_type.value, is_mutable, key, now, now, self._boot),
+                (id, value, record_type.value, is_mutable, key, created, now, self._boot),
             )
             for position, parent in enumerate(parents):
                 self._database.execute(
@@ -95,7 +100,7 @@ class RecordTable:
             parents=tuple(parents),
             description=description,
             record_type=record_type,
-            created=now,
+            created=created,
             last_used=now,
             usage_count=1,
             is_mutable=is_mutable,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from torana.core.errors import NotFoundError
+from torana.core.pool import tasks_together
 from torana.core.solver.keys import CacheKey, SelectedKey
 from torana.core.solver.op import Result
 from torana.core.solver.stores import (
@@ -244,8 +245,9 @@ class CombinedCache:
         self._by_id: dict[str, CacheSource] = {each.id: each for each in (main, *imported)}
 
     async def prepare(self) -> None:
-        for source in self._imported:
-            await source.prepare()
+        async with tasks_together() as group:
+            for source in self._imported:
+                group.create_task(source.prepare())
 
     def query(
         self, inputs: Sequence[SelectedKey], position: int, digest: str, output: int

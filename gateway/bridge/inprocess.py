@@ -28,12 +28,15 @@ from torana.core.ops.source import (
     SourceProgress,
     SourceRequest,
 )
+from torana.core.solver.cache import CacheSource
 from torana.core.solver.failure import FailedSolve, SolveError
 from torana.core.solver.job import Job
+from torana.core.solver.keys import ExportableKey
 from torana.core.solver.op import Result as SolverResult
 from torana.core.solver.progress import LogEvent, VertexEvent, WarningEvent
 from torana.core.solver.vertex import Edge
 from torana.core.worker import Worker
+from torana.gateway.bridge.cacheimports import CacheImports
 from torana.gateway.bridge.policies import SourcePolicies
 from torana.gateway.bridge.references import LazyReference
 from torana.gateway.client import client as c
@@ -91,6 +94,7 @@ class InProcessClient:
         entitlements: frozenset[str] = frozenset(),
         open_source: OpenSource | None = None,
         policies: SourcePolicies | None = None,
+        imports: CacheImports | None = None,
         parent: InProcessClient | None = None,
     ) -> None:
         self._worker = worker
@@ -103,6 +107,7 @@ class InProcessClient:
         self._services = services
         self._entitlements = entitlements
         self._open_source = open_source
+        self._imports = imports
         self._containers: set[InProcessContainer] = set()
         self._policies = policies or SourcePolicies()
         self._parent = parent
@@ -150,21 +155,25 @@ class InProcessClient:
             return c.Result()
         definition = request.definition
         policies = self._policies.also(request.source_policies)
-        edge = self._load(definition)
+        caches = self._imports.sources(request.cache_imports) if self._imports else ()
+        edge = self._load(definition, None, caches)
         self.definitions.append(definition)
 
-        async def build(made_by: Definition) -> Any:
+        async def build(
+            made_by: Definition,
+        ) -> tuple[SolverResult | None, Sequence[ExportableKey]]:
             wanted = edge
             if changes := await policies.changes(definition, self.look_up):
-                wanted = self._load(definition, changes)
+                wanted = self._load(definition, changes, caches)
             try:
-                result = await self._job.build(wanted)
+                found = await self._job.solve(wanted)
             except SolveError as err:
                 self._keep_failure(err)
                 raise
+            result = None if found.result is None else found.result.clone()
             if result is not None:
                 self._results.append(result)
-            return result
+            return result, found.keys
 
         reference = LazyReference(request.definition, build)
         if request.evaluate:
@@ -172,13 +181,17 @@ class InProcessClient:
         return c.Result(ref=reference)
 
     def _load(
-        self, definition: Definition, changes: Mapping[Digest, SourceOp] | None = None
+        self,
+        definition: Definition,
+        changes: Mapping[Digest, SourceOp] | None = None,
+        caches: tuple[CacheSource, ...] = (),
     ) -> Edge:
         return load(
             definition,
             ignore_cache=self._ignore_cache,
             entitlements=self._entitlements,
             sources=changes,
+            cache_sources=caches,
         )
 
     async def _run_frontend(self, request: c.SolveRequest) -> c.Result:
@@ -195,6 +208,7 @@ class InProcessClient:
             entitlements=self._entitlements,
             open_source=self._open_source,
             policies=self._policies.also(request.source_policies),
+            imports=self._imports,
             parent=self,
         )
         try:

@@ -9,11 +9,13 @@ from torana.core.cache.ref import Tree
 from torana.core.errors import NotFoundError
 from torana.core.llb.definition import Definition
 from torana.core.pool import run_blocking
+from torana.core.solver.keys import ExportableKey
 from torana.core.solver.op import Result as SolverResult
 from torana.gateway.bridge import files
 from torana.gateway.client.client import Stat
 
-Solve = Callable[[Definition], Awaitable[SolverResult | None]]
+Solve = Callable[[Definition], Awaitable[tuple[SolverResult | None, Sequence[ExportableKey]]]]
+"""Solves a definition; gives its result, and the keys that lead to it."""
 
 
 class LazyReference:
@@ -24,11 +26,13 @@ class LazyReference:
         self._solve = solve
         self._tree: Tree | None = None
         self._is_solved = False
+        self.keys: Sequence[ExportableKey] = ()  # what leads to it, once it is solved
 
     async def tree(self) -> Tree | None:
         """Solve it and give the tree, None for an empty one."""
         if not self._is_solved:
-            self._tree = cast("Tree | None", await self._solve(self._definition))
+            result, self.keys = await self._solve(self._definition)
+            self._tree = cast("Tree | None", result)
             self._is_solved = True
         return self._tree
 

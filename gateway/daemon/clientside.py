@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
+from torana.core.content.store import ContentStore
+from torana.core.errors import NotFoundError
+from torana.core.oci.descriptor import Descriptor
 from torana.core.ops.source import Source
-from torana.gateway.daemon.output import SessionOutput
+from torana.gateway.daemon.output import SessionOutput, pieces
 from torana.gateway.daemon.registries import SessionCredentials, SessionTokens, TokenCache
 from torana.gateway.daemon.sentlayouts import SessionLayout
 from torana.gateway.session.auth import SessionAuth
+from torana.gateway.session.contents import SessionContents
 from torana.gateway.session.localsource import SessionLocalSource
 from torana.gateway.session.manager import SessionManager
 from torana.gateway.session.secrets import SessionSecrets
@@ -65,15 +70,36 @@ class ClientSide:
 
     def _layout(self, store: str, session_id: str) -> OpenOrigin:
         """Find a layout of the session that is named, else of the build's own."""
-        ids = [session_id] if session_id else self._ids
+        return self._store(f"oci:{store}", session_id)
 
+    def _store(self, name: str, session_id: str = "") -> OpenOrigin:
         async def find() -> Session:
-            if not ids:
-                raise NoSessionError("no active sessions")
-            return await self._sessions.get(ids[0])
+            return await self._session(session_id)
 
         loop = asyncio.get_running_loop()
-        return lambda stop: SessionLayout(loop, find, store, stop)
+        return lambda stop: SessionLayout(loop, find, name, stop)
+
+    async def _session(self, session_id: str = "") -> Session:
+        ids = [session_id] if session_id else self._ids
+        if not ids:
+            raise NoSessionError("no active sessions")
+        return await self._sessions.get(ids[0])
+
+    # `ClientLayouts`, for build caches
+
+    @property
+    def is_lasting(self) -> bool:
+        return False  # the client may go
+
+    def origin(self, folder: str) -> OpenOrigin:
+        return self._store(f"local:{folder}")
+
+    async def put(self, folder: str, blob: Descriptor, content: ContentStore) -> None:
+        store = SessionContents(await self._session(), f"local:{folder}")
+        with suppress(NotFoundError):
+            if await store.size(blob.digest) == blob.size:
+                return
+        await store.write(blob.digest, blob.size, pieces(content, blob))
 
     async def output(self, number: int) -> SessionOutput | None:
         """Give where export `number` writes, None for a build without a session.

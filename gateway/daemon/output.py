@@ -73,10 +73,11 @@ class SessionOutput:
         """Write blobs into the client's store, of which the client makes a layout."""
         store = SessionContents(self._session, _STORE)
         for blob in blobs:
-            await store.write(blob.digest, blob.size, _pieces(content, blob))
+            await store.write(blob.digest, blob.size, pieces(content, blob))
 
 
-async def _pieces(content: ContentStore, blob: Descriptor) -> AsyncIterator[bytes]:
+async def pieces(content: ContentStore, blob: Descriptor) -> AsyncIterator[bytes]:
+    """Read a blob of the store, piece by piece."""
     with content.open(blob.digest) as file:
         while data := await run_blocking(file.read, PIECE_BYTES):
             yield data

@@ -1,4 +1,4 @@
-"""`SessionLayout`: an OCI layout that the client of a build has, as an origin of images.
+"""`SessionLayout`: an OCI layout that the client of a build has, as an origin of images and caches.
 
 Spec: wire reference, session, Content: `Info` for a digest, then `Read`.
 """
@@ -32,7 +32,7 @@ FindSession = Callable[[], Awaitable[Session]]
 
 
 class SessionLayout:
-    """Store `name` of a client; made in a thread, while `loop` serves the sessions."""
+    """Store `name` (`oci:NAME`, `local:PATH`) of a client; `loop` serves the sessions."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class SessionLayout:
     def manifest(self, reference: ImageReference, digest: Digest) -> tuple[str, bytes]:
         data = self._call(self._read_small(digest))
         if Digest.of(data) != digest:
-            raise CorruptError(f"OCI layout {self._name}: blob is damaged: {digest}")
+            raise CorruptError(f"store {self._name}: blob is damaged: {digest}")
         return media_type_of(data), data
 
     def find_blob(self, reference: ImageReference, digest: Digest) -> Descriptor:
@@ -76,7 +76,7 @@ class SessionLayout:
         try:
             return await store.size(digest)
         except UnsupportedError:
-            raise LayoutNotOfferedError(f"unknown store oci:{self._name}") from None
+            raise LayoutNotOfferedError(f"unknown store {self._name}") from None
 
     async def _read_small(self, digest: Digest) -> bytes:
         store = await self._store()
@@ -102,7 +102,7 @@ class SessionLayout:
             await run_blocking(writer.commit, blob.digest, blob.size)
 
     async def _store(self) -> SessionContents:
-        return SessionContents(await self._find(), f"oci:{self._name}")
+        return SessionContents(await self._find(), self._name)
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` on the loop, from a thread, until it ends or `stop` is set."""

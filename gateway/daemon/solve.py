@@ -9,15 +9,16 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import PurePath
 from typing import Any, Final
 
 from torana.core.errors import NotFoundError, ToranaError, UserError
 from torana.core.ops.runtime import Runtime
 from torana.core.pool import run_blocking
-from torana.core.solver.progress import WarningEvent
 from torana.core.worker import Worker
 from torana.gateway.bridge.bridge import Bridge
+from torana.gateway.bridge.cacheimports import OpenCache
 from torana.gateway.bridge.inprocess import InProcessClient
 from torana.gateway.bridge.policies import SourcePolicies
 from torana.gateway.client.client import Result, SolveRequest
@@ -31,6 +32,7 @@ from torana.gateway.daemon.registries import TokenCache, registry_settings
 from torana.gateway.daemon.solvemessages import WantedBuild
 from torana.gateway.daemon.statusmessages import frame, responses
 from torana.gateway.daemon.trace import Span, spans_of, to_json
+from torana.gateway.engines.caching import CacheExports, open_reader
 from torana.gateway.engines.exporting import Export, export_result
 from torana.gateway.engines.jobs import BuildParts, open_job
 from torana.gateway.engines.runtime import chosen_runtime
@@ -38,6 +40,7 @@ from torana.gateway.protocol.errors import status_of
 from torana.gateway.protocol.status_pb2 import Status
 from torana.gateway.runners.finder import FrontendFinder
 from torana.gateway.session.manager import SessionManager
+from torana.plugins.cachebackend import CacheContext
 from torana.plugins.exporter import Exporter
 from torana.plugins.manager import PluginManager
 from torana.plugins.registry.connection import Pools
@@ -116,9 +119,6 @@ class Solving:
         self, wanted: WantedBuild, build: Build, exporters: Sequence[Exporter]
     ) -> tuple[Mapping[str, bytes], dict[str, str]]:
         """Give the result's metadata and the answer to the client."""
-        for each in wanted.cache_exports:
-            text = f"build cache is not exported by this version: type={each.type}"
-            build.progress.emit(WarningEvent(vertex=None, short=text))
         client_side = ClientSide(
             self._sessions,
             wanted.session_id,
@@ -127,7 +127,11 @@ class Solving:
             self._pools,
             self._tokens,
         )
-        parts = self._parts(wanted, client_side)
+        context = CacheContext(
+            content=self._worker.content, layouts=client_side, registries=client_side.registries
+        )
+        caches = CacheExports.open(wanted.cache_exports, self._plugins, context)
+        parts = self._parts(wanted, client_side, partial(open_reader, self._plugins, context))
         async with open_job(self._worker, parts, build.progress) as (job, client):
             try:
                 result = await self._result(wanted, build, client)
@@ -140,14 +144,18 @@ class Solving:
                     )
                     for number, exporter in enumerate(exporters)
                 ]
-                response = await export_result(self._worker, job, result, exports, wanted.options)
+                response = await export_result(
+                    self._worker, job, result, exports, wanted.options, caches
+                )
                 await run_blocking(self._worker.flush)
             finally:
                 if build.bridge is not None:
                     await build.bridge.close()
         return result.metadata, response | _frontend_answers(result.metadata)
 
-    def _parts(self, wanted: WantedBuild, client_side: ClientSide) -> BuildParts:
+    def _parts(
+        self, wanted: WantedBuild, client_side: ClientSide, open_cache: OpenCache
+    ) -> BuildParts:
         return BuildParts(
             session_id=wanted.session_id or wanted.ref,
             local=client_side.local,
@@ -165,6 +173,7 @@ class Solving:
                 if wanted.policy_session
                 else None,
             ),
+            open_cache=open_cache,
             keeps_failures=not wanted.frontend and wanted.definition is None,
         )
 
@@ -175,7 +184,9 @@ class Solving:
 
     async def _result(self, wanted: WantedBuild, build: Build, client: InProcessClient) -> Result:
         if wanted.definition is not None:
-            return await client.solve(SolveRequest(definition=wanted.definition))
+            return await client.solve(
+                SolveRequest(definition=wanted.definition, cache_imports=wanted.cache_imports)
+            )
         if wanted.frontend:
             return await client.solve(
                 SolveRequest(

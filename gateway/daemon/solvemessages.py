@@ -121,9 +121,6 @@ def _cache_exports(cache: pb.CacheOptions) -> list[CacheImport]:
     if cache.ExportRefDeprecated and not found:
         attrs = {**cache.ExportAttrsDeprecated, "ref": cache.ExportRefDeprecated}
         found = [CacheImport(type="registry", attrs=attrs)]
-    for number, each in enumerate(found):
-        if each in found[:number]:
-            raise UserError(f"duplicate cache exports [{each.type}]")
     return found
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torana.core.errors import UserError
 from torana.core.llb import ops as o
@@ -19,6 +20,7 @@ from torana.core.pool import run_blocking
 from torana.core.solver.job import Job
 from torana.core.solver.progress import ProgressSink
 from torana.core.worker import Worker
+from torana.gateway.bridge.cacheimports import OpenCache
 from torana.gateway.bridge.inprocess import InProcessClient
 from torana.gateway.bridge.policies import SourcePolicies
 from torana.gateway.client.client import Result, SolveRequest
@@ -42,6 +44,9 @@ from torana.gateway.explain.recorder import project_of, record_build
 from torana.gateway.runners.finder import GATEWAY, FrontendFinder
 from torana.plugins.exporter import Output
 from torana.plugins.manager import PluginManager
+
+if TYPE_CHECKING:
+    from torana.gateway.engines.embeddedcaches import BuildCaches
 
 
 def open_root(root: Path, plugins: PluginManager | None = None) -> Worker:
@@ -92,12 +97,28 @@ class EmbeddedEngine:
     async def build(self, request: BuildRequest, progress: ProgressSink) -> BuildResult:
         # Exporters are looked up first: a wrong one should not cost a build.
         exports = [self._export(export) for export in request.exports]
+        caches: BuildCaches | None = None
+        if request.cache_imports or request.cache_exports:
+            from torana.gateway.engines.embeddedcaches import BuildCaches
+
+            caches = BuildCaches.open(request, self._worker, self._plugins, progress)
+            request = caches.request
         started = time.time()
         finder = self._finder(request)
-        async with self._job(request, progress, finder) as (job, client):
+        open_cache = None if caches is None else caches.open_reader
+        async with self._job(request, progress, finder, open_cache) as (job, client):
             try:
                 result = await self._run(request, client, finder)
-                response = await export_result(self._worker, job, result, exports, request.options)
+                response = await export_result(
+                    self._worker,
+                    job,
+                    result,
+                    exports,
+                    request.options,
+                    None if caches is None else caches.exports,
+                )
+                if caches is not None:
+                    await run_blocking(caches.client.finish, response)
                 await run_blocking(self._worker.flush)
             finally:
                 self._has_built = True
@@ -142,7 +163,11 @@ class EmbeddedEngine:
             return dict((await self._run(request, client, finder)).metadata)
 
     def _job(
-        self, request: BuildRequest, progress: ProgressSink, finder: FrontendFinder
+        self,
+        request: BuildRequest,
+        progress: ProgressSink,
+        finder: FrontendFinder,
+        open_cache: OpenCache | None = None,
     ) -> AbstractAsyncContextManager[tuple[Job, InProcessClient]]:
         session_id = secrets.token_hex(12)
 
@@ -165,6 +190,7 @@ class EmbeddedEngine:
             entitlements=request.allow,
             ignore_cache=request.no_cache,
             policies=SourcePolicies((request.source_policy,) if request.source_policy else ()),
+            open_cache=open_cache,
         )
         return open_job(self._worker, parts, progress)
 
@@ -182,7 +208,9 @@ class EmbeddedEngine:
         self, request: BuildRequest, client: InProcessClient, finder: FrontendFinder
     ) -> Result:
         if request.definition is not None:
-            return await client.solve(SolveRequest(definition=request.definition))
+            return await client.solve(
+                SolveRequest(definition=request.definition, cache_imports=request.cache_imports)
+            )
         picked = None if request.record is not None else pick(request)
         if picked is not None:
             return await picked.build(client)

@@ -10,6 +10,7 @@ from typing import Protocol
 from torana.core.llb.definition import Definition
 from torana.core.llb.policy import SourcePolicy
 from torana.core.solver.progress import ProgressSink
+from torana.gateway.client.client import CacheImport
 from torana.plugins.selection import FrontendRules
 
 
@@ -57,6 +58,8 @@ class BuildRequest:
     local_dirs: Mapping[str, Path] = field(default_factory=dict)
     oci_layouts: Mapping[str, Path] = field(default_factory=dict)  # by the name of their store
     exports: Sequence[ExportRequest] = ()
+    cache_imports: Sequence[CacheImport] = ()  # as the client gave them, like the next
+    cache_exports: Sequence[CacheImport] = ()
     secrets: Sequence[SecretSource] = ()
     agents: Sequence[AgentSource] = ()
     allow: frozenset[str] = frozenset()  # entitlements granted

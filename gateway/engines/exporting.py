@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,16 +14,24 @@ from typing import TYPE_CHECKING
 
 from torana.core.cache.ref import ImmutableRef
 from torana.core.errors import UserError
-from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform
 from torana.core.pool import run_blocking, tasks_together
 from torana.core.solver.job import Job
-from torana.core.solver.progress import StatusEvent, VertexEvent, WarningEvent
+from torana.core.solver.keys import ExportableKey
 from torana.core.worker import Worker
+from torana.gateway.bridge.vertexprogress import VertexProgress
 from torana.gateway.client.client import Reference, Result
-from torana.plugins.exporter import ExportContext, Exporter, ExportResult, Output, PlatformResult
+from torana.plugins.exporter import (
+    ExportContext,
+    Exporter,
+    ExportResult,
+    InlineCacheOf,
+    Output,
+    PlatformResult,
+)
 
 if TYPE_CHECKING:
+    from torana.gateway.engines.caching import CacheExports
     from torana.plugins.registry.access import RegistryAccess
 
 
@@ -44,19 +51,28 @@ async def export_result(
     result: Result,
     exports: Sequence[Export],
     options: Mapping[str, str],
+    caches: CacheExports | None = None,
 ) -> dict[str, str]:
     """Evaluate `result`, run `exports` at once and give their merged answers, later ones first.
 
-    `options` are the frontend's; without exports the result is evaluated all the same.
+    `options` are the frontend's; without exports the result is evaluated all the same. `caches` are
+    exported when all exports are done.
 
     Raises:
         ToranaError: a step failed, or the result does not fit an exporter.
     """
     async with evaluated(result) as refs:
-        if not exports:
-            return {}
         exported = _export_result(result, refs, worker.platform)
-        return await _run_exports(worker, job, exported, exports, options)
+        if caches is None:
+            return await _run_exports(worker, job, exported, exports, options, None)
+        from torana.gateway.engines.caching import InlineCache, export_caches
+
+        keys = exportable_keys(result)
+        inline = None
+        if caches.inline is not None:
+            inline = InlineCache(worker, keys, caches.inline).member
+        response = await _run_exports(worker, job, exported, exports, options, inline)
+        return response | await export_caches(worker, job, keys, caches.places)
 
 
 async def _run_exports(
@@ -65,7 +81,10 @@ async def _run_exports(
     exported: ExportResult,
     exports: Sequence[Export],
     options: Mapping[str, str],
+    inline: InlineCacheOf | None,
 ) -> dict[str, str]:
+    if not exports:
+        return {}
     epoch = options.get("build-arg:SOURCE_DATE_EPOCH")
     has_epoch = epoch is not None and (not epoch or epoch.isdigit())
     all_done = asyncio.Barrier(len(exports))
@@ -74,7 +93,7 @@ async def _run_exports(
         attrs = dict(export.attrs)
         if has_epoch:
             attrs.setdefault("source-date-epoch", epoch or "")
-        with ExportProgress(job, export.exporter.title, number) as progress:
+        with VertexProgress(job, export.exporter.title, f"export-{number}") as progress:
             context = ExportContext(
                 content=worker.content,
                 images=worker.images,
@@ -83,6 +102,7 @@ async def _run_exports(
                 platform=worker.platform,
                 progress=progress,
                 registries=export.registries,
+                inline_cache=inline,
             )
             answer = await export.exporter.export(exported, attrs, export.output, context)
             await all_done.wait()
@@ -128,57 +148,14 @@ async def evaluated(result: Result) -> AsyncIterator[Mapping[str, ImmutableRef |
             await snapshot.release()
 
 
-class ExportProgress:
-    """The vertex of one export, a context manager; `number` counts a build's exports from 0."""
-
-    def __init__(self, job: Job, title: str, number: int) -> None:
-        self._job = job
-        self._title = title
-        self._digest = Digest.of_text(f"{job.id}-export-{number}")
-        self._started = 0.0
-        self._statuses: dict[str, float] = {}
-
-    def __enter__(self) -> ExportProgress:
-        self._started = time.time()
-        self._emit(None, "")
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        text = "" if error is None else str(error) or type(error).__name__
-        if isinstance(error, OSError) and error.strerror:
-            text = error.strerror.lower()
-        elif isinstance(error, asyncio.CancelledError):
-            text = "context canceled"
-        self._emit(time.time(), text)
-
-    def _emit(self, completed: float | None, error: str) -> None:
-        self._job.emit(
-            VertexEvent(
-                digest=self._digest,
-                name=self._title,
-                started=self._started,
-                completed=completed,
-                error=error,
-            )
-        )
-
-    def status(self, id: str, *, current: int = 0, total: int = 0, done: bool = False) -> None:
-        now = time.time()
-        started = self._statuses.setdefault(id, now)
-        self._job.emit(
-            StatusEvent(
-                id=id,
-                vertex=self._digest,
-                current=current,
-                total=total,
-                timestamp=now,
-                started=started,
-                completed=now if done else None,
-            )
-        )
-
-    def warn(self, text: str) -> None:
-        self._job.emit(WarningEvent(vertex=self._digest, short=text))
+def exportable_keys(result: Result) -> Mapping[str, Sequence[ExportableKey]]:
+    """Give what leads to the references of a result that was evaluated."""
+    wanted = dict(result.refs) or {"": result.ref}
+    return {
+        id: reference.keys  # type: ignore[attr-defined]  # references are our own
+        for id, reference in wanted.items()
+        if reference is not None
+    }
 
 
 def _export_result(

@@ -24,6 +24,7 @@ from torana.core.ops.source import (
 from torana.core.solver.job import Job
 from torana.core.solver.progress import ProgressSink
 from torana.core.worker import Worker
+from torana.gateway.bridge.cacheimports import CacheImports, OpenCache
 from torana.gateway.bridge.inprocess import InProcessClient
 from torana.gateway.bridge.policies import SourcePolicies
 
@@ -44,6 +45,7 @@ class BuildParts:
     entitlements: frozenset[str] = frozenset()
     ignore_cache: bool = False
     policies: SourcePolicies = field(default_factory=SourcePolicies)
+    open_cache: OpenCache | None = None  # None: no caches are imported
     keeps_failures: bool = False  # containers can look at what failed steps left
 
 
@@ -76,6 +78,9 @@ async def open_job(
     )
     job = solver.new_job(parts.session_id)
     job.subscribe(progress)
+    imports = None
+    if parts.open_cache is not None:
+        imports = CacheImports(worker, job, parts.open_cache)
     client = InProcessClient(
         worker,
         job,
@@ -88,6 +93,7 @@ async def open_job(
         entitlements=parts.entitlements,
         open_source=open_source,
         policies=parts.policies,
+        imports=imports,
     )
     with worker.refs.lease.build():
         try:
@@ -95,5 +101,7 @@ async def open_job(
         finally:
             await client.close()
             await job.discard()
+            if imports is not None:
+                await imports.close()
             await solver.close()
             worker.build_ended()

@@ -22,6 +22,7 @@ _INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
 _NAME: Final = "io.containerd.image.name"
 _TAG: Final = "org.opencontainers.image.ref.name"
 _LATEST: Final = "latest"
+_DOCUMENT_LIMIT: Final = 64 << 20  # bytes; larger ones are layers
 _ALGORITHMS: Final = frozenset({"sha256", "sha384", "sha512"})
 
 
@@ -102,9 +103,57 @@ class LayoutStore:
                 *(old for old in index["manifests"] if _named(old) != wanted),
                 entry,
             ]
+        self._write_index(index)
+
+    def _write_index(self, index: Mapping[str, Any]) -> None:
         temporary = self._root / f".index.json.{os.getpid()}.part"
         temporary.write_text(json.dumps(index, separators=(",", ":"), ensure_ascii=False))
         os.replace(temporary, self._root / "index.json")
+
+    def tagged(self, tag: str) -> Mapping[str, Any] | None:
+        """Give the entry of `index.json` that has a tag, None if there is none.
+
+        Raises:
+            UserError: there is no index that could be read.
+        """
+        for entry in self._index()["manifests"]:
+            if isinstance(entry, dict) and _named(entry)[1] == tag:
+                return entry
+        return None
+
+    def set_tag(self, descriptor: Mapping[str, Any], tag: str) -> None:
+        """Let a manifest have a tag, and nothing else."""
+        self.make()
+        index = self._index()
+        said = {**(descriptor.get("annotations") or {}), _TAG: tag}
+        others = [entry for entry in index["manifests"] if _named(entry)[1] != tag]
+        self._write_index({**index, "manifests": [*others, {**descriptor, "annotations": said}]})
+
+    def keep_named(self) -> None:
+        """Remove blobs that no manifest in `index.json` needs."""
+        needed: set[str] = set()
+        pending = [entry.get("digest") for entry in self._index()["manifests"]]
+        while pending:
+            digest = pending.pop()
+            if not isinstance(digest, str) or digest in needed:
+                continue
+            needed.add(digest)
+            pending += self._named_by(digest)
+        for digest, _ in self.blobs():
+            if digest not in needed:
+                self._path(digest).unlink(missing_ok=True)
+
+    def _named_by(self, digest: str) -> Iterator[Any]:
+        """Give the digests in a manifest or index; nothing for other blobs."""
+        try:
+            path = self._path(Digest.parse(digest))
+            if path.stat().st_size > _DOCUMENT_LIMIT:
+                return
+            document = json.loads(path.read_bytes())
+            entries = [*(document.get("manifests") or ()), *(document.get("layers") or ())]
+            yield from (entry.get("digest") for entry in [*entries, document.get("config") or {}])
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError, UserError):
+            return
 
     def _index(self) -> dict[str, Any]:
         """Read `index.json`; a new one where there is none."""

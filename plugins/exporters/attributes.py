@@ -11,9 +11,8 @@ from typing import Final
 from torana.core.content.compression import Compression, parse_compression
 from torana.core.errors import UserError
 from torana.core.oci.reference import parse_reference
+from torana.plugins.booleans import parse_boolean
 
-_TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-_FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 _EMPTY_IS_TRUE: Final = frozenset(
     {
         "push",
@@ -38,10 +37,9 @@ def flag(attrs: Mapping[str, str], key: str, default: bool) -> bool:
     text = attrs.get(key)
     if text is None:
         return default
-    if text in _TRUE or (not text and key in _EMPTY_IS_TRUE):
-        return True
-    if text in _FALSE:
-        return False
+    found = True if not text and key in _EMPTY_IS_TRUE else parse_boolean(text)
+    if found is not None:
+        return found
     raise UserError(f"non-bool value specified for {key}: `{text}`")
 
 

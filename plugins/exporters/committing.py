@@ -123,11 +123,12 @@ async def _commit_platform(
         is_lazy=is_lazy,
     )
     layers = await context.layers.layers(part.ref, form)
+    cache = await _inline_cache(part, layers, form, context)
     if not options.prefers_foreign:
         layers = [replace(each, descriptor=distributable(each.descriptor)) for each in layers]
     context.progress.status("exporting layers", done=True)
     config = await _store(
-        oci.compact_json(_config(part, layers, options)),
+        oci.compact_json(_config(part, layers, options, cache)),
         oci.OCI_CONFIG if options.oci_types else oci.DOCKER_CONFIG,
         context,
     )
@@ -178,7 +179,24 @@ def _base_layers(part: PlatformResult) -> tuple[Digest, ...]:
         return ()
 
 
-def _config(part: PlatformResult, layers: Sequence[Layer], options: ImageOptions) -> dict[str, Any]:
+async def _inline_cache(
+    part: PlatformResult, layers: Sequence[Layer], form: LayerForm, context: ExportContext
+) -> dict[str, str]:
+    """Give the member of the config that the build's cache is in, if it is wanted."""
+    if context.inline_cache is None:
+        return {}
+    context.progress.status("preparing layers for inline cache")
+    member = await context.inline_cache(part.id, layers, form)
+    context.progress.status("preparing layers for inline cache", done=True)
+    return {} if member is None else dict([member])
+
+
+def _config(
+    part: PlatformResult,
+    layers: Sequence[Layer],
+    options: ImageOptions,
+    more: Mapping[str, str],
+) -> dict[str, Any]:
     if part.config is None:
         config = oci.default_config(part.platform)
     else:
@@ -194,6 +212,8 @@ def _config(part: PlatformResult, layers: Sequence[Layer], options: ImageOptions
     config["rootfs"] = {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]}
     config["history"] = history
     config["created"] = created
+    config.pop("moby.buildkit.cache.v0", None)
+    config |= more
     return dict(sorted(config.items()))  # what is inside keeps the frontend's order, as in Go
 
 

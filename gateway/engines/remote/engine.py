@@ -11,16 +11,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from torana.core.errors import ToranaError, UserError
 from torana.core.llb.definition import Definition
 from torana.core.pool import run_blocking
-from torana.core.solver.progress import ProgressSink
-from torana.gateway.client.client import Result, SolveRequest
+from torana.core.solver.progress import ProgressSink, WarningEvent
+from torana.gateway.client.client import CacheImport, Result, SolveRequest
 from torana.gateway.client.policy_messages import policy_message
+from torana.gateway.engines.clientcaches import NO_CACHES, ClientCaches
 from torana.gateway.engines.engine import BuildRequest, BuildResult, NoProgress
 from torana.gateway.engines.picking import pick
 from torana.gateway.engines.remote.address import TLS, parse_address
@@ -82,7 +83,17 @@ class RemoteEngine:
         """Run a build; see `Engine.build`. Cancelling it cancels the build on the daemon."""
         exports = Exports(request.exports, is_docker=self._connection.is_docker)
         ref, session_id = new_id(), new_id()
-        async with self._session(request, exports, session_id):
+
+        def warn(text: str) -> None:
+            progress.emit(WarningEvent(vertex=None, short=text))
+
+        caches = ClientCaches.read(request.cache_imports, request.cache_exports, warn)
+        request = replace(
+            request,
+            cache_imports=caches.imports,
+            options={**request.options, **caches.options()},
+        )
+        async with self._session(request, exports, session_id, caches):
             message = self._message(request, exports, ref, session_id)
             places = Places(progress)
             try:
@@ -92,6 +103,7 @@ class RemoteEngine:
                 raise
         answers = dict(response.ExporterResponse)
         await run_blocking(exports.finish, answers)
+        await run_blocking(caches.finish, answers)
         return BuildResult(response=answers)
 
     def _message(
@@ -102,7 +114,10 @@ class RemoteEngine:
             Session=session_id,
             FrontendAttrs=dict(request.options),
             Entitlements=sorted(request.allow),
-            Cache=pb.CacheOptions(),
+            Cache=pb.CacheOptions(
+                Exports=_cache_entries(request.cache_exports),
+                Imports=_cache_entries(request.cache_imports),
+            ),
         )
         if request.source_policy is not None:
             message.SourcePolicy.CopyFrom(policy_message(request.source_policy))
@@ -167,7 +182,9 @@ class RemoteEngine:
             definition = request.definition
             if request.no_cache:
                 definition = _without_cache(definition)
-            return await client.solve(SolveRequest(definition=definition))
+            return await client.solve(
+                SolveRequest(definition=definition, cache_imports=request.cache_imports)
+            )
         name = request.frontend
         if request.is_frontend_remote or name == GATEWAY:
             return await client.solve(SolveRequest(frontend=name, frontend_opt=request.options))
@@ -207,10 +224,14 @@ class RemoteEngine:
 
     @contextlib.asynccontextmanager
     async def _session(
-        self, request: BuildRequest, exports: Exports, session_id: str
+        self,
+        request: BuildRequest,
+        exports: Exports,
+        session_id: str,
+        caches: ClientCaches = NO_CACHES,
     ) -> AsyncIterator[None]:
         async with (
-            services_of(request, exports, self._plugins.secret_reader) as services,
+            services_of(request, exports, self._plugins.secret_reader, caches.stores) as services,
             attach_control(
                 self._connection.channel, services, id=session_id, shared_key=_shared_key(request)
             ),
@@ -264,6 +285,10 @@ async def _last_events(watching: asyncio.Future[None]) -> None:
     await asyncio.wait([watching], timeout=_STATUS_END_S)
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
+
+
+def _cache_entries(wanted: Sequence[CacheImport]) -> list[pb.CacheOptionsEntry]:
+    return [pb.CacheOptionsEntry(Type=each.type, Attrs=dict(each.attrs)) for each in wanted]
 
 
 def _shared_key(request: BuildRequest) -> str:

@@ -4,7 +4,7 @@ and places for exports.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -24,9 +24,15 @@ from torana.gateway.session.transport import Service
 
 @asynccontextmanager
 async def services_of(
-    request: BuildRequest, exports: Exports, find_reader: FindReader
+    request: BuildRequest,
+    exports: Exports,
+    find_reader: FindReader,
+    caches: Mapping[str, LayoutStore],
 ) -> AsyncIterator[Sequence[Service]]:
-    """Give the services of one build, which last while it is entered."""
+    """Give the services of one build, which last while it is entered.
+
+    `caches` are the stores of its local caches, by id.
+    """
     services: list[Service] = [
         FileSync(request.local_dirs),
         Secrets(ClientSecrets(request.secrets, find_reader)),
@@ -35,7 +41,9 @@ async def services_of(
     targets = exports.targets()
     if targets:
         services.append(FileSend(targets))
-    stores = {f"oci:{name}": LayoutStore(path) for name, path in request.oci_layouts.items()}
+    stores = dict(caches) | {
+        f"oci:{name}": LayoutStore(path) for name, path in request.oci_layouts.items()
+    }
     layout = exports.layout()
     if layout is not None:
         stores["export"] = layout
