@@ -145,11 +145,13 @@ class Worker:
         memo: dict[Any, Any] | None = None,
         keeps_failures: bool = False,
         entitlements: frozenset[str] = frozenset(),
+        keyed_secrets: frozenset[str] = frozenset(),
     ) -> Solver:
         """Make the solver of one build, with sources and secrets of its client.
 
         `memo` is what its sources remember of names that they resolved. With `keeps_failures`
         errors of steps have the state of their mounts. `entitlements` are for what build ops load.
+        Steps that use one of `keyed_secrets` run again when its value has changed.
         """
         memo = {} if memo is None else memo
 
@@ -166,6 +168,7 @@ class Worker:
                 ssh,
                 keeps_failures,
                 entitlements,
+                keyed_secrets,
             )
             if not is_shared(vertex):
                 return op
@@ -225,6 +228,7 @@ class Worker:
         ssh: SSHProvider | None,
         keeps_failures: bool,
         entitlements: frozenset[str],
+        keyed_secrets: frozenset[str],
     ) -> Op:
         assert isinstance(vertex.sys, LLBVertex)
         op = vertex.sys.op
@@ -236,6 +240,7 @@ class Worker:
                 services = self.source_services(context, memo, secrets, ssh)
                 return SourceVertexOp(open_source(kind, platform, find, services))
             case o.ExecOp():
+                from torana.core.ops.exec.keyedsecrets import KeyedSecrets
                 from torana.core.ops.exec.op import ExecVertexOp  # many builds run no step
 
                 devices = self.devices.of_build(entitlements)
@@ -248,6 +253,9 @@ class Worker:
                     step_log=log,
                     resources=vertex.sys.metadata.linux_resources,
                     on_failure=_keep_failure(kind) if keeps_failures else None,
+                    keyed_secrets=KeyedSecrets(keyed_secrets, secrets, self.root)
+                    if keyed_secrets and secrets is not None
+                    else None,
                 )
             case o.FileOp():
                 return FileVertexOp(

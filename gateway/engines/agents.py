@@ -112,6 +112,7 @@ async def key_agent(keys: Sequence[Path]) -> AsyncIterator[Path]:
             "-D",
             "-a",
             str(socket),
+            env={"PATH": os.environ.get("PATH", os.defpath)},  # in the rest there may be secrets
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
@@ -129,7 +130,10 @@ async def key_agent(keys: Sequence[Path]) -> AsyncIterator[Path]:
 
 async def _started(agent: asyncio.subprocess.Process, socket: Path) -> None:
     for _ in range(_START_TRIES):
-        if socket.exists():
+        # The socket is there before the agent listens on it.
+        with suppress(OSError):
+            _, writer = await asyncio.open_unix_connection(socket)
+            writer.close()
             return
         if agent.returncode is not None:
             break

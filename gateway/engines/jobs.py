@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from torana.core.llb.definition import Definition
 from torana.core.ops.exec.services import SecretProvider, SSHProvider
@@ -27,6 +27,8 @@ from torana.core.worker import Worker
 from torana.gateway.bridge.cacheimports import CacheImports, OpenCache
 from torana.gateway.bridge.inprocess import InProcessClient
 from torana.gateway.bridge.policies import SourcePolicies
+
+_REBUILD: Final = "rebuild-on-secret"  # ids of secrets whose change runs steps again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,7 @@ async def open_job(
         memo=memo,
         keeps_failures=parts.keeps_failures,
         entitlements=parts.entitlements,
+        keyed_secrets=frozenset(filter(None, parts.options.get(_REBUILD, "").split(","))),
     )
     job = solver.new_job(parts.session_id)
     job.subscribe(progress)

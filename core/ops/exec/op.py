@@ -9,6 +9,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
+from dataclasses import replace
 from typing import cast
 
 from torana.core.cache.pending import all_ready
@@ -20,6 +21,7 @@ from torana.core.oci.platform import Platform
 from torana.core.ops.exec.assemble import Assembly, assemble
 from torana.core.ops.exec.errors import ExecError, InvalidExecOpError
 from torana.core.ops.exec.key import InputKey, exec_key
+from torana.core.ops.exec.keyedsecrets import KeyedSecrets
 from torana.core.ops.exec.logs import LogLimiter
 from torana.core.ops.exec.networks import open_network
 from torana.core.ops.exec.plan import MountPlan, Outcome, plan_mounts
@@ -56,6 +58,7 @@ class ExecVertexOp:
         resources: LinuxResources | None = None,
         make_local: Preprocess | None = None,
         on_failure: OnFailure | None = None,
+        keyed_secrets: KeyedSecrets | None = None,
     ) -> None:
         self._op = op
         self._meta = op.meta or Meta()
@@ -66,11 +69,21 @@ class ExecVertexOp:
         self._resources = resources
         self._make_local = make_local
         self._on_failure = on_failure
+        self._secrets = keyed_secrets
+        self._secret_ids = [] if keyed_secrets is None else keyed_secrets.used_by(op)
 
     async def cache_map(self, index: int) -> tuple[CacheMap, bool]:
-        return self.define(), True
+        answer = self._plain_map()
+        if self._secrets is not None and self._secret_ids:
+            digest = await self._secrets.digest(answer.digest, self._secret_ids)
+            answer = replace(answer, digest=digest)
+        return answer, True
 
-    def define(self) -> CacheMap:
+    def define(self) -> CacheMap | None:
+        """Give the cache map, unless secrets are to be read for it."""
+        return None if self._secret_ids else self._plain_map()
+
+    def _plain_map(self) -> CacheMap:
         key = exec_key(self._op, self._platform, self._input_count)
         inputs = tuple(self._cache_input(entry) for entry in key.inputs)
         return CacheMap(digest=key.digest, inputs=inputs)

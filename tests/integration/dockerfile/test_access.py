@@ -63,6 +63,41 @@ def test_changed_secret_runs_nothing_again(builder: Builder) -> None:
     assert is_cached(builder.build(text, f"--secret=id=token,src={secret}"), "wc -c")
 
 
+def test_changed_secret_runs_again_where_asked(builder: Builder) -> None:
+    """Whichever way a step has it; not other steps, and not for its being read again."""
+    secret = builder.folder / "token"
+    text = """\
+FROM base
+RUN echo plain
+RUN --mount=type=secret,id=token wc -c /run/secrets/token
+RUN --mount=type=secret,id=other true other
+RUN --mount=type=secret,id=variable,env=V echo variable
+"""
+
+    def cached(**environment: str) -> list[bool]:
+        log = builder.build(
+            text,
+            f"--secret=id=token,src={secret}",
+            f"--secret=id=other,src={secret}",
+            "--secret=id=variable,env=V",
+            "--opt=rebuild-on-secret=token,variable",
+            **environment,
+        )
+        return [is_cached(log, part) for part in ("plain", "wc -c", "true other", "echo variable")]
+
+    secret.write_text("one")
+    cached(V="a")
+    assert cached(V="a") == [True, True, True, True]
+    assert cached(V="b") == [True, True, True, False]
+    secret.write_text("two")
+    assert cached(V="b")[:2] == [True, False]
+    secret.write_text("one")
+    assert cached(V="a") == [True, True, True, True]
+    key = builder.store / "secret.key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert len(key.read_bytes()) == 32
+
+
 @pytest.fixture
 def key(tmp_path: Path) -> Path:
     """A new key without a passphrase."""

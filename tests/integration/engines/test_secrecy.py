@@ -82,6 +82,7 @@ class Project:
         if host:
             made["BUILDKIT_HOST"] = host
         line = [sys.executable, "-m", "torana", "build", "--progress=plain", *arguments]
+        line.append("--opt=rebuild-on-secret=file,variable")
         line += [f"--secret=id=file,src={self.secret}", "--secret=id=variable,env=PLANTED", "."]
         with open(self.log, "ab") as log:
             return subprocess.Popen(line, cwd=self.context, stderr=log, env={**kept, **made})
