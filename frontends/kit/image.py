@@ -105,7 +105,7 @@ class Image:
                 allow_empty_wildcard=not required,
                 follow_symlink=True,
             )
-        return self.file(actions, name=name)
+        return self.with_files(actions, name=name)
 
     def write(self, path: str, data: str | bytes, *, mode: int = 0o644, name: str = "") -> Image:
         """Write a file; folders above it are made."""
@@ -115,9 +115,9 @@ class Image:
         actions = mkfile(to, data, mode=mode)
         if folder != "/":
             actions = mkdir(folder, mode=0o755, make_parents=True).then(actions)
-        return self.file(actions, name=name)
+        return self.with_files(actions, name=name)
 
-    def file(self, actions: FileActions, *, name: str = "") -> Image:
+    def with_files(self, actions: FileActions, *, name: str = "") -> Image:
         """Apply file actions, as one op."""
         return self._with_tree(self.state.file(actions, custom_name=name or _written()))
 

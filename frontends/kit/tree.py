@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final
@@ -48,6 +48,16 @@ class Place:
             for place in self.stack():
                 attach(err, place.file, (place.range,))
 
+    @contextmanager
+    def located(self) -> Iterator[None]:
+        """Have ops made and errors raised while entered be about this place."""
+        with located_at(self.location()):
+            try:
+                yield
+            except ToranaError as err:
+                self.attach(err)
+                raise
+
 
 _LATEST: Final[ContextVar[Place | None]] = ContextVar("torana.place", default=None)
 
@@ -84,15 +94,9 @@ class Tree:
                 set_location(before)
         _LATEST.set(self.place)
 
-    @contextmanager
-    def located(self) -> Iterator[None]:
+    def located(self) -> AbstractContextManager[None]:
         """Have ops made and errors raised while entered be about this place."""
-        with located_at(self.place.location()):
-            try:
-                yield
-            except ToranaError as err:
-                self.place.attach(err)
-                raise
+        return self.place.located()
 
     def find(self, name: str) -> Tree | None:
         """Give the first child of that name."""
