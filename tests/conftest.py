@@ -17,8 +17,9 @@ from tests.sites import Site
 settings.register_profile("torana", deadline=None)
 settings.load_profile("torana")
 
-# A shell's background jobs ignore Ctrl-C, and so would the programs that tests interrupt.
+# A shell's background jobs ignore Ctrl-C, those of nohup a hang-up, and so would what tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 ROOT = Path(__file__).resolve().parents[1]
 
