@@ -38,6 +38,14 @@ from torana.plugins.sources.gitoptions import (
     without_credentials,
 )
 from torana.plugins.sources.gitrepository import Repository
+from torana.plugins.sources.gitsignature import (
+    GitSignatureError,
+    SignaturePolicy,
+    check_id,
+    signed_commit,
+    signed_tag,
+    verify,
+)
 
 _CHECKOUTS: Final = """
 CREATE TABLE IF NOT EXISTS git_checkouts (key TEXT PRIMARY KEY, ref TEXT NOT NULL) WITHOUT ROWID;
@@ -69,6 +77,8 @@ class GitInstance:
 
     async def cache_key(self, index: int) -> SourceKey:
         resolved = await self._resolve()
+        if self._options.signature is not None:
+            await self._verify(resolved, self._options.signature)
         return SourceKey(git_key(self._options, resolved), pin=resolved.sha)
 
     async def snapshot(self) -> Tree | None:
@@ -94,6 +104,24 @@ class GitInstance:
                     ref = await self._check_out(bare, repository.tip, resolved)
             await run_blocking(_remember, self._services.database, key, ref.id)
             return ref
+
+    async def _verify(self, resolved: ResolvedRef, policy: SignaturePolicy) -> None:
+        """Check the signature of the tag or commit; for that it is fetched. Once per build.
+
+        Raises:
+            GitSignatureError: it is not signed as the policy wants.
+        """
+        memo = self._services.memo
+        checked = ("git", "signature", self._options.remote, resolved.sha, policy)
+        async with memo.setdefault(("git", "signature lock", *checked), asyncio.Lock()):
+            if checked in memo:
+                return
+            async with self._command() as git:
+                repository = Repository(self._options, resolved, git, self._services.refs)
+                async with repository.open() as bare:
+                    tag, commit = await _objects(bare, resolved)
+            await _verify_objects(tag, commit, policy)
+            memo[checked] = True
 
     async def _resolve(self) -> ResolvedRef:
         """Find out which commit it is: once per build."""
@@ -202,6 +230,35 @@ class GitInstance:
         if options.is_commit_time_kept:
             seconds = await bare.run("log", "-1", "--format=%ct", f"{resolved.sha}^{{commit}}")
             await run_blocking(_set_times, root, int(seconds))
+
+
+async def _objects(bare: GitCommand, resolved: ResolvedRef) -> tuple[bytes | None, bytes]:
+    """Give the raw objects of the annotated tag, if it is one, and of the commit; checked."""
+
+    async def read(kind: str, id: str) -> bytes:
+        data = (await bare.run("cat-file", kind, id)).encode(errors="surrogateescape")
+        check_id(kind, data, id)
+        return data
+
+    tag = None
+    if (await bare.run("cat-file", "-t", resolved.sha)).strip() == "tag":
+        tag = await read("tag", resolved.sha)
+    commit = (await bare.run("rev-parse", f"{resolved.sha}^{{commit}}")).strip()
+    return tag, await read("commit", commit)
+
+
+async def _verify_objects(tag: bytes | None, commit: bytes, policy: SignaturePolicy) -> None:
+    """Check the tag, else the commit."""
+    if tag is not None and not policy.ignores_tag:
+        try:
+            await verify(signed_tag(tag), policy)
+            return
+        except GitSignatureError:
+            if policy.requires_tag:
+                raise
+    if policy.requires_tag:
+        raise GitSignatureError("signed tag required but no signed tag found")
+    await verify(signed_commit(commit), policy)
 
 
 async def _list(git: GitCommand, options: GitOptions) -> tuple[str, str]:

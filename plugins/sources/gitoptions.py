@@ -12,12 +12,13 @@ from urllib.parse import urlsplit
 
 from torana.core.errors import NotFoundError, UnsupportedError, UserError
 from torana.core.ops.source import InvalidSourceError, SourceRequest
+from torana.plugins.sources.gitsignature import SignaturePolicy, parse_policy
 
 _TRANSPORT: Final = re.compile(r"(https?|ssh|git)://|[\w.-]+@[\w.-]+:")
 _SCP: Final = re.compile(r"(?P<user>[\w.-]+)@(?P<host>[\w.-]+):(?P<path>.*)")
 _SHA: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _HEX: Final = re.compile(r"[0-9a-fA-F]+")
-_UNSUPPORTED: Final = ("git.bundle", "git.checkoutbundle", "git.sig.pubkey")
+_UNSUPPORTED: Final = ("git.bundle", "git.checkoutbundle")
 
 
 class GitChecksumError(UserError):
@@ -49,6 +50,7 @@ class GitOptions:
     auth_header_secret: str = ""
     ssh_id: str = ""
     known_hosts: str = ""
+    signature: SignaturePolicy | None = None
 
     @property
     def host(self) -> str:
@@ -82,7 +84,7 @@ def parse_git(request: SourceRequest) -> GitOptions:
 
     Raises:
         InvalidSourceError: no host, a ref that looks like an option, or a checksum that is no hex.
-        UnsupportedError: bundles or signatures are asked for.
+        UnsupportedError: bundles are asked for.
     """
     attrs = request.attrs
     for name in _UNSUPPORTED:
@@ -107,6 +109,7 @@ def parse_git(request: SourceRequest) -> GitOptions:
         auth_header_secret=attrs.get("git.authheadersecret", ""),
         ssh_id=attrs.get("git.mountsshsock", ""),
         known_hosts=attrs.get("git.knownsshhosts", ""),
+        signature=parse_policy(attrs),
     )
     if not options.host:
         raise InvalidSourceError("invalid git source: no host in its URL")
