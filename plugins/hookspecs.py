@@ -11,13 +11,15 @@ built in first.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 import pluggy
 
 from torana.plugins.manifest import API as API
 
 if TYPE_CHECKING:
+    from torana.core.llb.policy import Policy
     from torana.core.ops.runtime import Runtime
     from torana.core.ops.source import Source
     from torana.core.snapshots.choose import MakeSnapshotter
@@ -71,7 +73,7 @@ def torana_list_runtimes() -> list[Runtime]:  # type: ignore[empty-body]  # a sp
 
     Named by: `TORANA_RUNTIME`, `worker.oci.binary` of toranad.toml.
     Built in: `torana.plugins.runtimes`.
-    Conformance: the suite of the built-in runtimes, `tests/integration/ops/test_runtimes.py`.
+    Conformance: `torana.core.testing.runtimes.RuntimeSuite`.
     """
 
 
@@ -98,6 +100,19 @@ def torana_find_secret_reader(type: str) -> SecretReader | None:
     Named by: `--secret id=...,type=TYPE,...`.
     Built in: `torana.plugins.secretreaders`.
     Conformance: `torana.plugins.testing.secrets.SecretReaderSuite`.
+    """
+
+
+@hookspec(firstresult=True)
+def torana_find_policy(name: str, settings: Mapping[str, Any]) -> Policy | None:
+    """Return the policy `name` with `settings`, the table of that name in `torana.toml`.
+
+    Called before the build runs; must not block. Settings that make no sense are a `UserError`.
+    A build whose project names a policy that nobody offers is refused.
+
+    Named by: `[policies.NAME]` in `torana.toml`.
+    Built in: `torana.plugins.policies`.
+    Conformance: `torana.plugins.testing.policies.PolicySuite`.
     """
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -18,6 +18,7 @@ from torana.plugins.rules import PluginRules
 if TYPE_CHECKING:
     import pluggy
 
+    from torana.core.llb.policy import Policy
     from torana.core.ops.runtime import Runtime
     from torana.core.ops.source import Source
     from torana.core.snapshots.choose import MakeSnapshotter
@@ -32,6 +33,7 @@ T = TypeVar("T")
 _BUILTIN_PLUGINS: Final = (
     "torana.plugins.caches",
     "torana.plugins.exporters",
+    "torana.plugins.policies",
     "torana.plugins.runtimes",
     "torana.plugins.secretreaders",
     "torana.plugins.snapshotters",
@@ -279,6 +281,21 @@ class PluginManager:
         found: SecretReader | None = self.find("torana_find_secret_reader", type, type=type)
         if found is None:
             raise self._missing(f"unknown type of secret: `{type}`", lambda: ["env", "file"])
+        return found
+
+    def policies(self, wanted: Mapping[str, Mapping[str, Any]]) -> list[Policy]:
+        """Give policies by their names, with their settings.
+
+        Raises:
+            NotFoundError: nobody offers one of them.
+            UserError: its settings make no sense.
+        """
+        found = []
+        for name, settings in wanted.items():
+            policy = self.find("torana_find_policy", name, name=name, settings=settings)
+            if policy is None:
+                raise self._missing(f"unknown policy: `{name}`", lambda: ["sources"])
+            found.append(policy)
         return found
 
     def display(self, mode: str) -> OpenDisplay:

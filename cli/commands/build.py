@@ -231,6 +231,7 @@ def make_request(
         secrets=[parse_secret(text, plugins) for text in options.get("secrets", ())],
         agents=[parse_agent(text) for text in options.get("agents", ())],
         source_policy=read_policy(options.get("source_policy_file")),
+        policies=plugins.policies(project.policies),
         allow=allow | ({HOST_NETWORK} if options.get("network") == "host" else set()),
     )
 
@@ -278,6 +279,7 @@ def _remember(
     )
     is_plain = is_plain and request.record is None and request.source_policy is None
     is_plain = is_plain and not (request.cache_imports or request.cache_exports)
+    is_plain = is_plain and not request.policies
     is_plain = is_plain and request.has_file_index  # a memo trusts what `stat` says, too
     if trees is None or not is_plain or mode == "rawjson":
         return

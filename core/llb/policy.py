@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cache
-from typing import Final
+from typing import Final, Protocol
 
 from torana.core.errors import UserError
 from torana.core.llb.ops import SourceOp
@@ -185,7 +185,25 @@ class SourcePolicy:
         return source
 
 
-def apply_policies(policies: Sequence[SourcePolicy], source: SourceOp) -> SourceOp:
+class Policy(Protocol):
+    """Decides about the sources of a build; `SourcePolicy` does it by rules.
+
+    Conformance: `torana.plugins.testing.policies.PolicySuite`.
+    """
+
+    def apply(self, source: SourceOp) -> SourceOp:
+        """Give `source` to allow it, or another one to take its place, which is then asked about.
+
+        Called on the event loop for each source of each definition, images by their full names;
+        must not block. A function of its argument: the same source gets the same answer.
+
+        Raises:
+            UserError: it is not allowed; the text says why.
+        """
+        ...
+
+
+def apply_policies(policies: Sequence[Policy], source: SourceOp) -> SourceOp:
     """Give what all policies make of a source; after a conversion all are asked again.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from torana.core.errors import ToranaError
 from torana.core.llb import ops as o
 from torana.core.llb.definition import Definition
-from torana.core.llb.policy import InvalidPolicyError, SourcePolicy, apply_policies
+from torana.core.llb.policy import InvalidPolicyError, Policy, apply_policies
 from torana.core.llb.validate import validate
 from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform
@@ -46,13 +46,13 @@ class PolicyVerifier(Protocol):
 class SourcePolicies:
     """Rules, and perhaps somebody to ask when they have nothing against a source."""
 
-    rules: tuple[SourcePolicy, ...] = ()
+    rules: tuple[Policy, ...] = ()
     verifier: PolicyVerifier | None = None
 
     def __bool__(self) -> bool:
         return bool(self.rules) or self.verifier is not None
 
-    def also(self, rules: Sequence[SourcePolicy]) -> SourcePolicies:
+    def also(self, rules: Sequence[Policy]) -> SourcePolicies:
         """Give the same with more rules."""
         return replace(self, rules=(*self.rules, *rules)) if rules else self
 

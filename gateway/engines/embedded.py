@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from torana.core.errors import UserError
 from torana.core.llb import ops as o
 from torana.core.llb.definition import Definition
+from torana.core.llb.policy import Policy
 from torana.core.ops.source import Source
 from torana.core.patterns import PatternMatcher
 from torana.core.pool import run_blocking
@@ -189,7 +190,7 @@ class EmbeddedEngine:
             options=request.options,
             entitlements=request.allow,
             ignore_cache=request.no_cache,
-            policies=SourcePolicies((request.source_policy,) if request.source_policy else ()),
+            policies=SourcePolicies(_policies(request)),
             open_cache=open_cache,
         )
         return open_job(self._worker, parts, progress)
@@ -241,6 +242,11 @@ def _output(wanted: ExportRequest) -> Output | None:
     from torana.gateway.engines.dockerload import DockerLoad
 
     return DockerLoad()
+
+
+def _policies(request: BuildRequest) -> tuple[Policy, ...]:
+    own = () if request.source_policy is None else (request.source_policy,)
+    return (*own, *request.policies)
 
 
 def _read_trees(request: BuildRequest, definitions: Sequence[Definition]) -> list[ReadTree] | None:

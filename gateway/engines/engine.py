@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from torana.core.llb.definition import Definition
-from torana.core.llb.policy import SourcePolicy
+from torana.core.llb.policy import Policy, SourcePolicy
 from torana.core.solver.progress import ProgressSink
 from torana.gateway.client.client import CacheImport
 from torana.plugins.selection import FrontendRules
@@ -68,6 +68,7 @@ class BuildRequest:
     rules: FrontendRules = field(default_factory=FrontendRules)  # what a syntax may name
     is_isolated: bool = False  # the frontend runs in a confined process of its own
     source_policy: SourcePolicy | None = None
+    policies: Sequence[Policy] = ()  # of the project
     record: Path | None = None  # file for the frontend's conversation
     no_cache: bool = False  # with `definition`: ignore the cache for every op
     has_file_index: bool = True  # False: read all local files, whatever is known of them

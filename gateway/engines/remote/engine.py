@@ -15,8 +15,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from torana.core.errors import ToranaError, UserError
+from torana.core.errors import ToranaError, UnsupportedError, UserError
 from torana.core.llb.definition import Definition
+from torana.core.llb.policy import SourcePolicy
 from torana.core.pool import run_blocking
 from torana.core.solver.progress import ProgressSink, WarningEvent
 from torana.gateway.client.client import CacheImport, Result, SolveRequest
@@ -119,8 +120,8 @@ class RemoteEngine:
                 Imports=_cache_entries(request.cache_imports),
             ),
         )
-        if request.source_policy is not None:
-            message.SourcePolicy.CopyFrom(policy_message(request.source_policy))
+        if (policy := _policy(request)) is not None:
+            message.SourcePolicy.CopyFrom(policy_message(policy))
         for type_, attrs in exports.wanted():
             message.Exporters.append(pb.Exporter(Type=type_, Attrs=attrs))
         if message.Exporters:
@@ -246,8 +247,8 @@ class RemoteEngine:
             message = pb.SolveRequest(
                 Ref=ref, Session=session_id, Internal=True, Cache=pb.CacheOptions()
             )
-            if request.source_policy is not None:
-                message.SourcePolicy.CopyFrom(policy_message(request.source_policy))
+            if (policy := _policy(request)) is not None:
+                message.SourcePolicy.CopyFrom(policy_message(policy))
             solving = asyncio.ensure_future(self._solve(message))
             watching = asyncio.ensure_future(self._watch(ref, progress))
             try:
@@ -289,6 +290,25 @@ async def _last_events(watching: asyncio.Future[None]) -> None:
 
 def _cache_entries(wanted: Sequence[CacheImport]) -> list[pb.CacheOptionsEntry]:
     return [pb.CacheOptionsEntry(Type=each.type, Attrs=dict(each.attrs)) for each in wanted]
+
+
+def _policy(request: BuildRequest) -> SourcePolicy | None:
+    """Give all rules as one policy, which is what daemons take.
+
+    Raises:
+        UnsupportedError: a policy is more than rules.
+    """
+    given = [] if request.source_policy is None else [request.source_policy]
+    for policy in request.policies:
+        if not isinstance(policy, SourcePolicy):
+            raise UnsupportedError(
+                f"a daemon cannot ask this policy: `{type(policy).__name__}`",
+                hint="build without --addr, or use the policy `sources`",
+            )
+        given.append(policy)
+    if len(given) < 2:
+        return given[0] if given else None
+    return SourcePolicy(rules=tuple(rule for policy in given for rule in policy.rules))
 
 
 def _shared_key(request: BuildRequest) -> str:

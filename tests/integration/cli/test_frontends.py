@@ -96,6 +96,16 @@ def test_refused_with_the_line_and_a_hint(
         assert f"1 | >>> {text}" in output
 
 
+def test_policy_of_the_project(project: Project) -> None:
+    project.write("torana.toml", '[policies.sources]\nallow = ["docker.io/library/*"]\n')
+    project.write("Dockerfile", "FROM scratch\nADD http://127.0.0.1:9/x /\nCOPY Dockerfile /\n")
+    result = project.run("build", ".")
+    assert result.returncode == 1
+    assert '"http://127.0.0.1:9/x" denied by policy' in result.stderr
+    project.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
+    assert project.run("build", ".").returncode == 0
+
+
 def test_local_frontend(project: Project, site: Site) -> None:
     site.frontend("just")
     source = (site.path / "torana_just/frontend.py").read_text()

@@ -12,7 +12,9 @@ import pytest
 from tests.sites import Site
 
 from torana.cli.progress import builtin, open_display
-from torana.core.errors import NotFoundError, UsageError
+from torana.core.errors import NotFoundError, UsageError, UserError
+from torana.core.llb.ops import SourceOp
+from torana.core.llb.policy import Policy
 from torana.core.ops.source import Source, SourceRequest
 from torana.plugins.displays import OpenDisplay
 from torana.plugins.exporter import Exporter
@@ -23,6 +25,7 @@ from torana.plugins.secretreader import SecretReader
 from torana.plugins.sources.http import HttpSource
 from torana.plugins.testing.displays import DisplaySuite
 from torana.plugins.testing.exporters import ExporterSuite
+from torana.plugins.testing.policies import PolicySuite
 from torana.plugins.testing.secrets import Offered, SecretReaderSuite
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -76,6 +79,37 @@ class TestVariableSecrets(SecretReaderSuite):
     def offered(self, monkeypatch: pytest.MonkeyPatch) -> Offered:
         monkeypatch.setitem(os.environb, b"TOKEN_OF_TEST", b"s3cret\xfe")
         return Offered("a", {"env": "TOKEN_OF_TEST"}, b"s3cret\xfe", {"env": "NO_SUCH_TOKEN"})
+
+
+def source(identifier: str) -> SourceOp:
+    return SourceOp(identifier=identifier)
+
+
+class TestSourcesPolicy(PolicySuite):
+    @pytest.fixture
+    def policy(self) -> Policy:
+        settings = {"allow": ["docker.io/library/*", "git://*"], "deny": ["git://evil.example/*"]}
+        (policy,) = PluginManager().policies({"sources": settings})
+        return policy
+
+    @pytest.fixture
+    def allowed(self) -> list[SourceOp]:
+        image = source("docker-image://docker.io/library/alpine:3")
+        return [image, source("git://example.org/x.git"), source("local://context")]
+
+    @pytest.fixture
+    def denied(self) -> list[SourceOp]:
+        image = source("docker-image://docker.io/other/alpine:3")
+        return [image, source("https://example.org/x"), source("git://evil.example/x")]
+
+
+def test_policy_settings_are_checked() -> None:
+    plugins = PluginManager()
+    with pytest.raises(NotFoundError, match="unknown policy: `nobodys`"):
+        plugins.policies({"nobodys": {}})
+    with pytest.raises(UserError, match=r"policies\.sources: unknown key: `alow`") as caught:
+        plugins.policies({"sources": {"alow": []}})
+    assert caught.value.hint == "did you mean `allow`?"
 
 
 class TestDisplays(DisplaySuite):
