@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import pytest
 
@@ -15,6 +15,10 @@ from torana.core.errors import ToranaError
 from torana.core.oci.platform import host_platform
 from torana.core.worker import Worker
 from torana.plugins.exporter import ExportContext, Exporter, ExportResult, PlatformResult
+
+
+# Times in results are those of the build, unless it is told a time.
+_EPOCH: Final = {"source.date.epoch": b"1700000000"}
 
 
 class QuietExportProgress:
@@ -82,7 +86,7 @@ class ExporterSuite:
             output = MemoryOutput(tmp_path / name)
             platform = host_platform()
             share = PlatformResult(id=platform.format(), platform=platform, ref=None)
-            result = ExportResult(platforms=[share], is_map=False)
+            result = ExportResult(platforms=[share], is_map=False, metadata=_EPOCH)
             answer = asyncio.run(exporter.export(result, attrs, output, context))
             return answer, output.content()
 
@@ -100,7 +104,7 @@ class ExporterSuite:
         answer, _ = run(attrs, "out")
         assert all(isinstance(part, str) for item in answer.items() for part in item)
 
-    def test_same_result_gives_the_same_files(
+    def test_same_result_and_epoch_give_the_same_files(
         self,
         run: Callable[[Mapping[str, str], str], tuple[Mapping[str, str], object]],
         attrs: Mapping[str, str],
