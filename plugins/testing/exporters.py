@@ -16,7 +16,6 @@ from torana.core.oci.platform import host_platform
 from torana.core.worker import Worker
 from torana.plugins.exporter import ExportContext, Exporter, ExportResult, PlatformResult
 
-
 # Times in results are those of the build, unless it is told a time.
 _EPOCH: Final = {"source.date.epoch": b"1700000000"}
 
