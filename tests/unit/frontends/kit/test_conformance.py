@@ -1,0 +1,100 @@
+"""The suite of the kit on our own languages."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import ClassVar
+
+import pytest
+from hypothesis import given, settings
+
+from torana.core.errors import BuildFileError
+from torana.frontends.kit.testing.conformance import FrontendSuite
+from torana.frontends.kit.testing.failures import assert_fails
+from torana.frontends.kit.testing.gateway import FakeGateway
+from torana.frontends.kit.testing.golden import Golden
+from torana.frontends.kit.testing.runtimes import Runtimes
+from torana.frontends.kit.testing.strategies import contexts
+from torana.frontends.mockerfile import MockerfileFrontend
+
+
+def _load(name: str) -> ModuleType:
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"kittests_{name}", path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+MINI = _load("minifrontend").MiniFrontend()
+
+
+class TestMini(FrontendSuite):
+    frontend = MINI
+    images: ClassVar = {"alpine:3.20": {}}
+    contexts: ClassVar = {"context": {"a": ""}}
+    valid = ("from alpine:3.20\ncopy a /a\nrun ls -l\nshow jobs\n",)
+    invalid = (
+        "run x\nrnu y ### expected `copy`, `from`, `include`\n",
+        "from debian ### docker.io/library/debian:latest: not found\n",
+    )
+
+
+class TestMockerfile(FrontendSuite):
+    frontend = MockerfileFrontend()
+    images: ClassVar = {"debian:12": {}}
+    contexts: ClassVar = {"context": {"a": ""}}
+    valid = (
+        "image a\nfrom debian:12\npackages gcc\nfile https://x.org/f /f\ncopy a /a\n",
+        "images:\n- from: debian:12\n  package: {install: [gcc], repo: [deb x y]}\n",
+    )
+    invalid = (
+        "image a\nfrom debian:12\nfiel https://x.org/f /f  ### found `fiel`\n",
+        "images:\n- from: debian:12\n  packages: {}  ### unknown key in an image: `packages`\n",
+    )
+
+
+def test_golden_files_are_written_and_compared(tmp_path: Path) -> None:
+    gateway = FakeGateway()
+    with pytest.raises(AssertionError, match="no golden file"):
+        Golden(tmp_path).check("one", gateway.build(MINI, "run ls\n"))
+    Golden(tmp_path, is_updating=True).check("one", gateway.build(MINI, "run ls\n"))
+    Golden(tmp_path).check("one", gateway.build(MINI, "run ls\n"))
+    with pytest.raises(AssertionError, match="update-golden"):
+        Golden(tmp_path).check("one", gateway.build(MINI, "run ps\n"))
+
+
+def test_assertions_can_fail() -> None:
+    gateway = FakeGateway(contexts={"context": {"a": ""}})
+    built = gateway.build(MINI, "copy a /b\nrun one\nrun two\n")
+    with pytest.raises(AssertionError, match="nothing copies"):
+        built.assert_copies("/a", "/c")
+    with pytest.raises(AssertionError, match="nothing runs one, in this order"):
+        built.assert_runs("two", "one")
+    with pytest.raises(AssertionError, match="nothing reads"):
+        built.assert_reads("https://*")
+    with pytest.raises(AssertionError, match="builds, but should fail"):
+        assert_fails(gateway, MINI, "run x ### no\n")
+    with pytest.raises(AssertionError, match="not 2"):
+        assert_fails(gateway, MINI, "rnu x\nrun y ### found `rnu`\n")
+    assert isinstance(assert_fails(gateway, MINI, "rnu x ### found `rnu`\n"), BuildFileError)
+
+
+def test_runtimes_agree() -> None:
+    gateway = FakeGateway(images={"debian:12": {}}, contexts={"context": {"a": ""}})
+    text = "# syntax=mockerfile\nimage a\nfrom debian:12\ncopy a /a\nrun ls\n"
+    Runtimes().build(gateway, "mockerfile", text).assert_runs("ls")
+
+
+@settings(max_examples=25, deadline=None)
+@given(contexts())
+def test_contexts_of_hypothesis_are_folders(files: dict[str, bytes]) -> None:
+    paths = set(files)
+    for path in paths:
+        assert not path.startswith("/") and ".." not in path.split("/")
+        parents = {"/".join(path.split("/")[:n]) for n in range(1, path.count("/") + 1)}
+        assert not parents & paths
