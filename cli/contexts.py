@@ -17,6 +17,7 @@ from typing import BinaryIO, Final
 from torana.core.errors import UsageError
 
 _BUILD_FILE: Final = "Dockerfile"
+_YAML_FILE: Final = "build.yaml"
 _LAYOUT: Final = "oci-layout://"
 _ADDRESS: Final = re.compile(r"(https?|git|ssh)://|git@|github\.com/")
 _MAGIC: Final = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
@@ -132,10 +133,17 @@ def folder_of(path: str, what: str) -> Path:
 
 
 def _in_folder(context: Path, build_file: Path | None, named: Mapping[str, Path]) -> Inputs:
-    found = build_file or context / _BUILD_FILE
+    found = build_file or _usual(context)
     folders = {"context": context, "dockerfile": found.parent, **named}
     options = {} if found.name == _BUILD_FILE else {"filename": found.name}
     return Inputs(folders, options)
+
+
+def _usual(context: Path) -> Path:
+    """Give the build file of a folder: a Dockerfile, or `build.yaml` where there is none."""
+    has_dockerfile = any((context / n).exists() for n in (_BUILD_FILE, _BUILD_FILE.lower()))
+    is_yaml = not has_dockerfile and (context / _YAML_FILE).is_file()
+    return context / (_YAML_FILE if is_yaml else _BUILD_FILE)
 
 
 def _at_address(

@@ -86,7 +86,18 @@ def _excerpt(source: SourceExcerpt) -> Iterator[str]:
     for number in range(start, end + 1):
         mark = ">>>" if number in marked else "   "
         yield f"{number:4d} | {mark} {lines[number - 1]}".rstrip()
+        yield from _carets(source, number, lines[number - 1])
     yield "--------------------"
+
+
+def _carets(source: SourceExcerpt, number: int, line: str) -> Iterator[str]:
+    """Point at what a range in one line is about, where its columns are known."""
+    for r in source.ranges:
+        if r.start.line == r.end.line == number and 0 < r.start.column <= len(line) + 1:
+            indent = "".join("\t" if char == "\t" else " " for char in line[: r.start.column - 1])
+            width = max(1, min(r.end.column, len(line) + 1) - r.start.column)
+            yield f"     |     {indent}{'^' * width}"
+            return
 
 
 def _last_lines(log: bytes) -> list[str]:

@@ -5,15 +5,13 @@ Spec: expansion reference, sections 4 and 5.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from torana.core.llb.ops import ProxyEnv
 from torana.core.oci.platform import Platform
 
 SBOM_ARGS: Final = frozenset(("BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"))
-_PROXIES: Final = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
 
 
 class Environment(dict[str, str]):
@@ -74,11 +72,3 @@ def predefined(build: Platform, target: Platform, target_stage: str) -> dict[str
         "TARGETVARIANT": target.variant,
         "TARGETSTAGE": target_stage or "default",
     }
-
-
-def proxy_env(build_args: Mapping[str, str]) -> ProxyEnv | None:
-    """Give the proxy settings among the build arguments, in any case; None without any."""
-    found = {
-        name.lower(): build_args[name] for name in sorted(build_args) if name.lower() in _PROXIES
-    }
-    return ProxyEnv(**found) if found else None

@@ -17,7 +17,7 @@ from torana.core.llb.state import State
 from torana.core.oci.platform import Platform
 from torana.core.patterns import PatternMatcher
 from torana.frontends.dockerfile import metadata
-from torana.frontends.dockerfile.arguments import predefined, proxy_env
+from torana.frontends.dockerfile.arguments import predefined
 from torana.frontends.dockerfile.copy import add, copy, workdir
 from torana.frontends.dockerfile.emit import Emitter
 from torana.frontends.dockerfile.evaluation import Evaluation, Settings, note_global_scans
@@ -41,6 +41,7 @@ from torana.frontends.dockerfile.stage import SCRATCH, PlannedStep, Stage, Stage
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.diagnostics import located
 from torana.frontends.kit.lint import Linter
+from torana.frontends.kit.proxies import proxy_env
 from torana.frontends.kit.suggest import did_you_mean
 
 _RESERVED: Final = frozenset(("context", SCRATCH))

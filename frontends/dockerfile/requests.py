@@ -5,13 +5,10 @@ Spec: lint reference, section 4.
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from torana.core.errors import SourceRange, ToranaError
-from torana.core.llb.definition import Definition
-from torana.core.llb.jsonform import in_order, to_json
+from torana.core.errors import ToranaError
 from torana.frontends.dockerfile.convert import Conversion
 from torana.frontends.dockerfile.findings import lint_config, send_findings
 from torana.frontends.dockerfile.outline import Outline, OutlineArg, OutlineMount, description
@@ -19,6 +16,15 @@ from torana.frontends.dockerfile.planning import read_file
 from torana.frontends.dockerfile.stage import Stage
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.diagnostics import render_excerpt
+from torana.frontends.kit.documents import (
+    build_error,
+    converted,
+    lint_source,
+    location,
+    present,
+    request_entry,
+    source_text,
+)
 from torana.frontends.kit.lint import Finding, LintConfig, Linter
 from torana.frontends.kit.subrequests import (
     DESCRIBE,
@@ -31,40 +37,15 @@ from torana.gateway.client.client import Result
 
 _VERSION: Final = "1.0.0"
 _CONVERT_VERSION: Final = "0.1.0"
-_METADATA: Final = (
-    "ignore_cache",
-    "description",
-    "export_cache",
-    "caps",
-    "progress_group",
-    "linux_resources",
-)
-
-
-def _entry(name: str, about: str, opts: Any) -> dict[str, Any]:
-    return {
-        "name": name,
-        "version": _VERSION,
-        "type": "rpc",
-        "description": about,
-        "opts": opts,
-        "inputs": None,
-        "metadata": [
-            {"name": "result.json", "description": ""},
-            {"name": "result.txt", "description": ""},
-        ],
-        "refs": None,
-    }
-
-
 _PUBLIC: Final = (
-    _entry(
+    request_entry(
         "frontend.outline",
+        _VERSION,
         "List all parameters current build target supports",
         [{"name": "target", "description": "Target build stage"}],
     ),
-    _entry("frontend.targets", "List all targets current build supports", []),
-    _entry(DESCRIBE, "List available subrequest types", None),
+    request_entry("frontend.targets", _VERSION, "List all targets current build supports", []),
+    request_entry(DESCRIBE, _VERSION, "List available subrequest types", None),
 )
 
 
@@ -88,23 +69,6 @@ async def answer_request(name: str, context: BuildContext) -> Result:
     raise UnsupportedRequestError(name)
 
 
-def _location(ranges: Iterable[SourceRange]) -> dict[str, Any]:
-    return {
-        "ranges": [
-            {"start": {"line": span.start.line}, "end": {"line": span.end.line}} for span in ranges
-        ]
-    }
-
-
-def _source(context: BuildContext) -> str:
-    return base64.b64encode(context.file.data).decode()
-
-
-def _present(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what is empty."""
-    return {name: value for name, value in entry.items() if value}
-
-
 def _targets(context: BuildContext) -> Result:
     try:
         plan = read_file(context.file, Linter(is_active=False))
@@ -123,12 +87,12 @@ def _targets(context: BuildContext) -> Result:
             "description": about,
             "base": head.base,
             "platform": head.platform,
-            "location": _location(head.ranges),
+            "location": location(head.ranges),
         }
-        entries.append(_present(entry))
+        entries.append(present(entry))
         shown = " ".join(part for part in (head.name, "(default)" if is_default else "") if part)
         rows.append((shown, about))
-    document = {"targets": entries, "sources": [_source(context)]}
+    document = {"targets": entries, "sources": [source_text(context.file)]}
     return answer(document, table(rows), _VERSION)
 
 
@@ -137,14 +101,14 @@ async def _outline(context: BuildContext, config: LintConfig) -> Result:
     target = await _evaluated(conversion)
     outline = conversion.outline()
     about = description(target.name, target.comments)
-    document = _present(
+    document = present(
         {
             "name": target.name,
             "description": about,
             "args": [_arg(arg) for arg in outline.args],
             "secrets": [_mount(mount) for mount in outline.secrets],
             "ssh": [_mount(mount) for mount in outline.ssh],
-            "sources": [_source(context)],
+            "sources": [source_text(context.file)],
         }
     )
     return answer(document, _outline_text(target.name, about, outline), _VERSION)
@@ -169,14 +133,14 @@ async def _evaluated(conversion: Conversion) -> Stage:
 def _arg(arg: OutlineArg) -> dict[str, Any]:
     return {
         "name": arg.name,
-        **_present({"description": arg.description, "value": arg.value}),
-        "location": _location(arg.ranges),
+        **present({"description": arg.description, "value": arg.value}),
+        "location": location(arg.ranges),
     }
 
 
 def _mount(mount: OutlineMount) -> dict[str, Any]:
     required = {"required": True} if mount.is_required else {}
-    return {"name": mount.name, **required, "location": _location(mount.ranges)}
+    return {"name": mount.name, **required, "location": location(mount.ranges)}
 
 
 def _outline_text(name: str, about: str, outline: Outline) -> str:
@@ -205,48 +169,13 @@ async def _lint(context: BuildContext) -> Result:
         failure = err
     document: dict[str, Any] = {
         "warnings": [_finding(finding) for finding in findings] or None,
-        "sources": [_lint_source(context)],
+        "sources": [lint_source(context.file)],
     }
     if failure is not None:
-        ranges = [span for excerpt in failure.sources for span in excerpt.ranges]
-        document["buildError"] = {
-            "message": failure.message,
-            "location": _location(_joined(ranges)) if ranges else {},
-        }
+        document["buildError"] = build_error(failure)
     code = b"1" if findings or failure is not None else b"0"
     text = "".join(_finding_text(finding, context) for finding in _by_first(findings))
     return answer(document, text, _VERSION, {"result.statuscode": code})
-
-
-def _lint_source(context: BuildContext) -> dict[str, Any]:
-    return {
-        "filename": context.file.filename,
-        "data": _source(context),
-        "definition": _definition(context.file.definition or Definition()),
-        "language": context.file.language,
-    }
-
-
-def _definition(definition: Definition) -> dict[str, Any]:
-    """Give a definition in the form of Go's own JSON, members in the order of the schema."""
-    return {
-        "def": [base64.b64encode(raw).decode() for raw in definition.ops],
-        "metadata": _op_metadata(definition),
-        "Source": _no_locations(definition),
-    }
-
-
-def _no_locations(definition: Definition) -> dict[str, Any]:
-    """Give the source map of the load of a build file, which has no place in any file."""
-    return {"locations": {digest: {} for digest in sorted(definition.digests()[:-1])}}
-
-
-def _op_metadata(definition: Definition) -> dict[str, Any]:
-    metadata = {}
-    for digest in sorted(definition.metadata):
-        entry = to_json(definition.metadata[digest])
-        metadata[str(digest)] = {name: entry[name] for name in _METADATA if name in entry}
-    return metadata
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
@@ -255,9 +184,9 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "description": finding.rule.description,
         "url": finding.rule.url,
         "detail": finding.message,
-        "location": _location(finding.ranges),
+        "location": location(finding.ranges),
     }
-    return _present(entry)
+    return present(entry)
 
 
 async def _convert(context: BuildContext, config: LintConfig) -> Result:
@@ -265,24 +194,7 @@ async def _convert(context: BuildContext, config: LintConfig) -> Result:
     conversion = _implicit(context, config)
     target = await _evaluated(conversion)
     definition = conversion.marshal(conversion.emitter().stage(target))
-    ops = definition.decoded()
-    document = {
-        "def": {digest: in_order(ops[digest]) for digest in sorted(ops)},
-        "metadata": _op_metadata(definition),
-        "source": _convert_source(context, definition),
-    }
-    return answer(document, None, _CONVERT_VERSION)
-
-
-def _convert_source(context: BuildContext, definition: Definition) -> dict[str, Any]:
-    if definition.source is None:
-        return {}
-    source = in_order(definition.source)
-    if "locations" in source:
-        source["locations"] = _present(source["locations"])
-    for info in source.get("infos", ()):
-        info["definition"]["Source"] = _no_locations(context.file.definition or Definition())
-    return source
+    return answer(converted(definition, context.file), None, _CONVERT_VERSION)
 
 
 def _by_first(findings: Iterable[Finding]) -> list[Finding]:
@@ -293,15 +205,3 @@ def _finding_text(finding: Finding, context: BuildContext) -> str:
     url = f" - {finding.rule.url}" if finding.rule.url else ""
     excerpt = render_excerpt(context.file.excerpt(finding.ranges))
     return f"\nWARNING: {finding.rule.name}{url}\n{finding.message}\n{excerpt}"
-
-
-def _joined(ranges: Sequence[SourceRange]) -> list[SourceRange]:
-    """Sort ranges and join those that overlap."""
-    out: list[SourceRange] = []
-    for span in sorted(ranges, key=lambda item: (item.start, item.end)):
-        if out and span.start <= out[-1].end:
-            end = max(out[-1].end, span.end)
-            out[-1] = SourceRange(span.filename, out[-1].start, end)
-        else:
-            out.append(span)
-    return out

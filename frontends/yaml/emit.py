@@ -1,0 +1,513 @@
+"""`Emitter`: typed stages to LLB.
+
+Each stage is built once, after those that it reads. Names and places of steps go along, so that
+progress and failures show the step, and the template it came from.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, assert_never
+
+from torana.core.errors import UnsupportedError
+from torana.core.llb import ops as o
+from torana.core.llb.actions import FileActions
+from torana.core.llb.definition import Definition, SourceInfo
+from torana.core.llb.state import State, git, http, merge, mkdir, owner, rm, scratch, symlink
+from torana.core.llb.vertices import SourceLocation
+from torana.core.oci.image import DEFAULT_PATH
+from torana.core.oci.platform import Platform
+from torana.frontends.kit.diagnostics import SourceFile
+from torana.frontends.kit.gitref import parse_git_ref
+from torana.frontends.kit.options import BuildOptions
+from torana.frontends.yaml import fields
+from torana.frontends.yaml import model as m
+from torana.frontends.yaml.imagekeys import applied, empty_config
+from torana.frontends.yaml.mounts import Mounts
+from torana.frontends.yaml.nodes import Mark
+from torana.frontends.yaml.packages import installation
+from torana.frontends.yaml.resolving import Tree
+
+_SHELL: Final = ("/bin/sh", "-ec")
+_RAN: Final = "/dev/torana-ran"
+_PATTERNS: Final = "file.copy.includeexcludepatterns"
+_WILDCARDS: Final = frozenset("*?[")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A stage as LLB: its tree, what later steps of it inherit, and its image's config."""
+
+    tree: State
+    platform: Platform
+    env: Mapping[str, str] = field(default_factory=dict)
+    workdir: str = "/"
+    user: str = ""
+    shell: tuple[str, ...] = _SHELL
+    network: o.NetMode | None = None
+    config: Mapping[str, Any]
+    base_config: bytes | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Emitter:
+    """Makes LLB of stages; `tree` gives trees from outside, `main` the main context."""
+
+    options: BuildOptions
+    caps: frozenset[str]
+    target: Platform
+    info: SourceInfo
+    proxy: o.ProxyEnv | None
+    main: Callable[[], State]
+    trees: Mapping[tuple[m.Origin, Platform], Tree]
+    used: Mapping[m.Origin, Sequence[str]]
+    built: dict[str, Built] = field(default_factory=dict)
+    shows_platform: bool = False
+    _infos: dict[str, SourceInfo] = field(default_factory=dict)
+    _states: dict[tuple[m.Origin, Platform], State] = field(default_factory=dict)
+    _main: State | None = None
+
+    def stage(self, stage: m.Stage) -> Built:
+        """Build a stage whose origins are built."""
+        found = self._begin(stage)
+        found = self._set(
+            found, stage.settings, stage.settings.place, f"{self._head(stage)}workdir"
+        )
+        total = len(stage.steps)
+        for number, step in enumerate(stage.steps, 1):
+            name = f"{self._head(stage, number, total)}{step.name}"
+            try:
+                found = self._step(found, stage, step, name)
+            except UnsupportedError as err:
+                mark = step.place.mark
+                raise mark.error(err.message, hint=err.hint) from err
+        config = applied(found.config, stage.image)
+        self.built[stage.name] = replace(found, config=config)
+        return self.built[stage.name]
+
+    def location(self, marks: Sequence[Mark]) -> tuple[SourceLocation, ...]:
+        """Give places for an op, the innermost first."""
+        return tuple(SourceLocation(self._info(mark.file), mark.lines) for mark in marks)
+
+    def _info(self, file: SourceFile) -> SourceInfo:
+        if file.filename == self.info.filename:
+            return self.info
+        if file.filename not in self._infos:
+            self._infos[file.filename] = SourceInfo(
+                file.filename, file.data, file.language, file.definition or Definition()
+            )
+        return self._infos[file.filename]
+
+    def _head(self, stage: m.Stage, number: int = 0, total: int = 0) -> str:
+        platform = f"{self.target.format()} " if self.shows_platform else ""
+        count = f" {number}/{total}" if number else ""
+        return f"[{platform}{stage.name}{count}] "
+
+    # Where stages begin.
+
+    def _begin(self, stage: m.Stage) -> Built:
+        if stage.origin is None:
+            return self._merged(stage)
+        origin = stage.origin
+        if origin.kind is m.OriginKind.STAGE:
+            base = self.built[origin.name]
+            return replace(base, platform=stage.platform or base.platform, network=None)
+        platform = self.platform_of(stage, origin)
+        tree = self.outside(
+            origin, platform, f"{self._head(stage)}from {origin.name}", stage.origin_mark
+        )
+        found = self.trees.get((origin, platform))
+        config = (
+            found.config
+            if found is not None and found.config is not None
+            else empty_config(platform)
+        )
+        inner = config.get("config") or {}
+        env = dict(each.split("=", 1) for each in inner.get("Env") or () if "=" in each)
+        begun = Built(
+            tree=tree,
+            platform=platform,
+            env=env,
+            workdir=_join("/", inner.get("WorkingDir") or "/"),
+            user=inner.get("User") or "",
+            config=config,
+            base_config=found.raw_config if found is not None else None,
+        )
+        return self._set(begun, stage.defaults, stage.defaults.place, f"{self._head(stage)}workdir")
+
+    def _merged(self, stage: m.Stage) -> Built:
+        platform = stage.platform or self.target
+        name = f"{self._head(stage)}merge"
+        location = self.location((stage.origin_mark,))
+        trees = [self.tree(origin, platform, stage.origin_mark) for origin in stage.merged]
+        first = stage.merged[0] if stage.merged else m.Origin(m.OriginKind.SCRATCH)
+        if "mergeop" in self.caps:
+            tree = merge(trees, custom_name=name, location=location)
+        else:
+            tree = trees[0] if trees else scratch()
+            for other in trees[1:]:
+                over = FileActions().copy(other, "/", "/", dir_copy_contents=True)
+                tree = tree.file(over, custom_name=name, location=location)
+        if first.kind is m.OriginKind.STAGE:
+            base = self.built[first.name]
+            return replace(base, tree=tree, platform=stage.platform or base.platform, network=None)
+        found = self.trees.get((first, platform))
+        config = (
+            found.config
+            if found is not None and found.config is not None
+            else empty_config(platform)
+        )
+        return Built(tree=tree, platform=platform, config=config)
+
+    def platform_of(self, stage: m.Stage, origin: m.Origin) -> Platform:
+        """Give the platform that an image is wanted for."""
+        return fields.platform_text(origin.platform) or stage.platform or self.target
+
+    def outside(self, origin: m.Origin, platform: Platform, name: str, mark: Mark) -> State:
+        """Give a tree that is no stage; one op for all that read it."""
+        if origin.kind is m.OriginKind.SCRATCH:
+            return scratch()
+        if origin.kind is m.OriginKind.MAIN:
+            if self._main is None:
+                self._main = self.main()
+            return self._main
+        key = (origin, platform)
+        if key not in self._states:
+            used = self.used.get(origin, ())
+            self._states[key] = self.trees[key].state(used, self.location((mark,)), name)
+        return self._states[key]
+
+    def tree(self, origin: m.Origin, platform: Platform, mark: Mark) -> State:
+        if origin.kind is m.OriginKind.STAGE:
+            return self.built[origin.name].tree
+        return self.outside(origin, platform, f"[internal] {origin.name}", mark)
+
+    # Steps.
+
+    def _step(self, found: Built, stage: m.Stage, step: m.AnyStep, name: str) -> Built:
+        shown: dict[str, Any] = {
+            "custom_name": name,
+            "location": self.location(step.place.marks),
+            "ignore_cache": self.options.ignores_cache(stage.name),
+        }
+        match step:
+            case m.Run():
+                args = _script(step, found.shell)
+                return self._run(found, stage, args, step.process, shown, step)
+            case m.Exec():
+                return self._run(found, stage, step.args, step.process, shown, step)
+            case m.Packages():
+                return self._install(found, step, shown)
+            case m.Copy():
+                return self._copy(found, stage, step, shown)
+            case m.Fetch():
+                return self._changed(found, self._fetch(found, step, shown), shown)
+            case m.Git():
+                return self._changed(found, self._checkout(found, step, shown), shown)
+            case m.Write():
+                path = _join(found.workdir, step.path)
+                made = _parent(path).mkfile(
+                    path,
+                    step.content.encode(),
+                    mode=0o644 if step.mode is None else step.mode,
+                    owner=_owner(step.owner),
+                )
+                return self._changed(found, made, shown)
+            case m.MakeDirectory():
+                actions = FileActions()
+                for each in step.paths:
+                    actions = actions.mkdir(
+                        _join(found.workdir, each),
+                        mode=0o755 if step.mode is None else step.mode,
+                        make_parents=True,
+                        owner=_owner(step.owner),
+                    )
+                return self._changed(found, actions, shown)
+            case m.Remove():
+                actions = FileActions()
+                for each in step.paths:
+                    actions = actions.then(
+                        rm(
+                            _join(found.workdir, each),
+                            allow_not_found=step.may_be_missing,
+                            allow_wildcard=bool(_WILDCARDS & set(each)),
+                        )
+                    )
+                return self._changed(found, actions, shown)
+            case m.Symlink():
+                self._need("file.symlink.create", "make links by itself", "write `run: ln -s`")
+                path = _join(found.workdir, step.path)
+                return self._changed(found, _parent(path).then(symlink(step.to, path)), shown)
+            case m.Set():
+                return self._set(found, step, step.place, shown["custom_name"])
+            case _:
+                assert_never(step)
+
+    def _need(self, cap: str, what: str, hint: str) -> None:
+        if cap not in self.caps:
+            raise UnsupportedError(f"this engine cannot {what}", hint=hint)
+
+    def _changed(self, found: Built, actions: FileActions, shown: Mapping[str, Any]) -> Built:
+        return replace(found, tree=found.tree.file(actions, **shown))
+
+    def _set(self, found: Built, changes: m.Set, place: m.Place, name: str) -> Built:
+        env = changed(found.env, changes.env)
+        after = replace(
+            found,
+            env=env,
+            user=found.user if changes.user is None else changes.user,
+            shell=changes.shell or found.shell,
+            network=found.network if changes.network is None else changes.network,
+        )
+        if changes.workdir is None:
+            return after
+        workdir = _join(found.workdir, changes.workdir)
+        if workdir not in ("/", found.workdir):
+            made = mkdir(workdir, mode=0o755, make_parents=True)
+            location = self.location(place.marks)
+            tree = after.tree.file(made, custom_name=f"{name} {workdir}", location=location)
+            after = replace(after, tree=tree)
+        return replace(after, workdir=workdir)
+
+    def _run(
+        self,
+        found: Built,
+        stage: m.Stage,
+        args: Sequence[str],
+        process: m.Process,
+        shown: Mapping[str, Any],
+        step: m.Step,
+    ) -> Built:
+        cwd = found.workdir if process.workdir is None else _join(found.workdir, process.workdir)
+        mounts = Mounts(
+            cwd, found.platform, self.caps,
+            lambda origin: self.tree(origin, found.platform, step.place.mark),
+        )  # fmt: skip
+        specs = mounts.of(process, stage.caches)
+        if isinstance(step, m.Run) and step.script:
+            main = self.outside(m.Origin(m.OriginKind.MAIN), found.platform, "", step.place.mark)
+            specs.append(mounts.script(main, step.script))
+        if self.options.shm_size_bytes and "exec.mount.tmpfs.size" in self.caps:
+            specs.append(mounts.memory("/dev/shm", self.options.shm_size_bytes))
+        ran = mounts.empty(_RAN) if process.has_readonly_root else None
+        executed = self.exec(
+            found,
+            args,
+            env=changed(found.env, process.env),
+            cwd=cwd,
+            user=found.user if process.user is None else process.user,
+            network=process.network,
+            security=o.SecurityMode.INSECURE if process.is_privileged else o.SecurityMode.SANDBOX,
+            mounts=specs if ran is None else [*specs, ran],
+            secrets=mounts.secrets(process),
+            ssh=mounts.agents(process),
+            readonly_root=process.has_readonly_root,
+            **{**shown, "ignore_cache": shown["ignore_cache"] or process.ignores_cache},
+        )
+        if ran is None:
+            return replace(found, tree=executed.root)
+        # The step changes nothing, but must have run before what follows.
+        after = FileActions().copy(
+            executed.mount_state(ran), "/*", "/", allow_wildcard=True, allow_empty_wildcard=True
+        )
+        return self._changed(found, after, {**shown, "ignore_cache": False})
+
+    def exec(
+        self, found: Built, args: Sequence[str], *, env: Mapping[str, str],
+        network: o.NetMode | None = None, **options: Any,
+    ) -> Any:  # fmt: skip
+        """Run a process on a stage's tree, with what the options of the build say of processes."""
+        limits, caps = self.options, self.caps
+        chosen = next(
+            (each for each in (network, found.network) if each is not None), limits.network
+        )
+        has_resources = "exec.meta.linux.resources" in caps
+        variables = dict(env)
+        variables.setdefault("PATH", DEFAULT_PATH)
+        return State(found.tree.output).run(
+            args,
+            env=[f"{name}={value}" for name, value in variables.items()],
+            network=chosen,
+            hostname=limits.hostname,
+            extra_hosts=limits.extra_hosts,
+            ulimit=limits.ulimits if "exec.meta.ulimit" in caps else (),
+            cgroup_parent=limits.cgroup_parent if "exec.meta.cgroup.parent" in caps else "",
+            linux_resources=limits.resources if has_resources else None,
+            proxy_env=self.proxy,
+            remove_mount_stubs_recursive=True,
+            platform=found.platform,
+            **options,
+        )
+
+    def _install(self, found: Built, step: m.Packages, shown: Mapping[str, Any]) -> Built:
+        job = installation(step)
+        if job.files or job.downloads:
+            actions = FileActions()
+            for path, text in job.files.items():
+                actions = actions.then(_parent(path).mkfile(path, text.encode(), mode=0o644))
+            for path, (url, checksum) in job.downloads.items():
+                key = http(url, filename="key", checksum=checksum, custom_name=shown["custom_name"])
+                actions = actions.copy(key, "/key", path, mode=0o644, create_dest_path=True)
+            found = self._changed(found, actions, shown)
+        mounts = Mounts("/", found.platform, self.caps, lambda _: scratch())
+        caches = [m.CacheMount(target=path, sharing=o.CacheSharing.LOCKED) for path in job.caches]
+        executed = self.exec(
+            found,
+            ("/bin/sh", "-ec", job.script),
+            env={**found.env, **job.env},
+            cwd="/",
+            user="root",
+            mounts=mounts.of(m.Process(), caches),
+            **shown,
+        )
+        return replace(found, tree=executed.root)
+
+    def _copy(self, found: Built, stage: m.Stage, step: m.Copy, shown: Mapping[str, Any]) -> Built:
+        if step.exclude or step.keeps_parents:
+            self._need(_PATTERNS, "leave out parts of a copy", "copy all")
+        platform = self.platform_of(stage, step.origin)
+        source = self.tree(step.origin, platform, step.place.mark)
+        actions = FileActions()
+        to = destination(found.workdir, step.to)
+        for text in step.sources:
+            path = _join("/", text)
+            include: tuple[str, ...] = ()
+            if step.keeps_parents:
+                path, include = "/", (path.lstrip("/"),)
+            actions = actions.copy(
+                source,
+                path,
+                to,
+                owner=_owner(step.owner),
+                mode=step.mode,
+                exclude=step.exclude,
+                include=include,
+                create_dest_path=True,
+                follow_symlink=step.follows_links,
+                dir_copy_contents=True,
+                allow_wildcard=True,
+                allow_empty_wildcard=True,
+            )
+        is_named = step.owner is not None and (
+            isinstance(step.owner.user, str) or isinstance(step.owner.group, str)
+        )
+        if not step.is_link or is_named or "mergeop" not in self.caps:
+            return self._changed(found, actions, shown)
+        layer = scratch().file(actions, **shown)
+        return replace(found, tree=merge((found.tree, layer), **shown))
+
+    def _fetch(self, found: Built, step: m.Fetch, shown: Mapping[str, Any]) -> FileActions:
+        filename = posixpath.basename(step.url.split("?", 1)[0].split("#", 1)[0]) or "file"
+        tree = http(
+            step.url,
+            filename=filename,
+            checksum=step.checksum,
+            auth_header_secret=step.auth,
+            custom_name=shown["custom_name"],
+            location=shown["location"],
+        )
+        to = destination(found.workdir, step.to)
+        common: dict[str, Any] = {"owner": _owner(step.owner), "create_dest_path": True}
+        if not step.unpacks:
+            mode = 0o644 if step.mode is None else step.mode
+            return FileActions().copy(tree, f"/{filename}", to, mode=mode, **common)
+        if not step.strip and not step.only:
+            return FileActions().copy(
+                tree, f"/{filename}", to, mode=step.mode, attempt_unpack=True, **common
+            )
+        unpacked = scratch().file(
+            FileActions().copy(
+                tree, f"/{filename}", "/", attempt_unpack=True, create_dest_path=True
+            ),
+            **shown,
+        )
+        if step.only:
+            self._need(
+                "file.copy.includeexcludepatterns", "unpack parts of an archive", "unpack all"
+            )
+            chosen = FileActions().copy(
+                unpacked, "/", "/", include=step.only, dir_copy_contents=True, create_dest_path=True
+            )
+            unpacked = scratch().file(chosen, **shown)
+        return FileActions().copy(
+            unpacked,
+            "/" + "/".join("*" * step.strip),
+            to,
+            mode=step.mode,
+            dir_copy_contents=True,
+            allow_wildcard=True,
+            allow_empty_wildcard=bool(step.only),
+            **common,
+        )
+
+    def _checkout(self, found: Built, step: m.Git, shown: Mapping[str, Any]) -> FileActions:
+        ref = parse_git_ref(step.url)
+        if ref is None:
+            raise step.place.mark.error(
+                f"not the address of a git repository: `{step.url}`",
+                hint="of https and http, it ends in .git",
+            )
+        agent = step.agent or ("default" if ref.is_ssh else "")
+        tree = git(
+            ref.path,
+            url=ref.url,
+            ref=step.ref or step.commit,
+            subdir=step.subdir,
+            keep_git_dir=step.keeps_git_dir,
+            checksum=step.commit if step.ref else "",
+            skip_submodules=not step.has_submodules,
+            auth_header_secret=step.auth,
+            mount_ssh_sock=agent,
+            custom_name=shown["custom_name"],
+            location=shown["location"],
+        )
+        to = destination(found.workdir, step.to)
+        return FileActions().copy(tree, "/", to, dir_copy_contents=True, create_dest_path=True)
+
+
+def changed(env: Mapping[str, str], changes: m.Env) -> dict[str, str]:
+    """Give an environment with changes: None takes a variable away."""
+    merged = {**env, **changes}
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def destination(workdir: str, to: str) -> str:
+    """Give the absolute form of a destination; a folder keeps the slash that says so."""
+    is_folder = to.endswith("/") or posixpath.basename(to) in (".", "..", "")
+    path = _join(workdir, to)
+    return f"{path}/" if is_folder and path != "/" else path
+
+
+def _join(workdir: str, path: str) -> str:
+    joined = posixpath.normpath(posixpath.join("/", workdir, path))
+    return joined[1:] if joined.startswith("//") else joined
+
+
+def _parent(path: str) -> FileActions:
+    """Make the folder that a path is in."""
+    parent = posixpath.dirname(path)
+    return FileActions() if parent == "/" else mkdir(parent, mode=0o755, make_parents=True)
+
+
+def _owner(who: m.Owner | None) -> o.ChownOpt | None:
+    return None if who is None else owner(who.user, who.group)
+
+
+def _script(step: m.Run, shell: tuple[str, ...]) -> tuple[str, ...]:
+    """Give the argument vector of a run step: the shell with its text, or with a file."""
+    shell = step.shell or shell
+    if not step.script:
+        return (*shell, step.text)
+    flags = [each for each in (_without_c(flag) for flag in shell[1:]) if each]
+    return (shell[0], *flags, Mounts.script_path(step.script), *shlex.split(step.text))
+
+
+def _without_c(flag: str) -> str:
+    """Take `-c` out of a shell's flags: `-ec` is `-e`."""
+    if not flag.startswith("-") or flag.startswith("--"):
+        return flag
+    rest = flag.replace("c", "")
+    return "" if rest == "-" else rest
