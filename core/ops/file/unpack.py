@@ -7,7 +7,9 @@ Spec: fileop reference, section 8.6.
 
 from __future__ import annotations
 
+import errno
 import io
+import logging
 import os
 import stat
 import tarfile
@@ -20,6 +22,9 @@ from torana.core.ops.file.actions import make_folders
 from torana.core.ops.file.errors import FileActionError
 from torana.core.ops.file.owner import Owner
 from torana.core.ops.file.root import OPEN_FOLDER, Place, Root, open_regular, remove
+from torana.core.snapshots.namespace import is_mapped_user
+
+log = logging.getLogger(__name__)
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _XATTR: Final = "SCHILY.xattr."
@@ -96,6 +101,7 @@ class _Extraction:
         self.root = root
         self.owner = owner
         self.folders: list[tuple[bytes, tarfile.TarInfo]] = []
+        self._told: set[str] = set()
 
     def run(self, archive: tarfile.TarFile) -> None:
         for entry in archive:
@@ -132,7 +138,7 @@ class _Extraction:
         else:
             folder = os.dup(place.folder)
         try:
-            os.chown(".", *self._owner(entry), dir_fd=folder)
+            self._own(entry, ".", folder)
             _set_xattrs(f"/proc/self/fd/{folder}", entry, follow=True)
             os.chmod(".", entry.mode & 0o7777, dir_fd=folder)
         finally:
@@ -161,10 +167,16 @@ class _Extraction:
             kind = stat.S_IFIFO if entry.isfifo() else stat.S_IFBLK
             kind = stat.S_IFCHR if entry.ischr() else kind
             number = os.makedev(entry.devmajor, entry.devminor) if not entry.isfifo() else 0
-            os.mknod(name, kind | 0o600, number, dir_fd=place.folder)
+            try:
+                os.mknod(name, kind | 0o600, number, dir_fd=place.folder)
+            except PermissionError:
+                if not is_mapped_user():
+                    raise
+                self._tell("devices", entry)
+                return
         else:
             raise FileActionError(f"unsupported entry in archive: {entry.name}")
-        os.chown(name, *self._owner(entry), dir_fd=place.folder, follow_symlinks=False)
+        self._own(entry, name, place.folder)
         shown = os.fsencode(f"/proc/self/fd/{place.folder}/") + name
         _set_xattrs(shown, entry, follow=False)
         if not entry.issym():
@@ -195,13 +207,31 @@ class _Extraction:
                     rest = rest[os.write(file, rest) :]
             if writer.tell() != entry.size:
                 raise EOFError("unexpected end of data")
-            os.fchown(file, *self._owner(entry))
+            self._own(entry, file)
             _set_xattrs(file, entry, follow=True)
             os.fchmod(file, entry.mode & 0o7777)
             os.utime(file, ns=_times(entry))
 
-    def _owner(self, entry: tarfile.TarInfo) -> Owner:
-        return self.owner if self.owner is not None else (entry.uid, entry.gid)
+    def _own(
+        self, entry: tarfile.TarInfo, target: int | str | bytes, folder: int | None = None
+    ) -> None:
+        """Give a file its owner; the archive's own may be none of those that this user has."""
+        owner = self.owner if self.owner is not None else (entry.uid, entry.gid)
+        try:
+            if isinstance(target, int):
+                os.fchown(target, *owner)
+            else:
+                os.chown(target, *owner, dir_fd=folder, follow_symlinks=False)
+        except OSError as err:
+            is_foreign = err.errno in (errno.EINVAL, errno.EPERM) and is_mapped_user()
+            if self.owner is not None or not is_foreign:
+                raise
+            self._tell("owners", entry)
+
+    def _tell(self, what: str, entry: tarfile.TarInfo) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            log.warning("%s of an archive cannot be kept, first: %r", what, entry.name)
 
 
 def _times(entry: tarfile.TarInfo) -> tuple[int, int]:

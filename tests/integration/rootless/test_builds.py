@@ -112,6 +112,26 @@ def test_workers(builder: Builder) -> None:
 
 
 @pytest.mark.parametrize("builder", ["ranges", "single"], indirect=True)
+def test_archives_of_root(builder: Builder) -> None:
+    """What an ordinary user cannot make is left out of archives, and said."""
+    with tarfile.open(builder.context / "base.tar", "w") as tar:
+        device = tarfile.TarInfo("dev/null")
+        device.type, device.devmajor, device.devminor = tarfile.CHRTYPE, 1, 3
+        tar.addfile(device)
+        folder = tarfile.TarInfo("home")
+        folder.type, folder.mode, folder.uid, folder.gid = tarfile.DIRTYPE, 0o755, 33, 33
+        tar.addfile(folder)
+    dockerfile = "FROM scratch\nADD base.tar /\n"
+    done = builder.build(dockerfile, "--output=type=tar,dest=out.tar")
+    assert done.returncode == 0, done.stderr
+    assert "devices of an archive cannot be kept, first: 'dev/null'" in done.stderr
+    with tarfile.open(builder.folder / "out.tar") as tar:
+        owners = {member.name: member.uid for member in tar}
+    assert "dev/null" not in owners
+    assert owners["home"] == (33 if builder.name == "ranges" else 0)
+
+
+@pytest.mark.parametrize("builder", ["ranges", "single"], indirect=True)
 def test_daemon_of_a_user(builder: Builder) -> None:
     daemon = start_daemon(
         builder.folder,
