@@ -65,11 +65,3 @@ def installed_site(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site
         place = getattr(sys.modules[name], "__file__", None)
         if place is not None and place.startswith(str(site.path)):
             del sys.modules[name]
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--update-golden",
-        action="store_true",
-        help="write what golden tests found as what they expect; review the difference",
-    )
