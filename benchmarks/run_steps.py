@@ -19,7 +19,7 @@ from pathlib import Path
 
 from peers import TORANA, buildah, command, docker
 
-ROUNDS = 2
+ROUNDS = 5
 STEPS = 30
 BASE = "FROM scratch\nCOPY busybox /bin/busybox\nCOPY busybox /bin/sh\n"
 FLAGS = ("--network=none", "-q")

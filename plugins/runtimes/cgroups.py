@@ -106,17 +106,26 @@ def joined(groups: Sequence[Path]) -> Iterator[None]:
 
     Meanwhile something else may get mounted over them.
     """
-    parents: list[int] = []
+    tops: list[int] = []
+    places = [group.relative_to(_MOUNT) for group in groups]
     try:
-        for group in groups:
-            parents.append(os.open(group.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-            _move_here(f"{group.name}/tasks", parents[-1])
+        for place in places:
+            flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+            tops.append(os.open(_MOUNT / place.parts[0], flags))
+            _move_here(_below(place, "tasks"), tops[-1])
         yield
     finally:
-        for group, parent in zip(groups, parents, strict=False):
-            _move_here("tasks", parent)
-            _remove(group.name, parent)
-            os.close(parent)
+        for place, top in zip(places, tops, strict=False):
+            # Not just one up: the thread still counts there for a moment after its end, and
+            # nobody could remove that group meanwhile.
+            _move_here("tasks", top)
+            _remove(_below(place), top)
+            os.close(top)
+
+
+def _below(place: Path, *more: str) -> str:
+    """Give the path of a group, or of a file in it, from the top of its hierarchy."""
+    return str(Path(*place.parts[1:], *more))
 
 
 def _move_here(tasks: str, folder: int) -> None:

@@ -46,14 +46,20 @@ class Builder:
 
     def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command of Torana in the context folder."""
+        process = self.start(*arguments, **environment)
+        stdout, stderr = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Start a command of Torana in the context folder."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("TORANA_")}
-        return subprocess.run(
+        return subprocess.Popen(
             [sys.executable, "-m", "torana", *arguments],
             cwd=self.context,
             env={**kept, "TORANA_ROOT": str(self.store), "TORANA_NO_MEMO": "1", **environment},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=120,
         )
 
     def build(self, dockerfile: str, *arguments: str, base: str = BASE, **environment: str) -> str:

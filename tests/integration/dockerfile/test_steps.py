@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from secrets import token_hex
 
 import pytest
-from tests.integration.dockerfile.builder import Builder, is_cached
+from tests.integration.dockerfile.builder import BASE, Builder, is_cached
 
 pytestmark = pytest.mark.needs("root", "busybox")
 
@@ -196,3 +203,62 @@ def test_insecure_steps_need_a_grant(builder: Builder) -> None:
     builder.build(text, "--allow=security.insecure")
     refused = builder.run(text)
     assert refused.returncode == 1, "what is in the cache is no way around it"
+
+
+def at_once(builder: Builder, steps: list[str], between: Callable[[], None]) -> None:
+    """Build several Dockerfiles by processes of their own, at the same time."""
+    running = []
+    for number, step in enumerate(steps):
+        name = f"Dockerfile-{number}"
+        builder.write(name, f"{BASE}FROM base\n{step}\n")
+        line = ["build", "--progress=plain", "-f", name, "."]
+        running.append(builder.start(*line))
+    between()
+    for process in running:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_private_caches_of_processes(builder: Builder) -> None:
+    """Two builds have a private cache at the same time: each finds its own, empty one."""
+    builder.build("FROM base\n")
+    sleeper = str(10**8 + int(token_hex(3), 16))
+
+    def sleepers() -> list[int]:
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                if path.read_bytes() == f"sleep\0{sleeper}\0".encode():
+                    found.append(int(path.parent.name))
+        return found
+
+    def let_go() -> None:
+        wait_for(lambda: len(sleepers()) == 2)
+        for pid in sleepers():
+            os.kill(pid, signal.SIGKILL)
+
+    step = (
+        "RUN --mount=type=cache,target=/c,id={0},sharing=private : {1}; test ! -e /c/mine "
+        "&& touch /c/mine && (sleep {0}; true)"
+    )
+    at_once(builder, [step.format(sleeper, name) for name in ("one", "two")], let_go)
+
+
+def test_locked_caches_of_processes(builder: Builder) -> None:
+    """Only one build at a time is in a locked cache, and all see the same one."""
+    builder.build("FROM base\n")
+    step = (
+        "RUN --mount=type=cache,target=/c,id=locked,sharing=locked : {0}; mkdir /c/inside "
+        "&& sleep 0.2 && rmdir /c/inside && echo {0} >> /c/names"
+    )
+    at_once(builder, [step.format(name) for name in ("one", "two", "three")], lambda: None)
+    builder.build(
+        "FROM base\nRUN --mount=type=cache,target=/c,id=locked test $(wc -l < /c/names) = 3\n"
+    )

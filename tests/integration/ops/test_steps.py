@@ -7,9 +7,10 @@ import os
 import stat
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -571,6 +572,45 @@ async def test_out_of_memory(steps: Any) -> None:
     script = "dd if=/dev/zero of=/dev/null bs=200M count=1"
     with pytest.raises(ExecError, match="exit code: 137: cannot allocate memory"):
         await steps.run(script, resources=limits)
+
+
+async def test_limits_lie_below_the_parent_that_was_asked_for(steps: Any) -> None:
+    """In groups of the container's own, which go with it; those of the machine tell."""
+    parent = f"torana-test-{token_hex(4)}"
+    seen: dict[str, str] = {}
+
+    def look() -> None:
+        for group in groups_below(parent):
+            names = ("pids.max", "cpu.cfs_quota_us", "cpu.max", "memory.limit_in_bytes")
+            for name in (*names, "memory.max"):
+                with suppress(OSError):
+                    seen[name] = (group / name).read_text().strip()
+
+    steps.log.on_data = look
+    limits = LinuxResources(memory=64 << 20, cpu_quota=50_000, cpu_period=100_000)
+    try:
+        await steps.run("echo up; sleep 0.1", resources=limits, meta={"cgroup_parent": parent})
+        assert groups_below(parent) == []
+    finally:
+        remove_groups(parent)
+    assert seen.pop("pids.max") == "16384"
+    assert sorted(seen.values()) in (["50000", "67108864"], ["50000 100000", "67108864"])
+
+
+def remove_groups(name: str) -> None:
+    """Remove empty groups; the kernel may need a moment after the last process has ended."""
+    deadline = time.monotonic() + 60
+    while left := sorted(Path("/sys/fs/cgroup").glob(f"**/{name}/**/"), reverse=True):
+        assert time.monotonic() < deadline, left
+        for group in left:
+            with suppress(OSError):
+                group.rmdir()
+
+
+def groups_below(parent: str) -> list[Path]:
+    top = Path("/sys/fs/cgroup")
+    patterns = (f"{parent}/buildkit/*/", f"*/{parent}/buildkit/*/")
+    return [path for pattern in patterns for path in top.glob(pattern)]
 
 
 def file_tree(steps: Any) -> Any:
