@@ -6,8 +6,8 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,6 @@ from torana.cli.progress.amounts import format_bytes
 from torana.core.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torana.core.content.images import StoredImage
     from torana.core.content.imagetree import StoredManifest
     from torana.core.worker import Worker
@@ -39,7 +37,7 @@ def image() -> None:
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
 def list_images(names: tuple[str, ...], form: str) -> None:
     """List images: all, or those NAMES."""
-    with _opened() as worker:
+    with open_worker() as worker:
         images = _found(worker, names) if names else worker.images.all() if worker else []
         rows = [_described(worker, each) for each in images] if worker else []
     if form == "json":
@@ -59,7 +57,7 @@ def inspect(names: tuple[str, ...], is_raw: bool) -> None:
     """Show manifests, configs and layers of images as JSON."""
     if is_raw and len(names) > 1:
         raise UsageError("--raw takes one name")
-    with _opened() as worker:
+    with open_worker() as worker:
         found = _found(worker, names)
         assert worker is not None
         if is_raw:
@@ -74,7 +72,7 @@ def rm(names: tuple[str, ...]) -> None:
     """Forget names; what nothing else needs goes with the next prune."""
     from torana.core.cache.manager import bump_generation
 
-    with _opened() as worker:
+    with open_worker() as worker:
         found = _found(worker, names)
         assert worker is not None
         for each in found:
@@ -94,7 +92,7 @@ def push(name: str, target: str | None, is_insecure: bool) -> None:
     from torana.plugins.exporters.pushing import push_image, push_names
     from torana.plugins.registry.access import default_access
 
-    with _opened() as worker:
+    with open_worker() as worker:
         (stored,) = _found(worker, [name])
         assert worker is not None
         (reference,) = push_names([target or stored.name])
@@ -138,7 +136,7 @@ def save(names: tuple[str, ...], dest: str, kind: str | None) -> None:
             else "a folder cannot go to standard output",
             hint="-o FILE",
         )
-    with _opened() as worker:
+    with open_worker() as worker:
         found = _found(worker, names)
         assert worker is not None
         has_index = [each.name for each in found if is_index(each.target)]
@@ -197,13 +195,7 @@ def load(source: str, name: str | None) -> None:
         worker.close()
 
 
-@contextmanager
-def _opened() -> Iterator[Worker | None]:
-    with open_worker() as worker:
-        yield worker
-
-
-def _found(worker: Worker | None, names: tuple[str, ...] | list[str]) -> list[StoredImage]:
+def _found(worker: Worker | None, names: Sequence[str]) -> list[StoredImage]:
     """Look names up, as they are written or as they are meant.
 
     Raises:

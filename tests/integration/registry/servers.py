@@ -36,7 +36,42 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-class FaultyRegistry:
+class LocalServer:
+    """Serves on a port of the loopback until `close`; each request goes to `serve`."""
+
+    def __init__(self) -> None:
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                server.serve(self)
+
+            do_HEAD = do_GET
+            do_POST = do_GET
+            do_PUT = do_GET
+            do_PATCH = do_GET
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread.start()
+        self.host = f"127.0.0.1:{self._server.server_address[1]}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def serve(self, request: BaseHTTPRequestHandler) -> None:
+        raise NotImplementedError
+
+
+class FaultyRegistry(LocalServer):
     """Serves blobs and manifests from memory; `faults[path]` are used up one per request."""
 
     def __init__(self) -> None:
@@ -59,32 +94,7 @@ class FaultyRegistry:
         self.has_referrers = False
         self._parts: dict[str, bytes] = {}  # uploads by path
         self.lock = threading.Lock()
-        registry = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                registry.serve(self)
-
-            do_HEAD = do_GET
-            do_POST = do_GET
-            do_PUT = do_GET
-            do_PATCH = do_GET
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
-        self.host = f"127.0.0.1:{self._server.server_address[1]}"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__init__()
 
     # Content
 
@@ -381,7 +391,7 @@ class RealRegistry:
             self._process = None
 
 
-class Proxy:
+class Proxy(LocalServer):
     """Stands before a registry and misbehaves: `faults` for requests whose line matches.
 
     A request line is `METHOD /path`. A fault is used `times` times.
@@ -392,32 +402,7 @@ class Proxy:
         self.faults: list[tuple[str, Fault, int]] = []
         self.requests: list[str] = []
         self._lock = threading.Lock()
-        proxy = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                proxy.serve(self)
-
-            do_HEAD = do_GET
-            do_POST = do_GET
-            do_PUT = do_GET
-            do_PATCH = do_GET
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
-        self.host = f"127.0.0.1:{self._server.server_address[1]}"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__init__()
 
     def _fault(self, line: str) -> Fault | None:
         with self._lock:
