@@ -145,7 +145,8 @@ def _identity(source: metadata.Distribution) -> tuple[str, str]:
 def _frontend(distribution: Distribution, name: str, target: str) -> FoundFrontend:
     manifest, problem = Manifest(), ""
     try:
-        manifest = _manifest(distribution, name, target)
+        assert distribution.source is not None
+        _, manifest = _manifest(distribution.source, name, target)
     except ToranaError as err:
         problem = err.message
     if manifest.api != API and not problem:
@@ -165,15 +166,24 @@ def unsupported_api(api: object) -> str:
     return f"it is written for plugin api {api}, and this Torana has api {API}"
 
 
-def _manifest(distribution: Distribution, name: str, target: str) -> Manifest:
-    assert distribution.source is not None
-    text = distribution.source.read_text(FILENAME)
+def manifest_text(found: FoundFrontend) -> str | None:
+    """Give the text of the manifest of a frontend, None if it has none.
+
+    Raises:
+        InvalidManifestError: it cannot be read.
+    """
+    text, _ = _manifest(metadata.distribution(found.distribution), found.name, found.target)
+    return text
+
+
+def _manifest(source: metadata.Distribution, name: str, target: str) -> tuple[str | None, Manifest]:
+    text = source.read_text(FILENAME)
     own = () if text is None else (text,)
-    for found in chain(own, _texts_in_packages(distribution.source, target)):
+    for found in chain(own, _texts_in_packages(source, target)):
         manifest = parse_manifest(found)
         if manifest.name in ("", name):
-            return manifest
-    return Manifest()
+            return found, manifest
+    return None, Manifest()
 
 
 def _texts_in_packages(source: metadata.Distribution, target: str) -> Iterator[str]:

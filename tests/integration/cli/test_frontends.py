@@ -131,6 +131,22 @@ def test_plain_build_imports_no_other_frontend(project: Project, site: Site) -> 
     assert "torana.frontends.yaml" not in result.stderr
 
 
+def test_check_runs_the_suite(project: Project, site: Site) -> None:
+    pytest.importorskip("torana.frontends.kit.testing.conformance")
+    passed = project.run("frontend", "check", "mockerfile", "--image", "debian:12")
+    assert passed.returncode == 0, passed.stdout
+    assert " passed" in passed.stdout
+    site.frontend("just", manifest={"filez": [], "api": 1})
+    project.write("Justfile", "anything")
+    failed = project.run("frontend", "check", "just", "Justfile", PYTHONPATH=str(site.path))
+    assert failed.returncode == 1
+    assert "torana-frontend.json: unknown key: `filez` (did you mean `files`?)" in failed.stderr
+    assert "test_each_op_has_a_place" in failed.stdout
+    nothing = project.run("frontend", "check", "just", PYTHONPATH=str(site.path))
+    assert nothing.returncode == 2
+    assert "there is nothing to build" in nothing.stderr
+
+
 def test_list_and_show(project: Project, site: Site) -> None:
     options = {"type": "object", "properties": {"level": {"type": "integer", "default": 3}}}
     manifest = {**MANIFEST, "options": options, "example": "build:\n  echo\n"}

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.conftest import Docker
+from tests.sites import Site
 
 from torana.core.llb import ops as o
 from torana.core.llb.definition import Definition
@@ -110,6 +111,20 @@ def test_failures_show_the_line(project: Project) -> None:
     project.dockerfile("FROM scratch\nRUNN x\n")
     code, errors = project.build()
     assert (code, "did you mean RUN?" in errors) == (1, True)
+
+
+@pytest.mark.parametrize("syntax", ["just", "acme/just:1"])
+def test_installed_frontends_of_others_run_on_this_side(
+    project: Project, site: Site, monkeypatch: pytest.MonkeyPatch, syntax: str
+) -> None:
+    site.frontend("just", manifest={"aliases": ["acme/just"]})
+    monkeypatch.setenv("PYTHONPATH", str(site.path))
+    project.dockerfile(f"# syntax={syntax}\n")
+    out = project.folder / "out"
+    code, errors = project.build("-o", str(out), "--build-arg", "TEXT=made")
+    assert code == 0, errors
+    assert (out / "just").read_text() == "made"
+    assert ("is served by frontend `just`" in errors) == ("/" in syntax)
 
 
 def test_secrets_reach_a_step_and_nothing_else(project: Project) -> None:
