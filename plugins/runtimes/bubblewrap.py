@@ -39,7 +39,7 @@ from torana.core.snapshots.namespace import is_mapped_user
 from torana.plugins.runtimes import entry, seccomp
 from torana.plugins.runtimes.bubblewrapline import Identity, arguments
 from torana.plugins.runtimes.capabilities import known_capabilities
-from torana.plugins.runtimes.cgroups import has_pure_cgroup2, step_groups
+from torana.plugins.runtimes.cgroups import can_limit, step_groups
 from torana.plugins.runtimes.containers import ProgramContainer
 from torana.plugins.runtimes.launcher import Launch, Surroundings, run
 from torana.plugins.runtimes.outcome import LOG, failure, kernel_kills
@@ -240,7 +240,7 @@ def bundled_program() -> str | None:
 @cache
 def _keeps_limits() -> bool:
     """Say whether a program can be started in cgroups that limit it: those of version 1."""
-    return not has_pure_cgroup2() and not is_mapped_user()
+    return can_limit() and not is_mapped_user()
 
 
 def _is_another(program: str, children: Sequence[int]) -> bool:

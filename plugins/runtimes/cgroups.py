@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,8 @@ from torana.core.llb.ops import LinuxResources
 from torana.core.ops.runtime import ContainerSpec, DeviceNode, RuntimeFailedError
 from torana.plugins.runtimes.spec import DEVICE_RULES, cgroup_path, device_rule
 
+log = logging.getLogger(__name__)
+
 _MOUNT: Final = Path("/sys/fs/cgroup")
 _NAME: Final = "torana-steps"
 _PARENT: Final = "buildkit"  # of the containers' groups, as BuildKit has it
@@ -23,6 +26,18 @@ _OLD_S: Final = 60
 def has_pure_cgroup2() -> bool:
     """Say whether a cgroup2 lies at /sys/fs/cgroup, and not version 1 or a mix of both."""
     return (_MOUNT / "cgroup.controllers").exists()
+
+
+def has_controller(name: str) -> bool:
+    """Say whether groups can be limited by this controller, of whatever version."""
+    if has_pure_cgroup2():
+        return name in (_MOUNT / "cgroup.controllers").read_text().split()
+    return (_MOUNT / name).is_dir()
+
+
+def can_limit() -> bool:
+    """Say whether this process may make groups of version 1 with limits."""
+    return not has_pure_cgroup2() and os.access(_MOUNT / "memory", os.W_OK)
 
 
 def device_cgroup() -> Path | None:
@@ -54,7 +69,8 @@ def device_cgroup() -> Path | None:
 def step_groups(spec: ContainerSpec) -> tuple[Path, ...]:
     """Make groups of version 1 with the limits of a container, named as runc would do it.
 
-    Doing it again gives the same ones.
+    Doing it again gives the same ones. Where none can be made, a step that has no limits of its own
+    runs without ours.
 
     Raises:
         RuntimeFailedError: a controller is missing, or refuses a limit.
@@ -65,6 +81,10 @@ def step_groups(spec: ContainerSpec) -> tuple[Path, ...]:
             return (*_make_groups(path, spec), _make_device_group(path, spec.devices))
         return _make_groups(path, spec)
     except OSError as err:
+        remove_group(path)
+        if not spec.devices and spec.resources in (None, LinuxResources()):
+            log.info("processes of steps are not limited: %s", err)
+            return ()
         raise RuntimeFailedError(f"limits of a step cannot be set: {err}") from err
 
 

@@ -17,7 +17,12 @@ from torana.core.ops.runtime import ContainerSpec, RuntimeFailedError
 from torana.core.snapshots.namespace import is_mapped_user
 from torana.plugins.runtimes import seccomp
 from torana.plugins.runtimes.capabilities import known_capabilities
-from torana.plugins.runtimes.cgroups import device_cgroup, has_pure_cgroup2, step_groups
+from torana.plugins.runtimes.cgroups import (
+    device_cgroup,
+    has_controller,
+    has_pure_cgroup2,
+    step_groups,
+)
 from torana.plugins.runtimes.launcher import Surroundings
 from torana.plugins.runtimes.oci import OCIRuntime
 from torana.plugins.runtimes.spec import CAPABILITIES, HostTraits
@@ -39,9 +44,10 @@ class CrunRuntime(OCIRuntime):
     def surroundings(self, spec: ContainerSpec) -> Surroundings:
         if self._manages or self._is_rootless:
             return Surroundings(cgroup2=not has_pure_cgroup2())
+        shared = None if spec.insecure else self._device_cgroup
         return Surroundings(
             cgroup2=True,
-            device_cgroup=None if spec.insecure or spec.devices else self._device_cgroup,
+            device_cgroup=None if spec.devices else shared,  # those have a group of their own
             own_groups=step_groups(spec),
         )
 
@@ -76,6 +82,7 @@ class CrunRuntime(OCIRuntime):
         return HostTraits(
             has_cgroup2=True,
             manages_cgroups=self._manages,
+            limits_pids=has_controller("pids"),
             is_rootless=self._is_rootless,
             seccomp=profile,
             annotations=annotations,

@@ -83,6 +83,7 @@ class HostTraits:
 
     has_cgroup2: bool  # a pure cgroup2 lies at /sys/fs/cgroup as the runtime sees it
     manages_cgroups: bool  # the runtime makes cgroups, and so can limit devices and resources
+    limits_pids: bool = True  # there is a controller for it
     is_rootless: bool = False  # root within a user namespace only
     seccomp: Mapping[str, Any] | None = None
     annotations: Mapping[str, str] | None = None
@@ -170,7 +171,7 @@ def _linux(container: ContainerSpec, host: HostTraits) -> dict[str, Any]:
     linux: dict[str, Any] = {"namespaces": namespaces}
     if host.manages_cgroups:
         linux["cgroupsPath"] = cgroup_path(container)
-        linux["resources"] = _resources(container)
+        linux["resources"] = _resources(container, host)
     nodes = [_device(node) for node in container.devices]
     if container.insecure:
         nodes += _nodes()
@@ -193,7 +194,7 @@ def cgroup_path(container: ContainerSpec) -> str:
     return f"{clean(parent).rstrip('/')}/buildkit/{container.id}"
 
 
-def _resources(container: ContainerSpec) -> dict[str, Any]:
+def _resources(container: ContainerSpec, host: HostTraits) -> dict[str, Any]:
     rules = list(DEVICE_RULES)
     if container.insecure:
         rules += [{"allow": True, "type": kind, "access": "rwm"} for kind in ("c", "b")]
@@ -201,7 +202,7 @@ def _resources(container: ContainerSpec) -> dict[str, Any]:
     out: dict[str, Any] = {"devices": rules}
     wanted = container.resources or LinuxResources()
     memory = {"limit": wanted.memory, "swap": wanted.memory_swap}
-    pids = {"limit": container.pids_limit}
+    pids = {"limit": container.pids_limit if host.limits_pids else 0}
     cpu = {
         "shares": wanted.cpu_shares,
         "quota": wanted.cpu_quota,

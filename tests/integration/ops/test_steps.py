@@ -14,6 +14,7 @@ from secrets import token_hex
 from typing import Any
 
 import pytest
+from tests.integration.ops.limits import needs_limits
 
 from torana.core.errors import NotFoundError, UnsupportedError
 from torana.core.llb.ops import (
@@ -568,6 +569,7 @@ async def test_many_at_once(steps: Any) -> None:
 
 
 async def test_out_of_memory(steps: Any) -> None:
+    needs_limits(steps)
     limits = LinuxResources(memory=30 << 20, memory_swap=30 << 20)
     script = "dd if=/dev/zero of=/dev/null bs=200M count=1"
     with pytest.raises(ExecError, match="exit code: 137: cannot allocate memory"):
@@ -576,6 +578,7 @@ async def test_out_of_memory(steps: Any) -> None:
 
 async def test_limits_lie_below_the_parent_that_was_asked_for(steps: Any) -> None:
     """In groups of the container's own, which go with it; those of the machine tell."""
+    needs_limits(steps)
     parent = f"torana-test-{token_hex(4)}"
     seen: dict[str, str] = {}
 
