@@ -77,6 +77,8 @@ class PastaNetwork(_UserModeNetwork):
 
     def launch(self, program: str, namespace: Path, ready: Path) -> Launch:
         closed = ("-t", "none", "-u", "none", "-T", "none", "-U", "none")
+        # Only where it is needed: answers of the host's own servers would come from that address.
+        resolver = [word for server in self.nameservers() for word in ("--dns-forward", server)]
         line = (
             *(
                 program,
@@ -88,13 +90,13 @@ class PastaNetwork(_UserModeNetwork):
                 "0:0",
                 *closed,
             ),
-            *("--dns-forward", _PASTA_RESOLVER, "--pid", str(ready)),
+            *resolver,
+            *("--pid", str(ready)),
             *("--netns", str(namespace)),
         )
         return Launch(line)
 
     def nameservers(self) -> tuple[str, ...]:
-        # Others are reached as they are.
         return (_PASTA_RESOLVER,) if has_only_loopback_servers(host_resolv_conf()) else ()
 
 

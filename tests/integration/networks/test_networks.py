@@ -36,7 +36,7 @@ chmod 666 {folder}/tun
 mount --bind {folder}/tun /dev/net/tun
 """
 CODE = """
-import asyncio, json, sys
+import asyncio, json, os, sys
 from pathlib import Path
 from torana.core.snapshots import namespace
 namespace.enter()
@@ -53,7 +53,22 @@ async def greet(reader, writer):
     writer.write(b"served\\n")
     writer.close()
 
+class Names(asyncio.DatagramProtocol):
+    # Gives one address to every name.
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def datagram_received(self, query, sender):
+        wants_ipv4 = query[-4:-2] == bytes([0, 1])
+        header = query[:2] + bytes([0x81, 0x80, 0, 1, 0, int(wants_ipv4), 0, 0, 0, 0])
+        answer = bytes([0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 203, 0, 113, 99])
+        self.transport.sendto(header + query[12:] + answer * wants_ipv4, sender)
+
 async def main():
+    loop = asyncio.get_running_loop()
+    if not namespace.is_mapped_user():  # who may not listen there
+        for host in ("203.0.113.1", "127.0.0.1"):
+            await loop.create_datagram_endpoint(Names, local_addr=(host, 53))
     hosts = "203.0.113.1", "127.0.0.1"
     servers = [await asyncio.start_server(greet, host, 8123) for host in hosts]
     settings = CNISettings(config=Path(config))
@@ -62,6 +77,10 @@ async def main():
     said = []
     async with choice.provider.open("id", folder, "box") as network:
         (folder / "bundle").mkdir()
+        names = network.nameservers or ["203.0.113.1"]
+        servers_text = "".join(f"nameserver {name}\\n" for name in names)
+        (folder / "rootfs" / "etc").mkdir()
+        (folder / "rootfs" / "etc" / "resolv.conf").write_text(servers_text)
         spec = ContainerSpec(
             id="torana-network-test", directory=folder / "bundle", rootfs=folder / "rootfs",
             args=("sh", "-c", script), env=("PATH=/bin",),
@@ -90,6 +109,7 @@ def run(
     folder: Path,
     wanted: str,
     runtime: str,
+    script: str = SCRIPT,
     *,
     uid: int = 0,
     config: str = "/none",
@@ -98,14 +118,14 @@ def run(
     rootfs = folder / "rootfs"
     (rootfs / "bin").mkdir(parents=True)
     subprocess.run(["cp", "/bin/busybox", rootfs / "bin"], check=True)
-    for name in ("sh", "ls", "nc", "timeout"):
+    for name in ("sh", "ls", "nc", "nslookup", "timeout"):
         (rootfs / "bin" / name).symlink_to("busybox")
     prefix = ""
     if uid:
         subprocess.run(["chown", "-R", f"{uid}:{uid}", folder], check=True)
         prefix = f"setpriv --reuid {uid} --regid {uid} --clear-groups --"
     machine = MACHINE.format(before=before.format(folder=folder), prefix=prefix)
-    program = [sys.executable, "-B", "-c", CODE, wanted, runtime, str(folder), config, SCRIPT]
+    program = [sys.executable, "-B", "-c", CODE, wanted, runtime, str(folder), config, script]
     done = subprocess.run(
         ["unshare", "--net", "--mount", "sh", "-ec", machine, "sh", *program],
         env={
@@ -136,6 +156,16 @@ def test_user_mode(folder: Path, network: str, runtime: str) -> None:
     assert found["left"] == []
     assert "lo" in found["said"]
     assert "d0" not in found["said"] or network == "pasta"  # whose interface has the host's name
+
+
+@pytest.mark.parametrize("server", ["203.0.113.1", "127.0.0.1"])
+@pytest.mark.parametrize("network", ["pasta", "slirp4netns"])
+def test_names(folder: Path, network: str, server: str) -> None:
+    """Servers of the host answer, those on its loopback by way of the network's program."""
+    (folder / "resolv.conf").write_text(f"nameserver {server}\n")
+    before = "mount --bind {folder}/resolv.conf /etc/resolv.conf"
+    found = run(folder, network, "crun", "nslookup name.example", before=before)
+    assert "203.0.113.99" in " ".join(found["said"])
 
 
 @pytest.mark.parametrize("runtime", ["crun", "bubblewrap"])

@@ -74,7 +74,7 @@ def ranged_user() -> Iterator[int]:
                 subprocess.run(["usermod", option, f"{start}-{start + 65535}", name], check=True)
         yield int(subprocess.check_output(["id", "-u", name]))
     finally:
-        subprocess.run(["userdel", name], check=True, capture_output=True)
+        subprocess.run(["userdel", "--force", name], check=True, capture_output=True)
 
 
 def make_builder(request: pytest.FixtureRequest, name: str, folder: Path) -> Builder:
