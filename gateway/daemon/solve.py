@@ -16,6 +16,7 @@ from typing import Any, Final
 from torana.core.errors import NotFoundError, ToranaError, UserError
 from torana.core.ops.runtime import Runtime
 from torana.core.pool import run_blocking
+from torana.core.solver.progress import WarningEvent
 from torana.core.worker import Worker
 from torana.gateway.bridge.bridge import Bridge
 from torana.gateway.bridge.cacheimports import OpenCache
@@ -32,7 +33,8 @@ from torana.gateway.daemon.registries import TokenCache, registry_settings
 from torana.gateway.daemon.solvemessages import WantedBuild
 from torana.gateway.daemon.statusmessages import frame, responses
 from torana.gateway.daemon.trace import Span, spans_of, to_json
-from torana.gateway.engines.caching import CacheExports, open_reader
+from torana.gateway.engines.cachefaults import CacheFaults
+from torana.gateway.engines.caching import AGAIN, CacheExports, open_reader
 from torana.gateway.engines.exporting import Export, export_result
 from torana.gateway.engines.jobs import BuildParts, open_job
 from torana.gateway.engines.runtime import chosen_runtime
@@ -119,6 +121,25 @@ class Solving:
         self, wanted: WantedBuild, build: Build, exporters: Sequence[Exporter]
     ) -> tuple[Mapping[str, bytes], dict[str, str]]:
         """Give the result's metadata and the answer to the client."""
+        faults = CacheFaults()
+        try:
+            return await self._attempt(wanted, build, exporters, faults)
+        except ToranaError:
+            # A client that drives the build would have to begin anew itself.
+            is_driven = not wanted.frontend and wanted.definition is None
+            if is_driven or not faults.is_any:
+                raise
+        build.progress.emit(WarningEvent(vertex=None, short=AGAIN))
+        return await self._attempt(wanted, build, exporters, None)
+
+    async def _attempt(
+        self,
+        wanted: WantedBuild,
+        build: Build,
+        exporters: Sequence[Exporter],
+        faults: CacheFaults | None,
+    ) -> tuple[Mapping[str, bytes], dict[str, str]]:
+        """Do it once; without `faults` no caches are imported."""
         client_side = ClientSide(
             self._sessions,
             wanted.session_id,
@@ -131,7 +152,10 @@ class Solving:
             content=self._worker.content, layouts=client_side, registries=client_side.registries
         )
         caches = CacheExports.open(wanted.cache_exports, self._plugins, context)
-        parts = self._parts(wanted, client_side, partial(open_reader, self._plugins, context))
+        open_cache = (
+            None if faults is None else partial(open_reader, self._plugins, context, faults)
+        )
+        parts = self._parts(wanted, client_side, open_cache)
         async with open_job(self._worker, parts, build.progress) as (job, client):
             try:
                 result = await self._result(wanted, build, client)
@@ -154,7 +178,7 @@ class Solving:
         return result.metadata, response | _frontend_answers(result.metadata)
 
     def _parts(
-        self, wanted: WantedBuild, client_side: ClientSide, open_cache: OpenCache
+        self, wanted: WantedBuild, client_side: ClientSide, open_cache: OpenCache | None
     ) -> BuildParts:
         return BuildParts(
             session_id=wanted.session_id or wanted.ref,

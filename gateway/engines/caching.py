@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from torana.core.cache.layers import Layer, LayerForm
 from torana.core.cache.pending import PendingRef
@@ -29,6 +30,7 @@ from torana.core.solver.op import Result as SolverResult
 from torana.core.worker import Worker
 from torana.gateway.bridge.vertexprogress import VertexProgress
 from torana.gateway.client.client import CacheImport
+from torana.gateway.engines.cachefaults import CacheFaults, WatchedReader
 from torana.plugins.booleans import parse_boolean
 from torana.plugins.cachebackend import CacheContext, CacheOptionError
 from torana.plugins.manager import PluginManager
@@ -88,8 +90,13 @@ class CacheExports:
         return cls(places=places, inline=inline)
 
 
-def open_reader(plugins: PluginManager, context: CacheContext, wanted: CacheImport) -> CacheReader:
-    """Find what reads a cache.
+AGAIN: Final = "layers of an imported cache are bad: building again without imported caches"
+
+
+def open_reader(
+    plugins: PluginManager, context: CacheContext, faults: CacheFaults, wanted: CacheImport
+) -> CacheReader:
+    """Find what reads a cache; what turns out to be bad is noted in `faults`.
 
     Raises:
         CacheOptionError: attributes are wrong.
@@ -97,7 +104,7 @@ def open_reader(plugins: PluginManager, context: CacheContext, wanted: CacheImpo
     """
     backend = plugins.cache_backend(wanted.type, action="importer")
     try:
-        return backend.reader(wanted.attrs, context)
+        return WatchedReader(backend.reader(wanted.attrs, context), faults)
     except ToranaError as err:
         raise CacheOptionError(
             f"failed to configure {wanted.type} cache importer: {err.message}", hint=err.hint

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torana.core.errors import UserError
+from torana.core.errors import ToranaError, UserError
 from torana.core.llb import ops as o
 from torana.core.llb.definition import Definition
 from torana.core.llb.policy import Policy
@@ -104,9 +104,23 @@ class EmbeddedEngine:
 
             caches = BuildCaches.open(request, self._worker, self._plugins, progress)
             request = caches.request
+            try:
+                return await self._build(request, progress, exports, caches, caches.open_reader)
+            except ToranaError:
+                if not caches.again(progress):
+                    raise
+        return await self._build(request, progress, exports, caches, None)
+
+    async def _build(
+        self,
+        request: BuildRequest,
+        progress: ProgressSink,
+        exports: Sequence[Export],
+        caches: BuildCaches | None,
+        open_cache: OpenCache | None,
+    ) -> BuildResult:
         started = time.time()
         finder = self._finder(request)
-        open_cache = None if caches is None else caches.open_reader
         async with self._job(request, progress, finder, open_cache) as (job, client):
             try:
                 result = await self._run(request, client, finder)

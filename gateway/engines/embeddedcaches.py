@@ -10,7 +10,8 @@ from torana.core.remotecache.backend import CacheReader
 from torana.core.solver.progress import ProgressSink, WarningEvent
 from torana.core.worker import Worker
 from torana.gateway.client.client import CacheImport
-from torana.gateway.engines.caching import CacheExports, open_reader
+from torana.gateway.engines.cachefaults import CacheFaults
+from torana.gateway.engines.caching import AGAIN, CacheExports, open_reader
 from torana.gateway.engines.clientcaches import ClientCaches, FolderLayouts
 from torana.gateway.engines.engine import BuildRequest
 from torana.plugins.cachebackend import CacheContext
@@ -24,6 +25,7 @@ class BuildCaches:
     request: BuildRequest
     client: ClientCaches
     exports: CacheExports
+    faults: CacheFaults
     open_reader: Callable[[CacheImport], CacheReader]
 
     @classmethod
@@ -42,10 +44,18 @@ class BuildCaches:
 
         client = ClientCaches.read(request.cache_imports, request.cache_exports, warn)
         context = CacheContext(content=worker.content, layouts=FolderLayouts(client.stores))
+        faults = CacheFaults()
         options = {**request.options, **client.options()}
         return cls(
             request=replace(request, cache_imports=client.imports, options=options),
             client=client,
             exports=CacheExports.open(client.exports, plugins, context),
-            open_reader=partial(open_reader, plugins, context),
+            faults=faults,
+            open_reader=partial(open_reader, plugins, context, faults),
         )
+
+    def again(self, progress: ProgressSink) -> bool:
+        """Say whether a build that failed is to run again, without imports; tells the user."""
+        if self.faults.is_any:
+            progress.emit(WarningEvent(vertex=None, short=AGAIN))
+        return self.faults.is_any

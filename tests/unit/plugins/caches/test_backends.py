@@ -15,6 +15,7 @@ from torana.core.errors import NotFoundError, ToranaError, UserError
 from torana.core.oci.digest import Digest
 from torana.core.remotecache.config import CONFIG_TYPE
 from torana.gateway.client.client import CacheImport
+from torana.gateway.engines.cachefaults import CacheFaults
 from torana.gateway.engines.caching import CacheExports, open_reader
 from torana.gateway.engines.clientcaches import ClientCaches, FolderLayouts
 from torana.gateway.session.layout import LayoutStore
@@ -120,7 +121,7 @@ def test_two_exports_to_one_place_are_refused(tmp_path: Path) -> None:
 def test_wrong_imports_are_errors(tmp_path: Path, wanted: CacheImport) -> None:
     context = CacheContext(content=ContentStore(tmp_path / "content"), layouts=FolderLayouts({}))
     with pytest.raises(ToranaError):
-        open_reader(PluginManager(), context, wanted)
+        open_reader(PluginManager(), context, CacheFaults(), wanted)
 
 
 # The client's folders

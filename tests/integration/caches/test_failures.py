@@ -1,0 +1,128 @@
+"""Caches that cannot be read or written: imports are warnings, exports are errors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.caches.sites import STEPS, Machine
+from tests.integration.registry.servers import FaultyRegistry
+
+pytestmark = pytest.mark.needs("root", "busybox")
+
+MakeMachine = Callable[[], Machine]
+NOWHERE = "127.0.0.1:1/no/registry:here"
+
+
+@pytest.fixture
+def cache(new_machine: MakeMachine, tmp_path: Path) -> Path:
+    """A folder with a good cache."""
+    folder = tmp_path / "cache"
+    new_machine().build("--cache-to", f"type=local,dest={folder},mode=max")
+    return folder
+
+
+def blob(cache: Path, digest: str) -> Path:
+    return cache / "blobs" / digest.replace(":", "/")
+
+
+def manifest(cache: Path) -> dict[str, Any]:
+    (entry,) = json.loads((cache / "index.json").read_text())["manifests"]
+    found: dict[str, Any] = json.loads(blob(cache, entry["digest"]).read_text())
+    return found
+
+
+def abandoned(machine: Machine) -> list[Path]:
+    return list((machine.folder / "root/content/ingest").iterdir())
+
+
+def test_imports_that_cannot_be_reached(new_machine: MakeMachine, tmp_path: Path) -> None:
+    built = new_machine().build(
+        "--cache-from", NOWHERE, "--cache-from", f"type=local,src={tmp_path / 'nothing'}",
+        "--cache-from", "type=gha",
+    )  # fmt: skip
+    assert len(built.executed) == STEPS
+    assert f"cache is not imported from {NOWHERE}: " in built.output
+    assert f"local cache import at {tmp_path / 'nothing'} skipped" in built.output
+    assert 'unknown cache importer: "gha"' in built.output
+
+
+def test_exports_that_fail(new_machine: MakeMachine, tmp_path: Path) -> None:
+    machine = new_machine()
+    to = f"type=registry,ref={NOWHERE}"
+    failed = machine.build("-o", f"{tmp_path}/out", "--cache-to", to, is_good=False)
+    assert "127.0.0.1:1" in failed.output
+    ignored = machine.build("--cache-to", f"{to},ignore-error=true")
+    assert "127.0.0.1:1" in ignored.output
+    wrong = machine.build("--cache-to", "type=registry,mode=max", is_good=False)
+    assert "registry cache exporter requires ref" in wrong.output
+    assert wrong.steps == {}
+
+
+def test_a_layer_that_is_gone(new_machine: MakeMachine, cache: Path) -> None:
+    """Results whose layers are gone are made again; the others are used."""
+    top = manifest(cache)
+    for layer in top["layers"]:
+        if "cat /app/built" in layer["annotations"]["buildkit/description"]:
+            blob(cache, layer["digest"]).unlink()
+    machine = new_machine()
+    built = machine.build("--cache-from", f"type=local,src={cache}")
+    assert [name for name in built.executed if "RUN cat /app" not in name] == []
+    assert len(built.executed) == 1
+    assert "layer of an imported cache cannot be had" in built.output
+
+
+def test_layers_that_are_damaged(new_machine: MakeMachine, cache: Path, tmp_path: Path) -> None:
+    """Nobody can know before they are fetched: then the build goes on without the cache."""
+    for layer in manifest(cache)["layers"]:
+        path = blob(cache, layer["digest"])
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.chmod(0o644)
+        path.write_bytes(data)
+    machine = new_machine()
+    built = machine.build("-o", f"{tmp_path}/out", "--cache-from", f"type=local,src={cache}")
+    assert len(built.executed) == STEPS, built.output
+    assert "building again without imported caches" in built.output
+    assert (tmp_path / "out/app/final").read_text()
+    assert abandoned(machine) == []
+    # What was made is sound, and known from now on.
+    assert machine.build().executed == []
+
+
+def test_layers_that_are_not_what_the_manifest_says(
+    new_machine: MakeMachine, cache: Path, tmp_path: Path
+) -> None:
+    index = json.loads((cache / "index.json").read_text())
+    document = manifest(cache)
+    for layer in document["layers"]:
+        layer["annotations"]["containerd.io/uncompressed"] = "sha256:" + 64 * "1"
+    data = json.dumps(document).encode()
+    digest = "sha256:" + hashlib.sha256(data).hexdigest()
+    blob(cache, digest).write_bytes(data)
+    index["manifests"][0] |= {"digest": digest, "size": len(data)}
+    (cache / "index.json").write_text(json.dumps(index))
+    built = new_machine().build("-o", f"{tmp_path}/out", "--cache-from", f"type=local,src={cache}")
+    assert len(built.executed) == STEPS, built.output
+    assert "building again without imported caches" in built.output
+
+
+def test_a_registry_that_breaks_off(
+    new_machine: MakeMachine, cache: Path, faulty: FaultyRegistry
+) -> None:
+    """The manifest is there, and nothing else."""
+    document = manifest(cache)
+    faulty.manifest("x", document)
+    ref = f"{faulty.host}/cache:x"
+    built = new_machine().build("--cache-from", ref)
+    assert len(built.executed) == STEPS
+    assert f"cache is not imported from {ref}" in built.output
+    config = document["config"]
+    faulty.blob(blob(cache, config["digest"]).read_bytes(), config["mediaType"])
+    built = new_machine().build("--cache-from", ref)
+    assert len(built.executed) == STEPS
+    assert "layer of an imported cache cannot be had" in built.output
