@@ -76,7 +76,7 @@ class ImportedCache:
         self._read = read
         self._keys = _Keys()
         self._results = _Results(self._keys, image_layers, content, warn)
-        self._store = StoreCache(self._keys, self._results, id=id)
+        self.store = _Store(self._keys, self._results, id=id)
         self._reading: asyncio.Task[None] | None = None
 
     async def prepare(self) -> None:
@@ -110,13 +110,13 @@ class ImportedCache:
     def query(
         self, inputs: Sequence[SelectedKey], position: int, digest: str, output: int
     ) -> list[CacheKey]:
-        return self._store.query(inputs, position, digest, output)
+        return self.store.query(inputs, position, digest, output)
 
     def records(self, key: CacheKey) -> list[CacheRecord]:
-        return [CacheRecord(each.id, each.created, key, self) for each in self._store.records(key)]
+        return [CacheRecord(each.id, each.created, key, self) for each in self.store.records(key)]
 
     async def load(self, record: CacheRecord) -> list[Loaded]:
-        return await self._store.load(record)
+        return await self.store.load(record)
 
     async def close(self) -> None:
         """Stop reading."""
@@ -138,6 +138,11 @@ def _described(found: FoundCache, blobs: Sequence[Digest]) -> tuple[ImageLayer, 
     """Give the layers of a result, none if one of them is not described."""
     layers = [found.layers.get(blob) for blob in blobs]
     return tuple(layer for layer in layers if layer is not None) if all(layers) else ()
+
+
+class _Store(StoreCache):
+    def exported_digest(self, link: Link) -> str:
+        return link.digest
 
 
 class _Keys(MemoryKeyStore):

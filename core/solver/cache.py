@@ -24,6 +24,7 @@ from torana.core.solver.stores import (
     Link,
     Record,
     ResultStore,
+    root_key,
 )
 
 
@@ -96,6 +97,10 @@ class StoreCache:
 
     async def prepare(self) -> None:
         """Nothing is to be fetched."""
+
+    def exported_digest(self, link: Link) -> str:
+        """Give what names the target of a link in an exported cache."""
+        return root_key(link.digest, link.output)
 
     def key_id(self, key: CacheKey) -> str:
         """Give the id of a key here: where links of all its inputs lead, else a new one."""

@@ -228,9 +228,9 @@ class _Walk:
             self._stored[place] = self._add_stored(source, current)
 
     def _add_stored(self, source: StoreCache, key_id: str) -> list[Any]:
-        by_op: dict[tuple[str, int], dict[int, list[ExportedLink]]] = {}
+        by_op: dict[str, dict[int, list[ExportedLink]]] = {}
         for origin, link in source.keys.back_links(key_id):
-            inputs = by_op.setdefault((link.digest, link.output), {})
+            inputs = by_op.setdefault(source.exported_digest(link), {})
             records = self._stored.get((source.id, origin), [])
             inputs.setdefault(link.position, []).extend(
                 ExportedLink(record, link.selector) for record in records
@@ -241,10 +241,10 @@ class _Walk:
             added = self._target.add(key_id, [], [])
             return [] if added is None else [added]
         found = []
-        for (digest, output), inputs in by_op.items():
+        for digest, inputs in by_op.items():
             links = [inputs.get(position, []) for position in range(max(inputs) + 1)]
             if all(links):
-                added = self._target.add(root_key(digest, output), links, [])
+                added = self._target.add(digest, links, [])
                 if added is not None:
                     found.append(added)
         return found

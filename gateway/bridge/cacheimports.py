@@ -14,7 +14,7 @@ from functools import partial
 from torana.core.errors import ToranaError
 from torana.core.remotecache.backend import CacheReader
 from torana.core.remotecache.imported import FoundCache, ImportedCache
-from torana.core.solver.cache import CacheSource
+from torana.core.solver.cache import CacheSource, StoreCache
 from torana.core.solver.job import Job
 from torana.core.worker import Worker
 from torana.gateway.bridge.vertexprogress import VertexProgress
@@ -66,6 +66,10 @@ class CacheImports:
             reason = f"{type(err).__name__}: {err}"
         progress.warn(f"cache is not imported from {id}: {reason}")
         return []
+
+    def stores(self) -> list[StoreCache]:
+        """Give what was found, for exports: it knows more ways to the same results."""
+        return [source.store for source in self._sources.values()]
 
     async def close(self) -> None:
         """Stop reading."""

@@ -107,7 +107,7 @@ class InProcessClient:
         self._services = services
         self._entitlements = entitlements
         self._open_source = open_source
-        self._imports = imports
+        self.imports = imports
         self._containers: set[InProcessContainer] = set()
         self._policies = policies or SourcePolicies()
         self._parent = parent
@@ -155,7 +155,7 @@ class InProcessClient:
             return c.Result()
         definition = request.definition
         policies = self._policies.also(request.source_policies)
-        caches = self._imports.sources(request.cache_imports) if self._imports else ()
+        caches = self.imports.sources(request.cache_imports) if self.imports else ()
         edge = self._load(definition, None, caches)
         self.definitions.append(definition)
 
@@ -208,7 +208,7 @@ class InProcessClient:
             entitlements=self._entitlements,
             open_source=self._open_source,
             policies=self._policies.also(request.source_policies),
-            imports=self._imports,
+            imports=self.imports,
             parent=self,
         )
         try:

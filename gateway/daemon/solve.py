@@ -169,7 +169,7 @@ class Solving:
                     for number, exporter in enumerate(exporters)
                 ]
                 response = await export_result(
-                    self._worker, job, result, exports, wanted.options, caches
+                    self._worker, job, result, exports, wanted.options, caches, client.imports
                 )
                 await run_blocking(self._worker.flush)
             finally:

@@ -126,9 +126,15 @@ def _ignores_errors(attrs: Mapping[str, str]) -> bool:
 
 
 async def export_caches(
-    worker: Worker, job: Job, keys: Keys, exports: Sequence[CacheExport]
+    worker: Worker,
+    job: Job,
+    keys: Keys,
+    exports: Sequence[CacheExport],
+    imported: Sequence[StoreCache],
 ) -> dict[str, str]:
     """Run exports at once; gives what their writers answer, later ones first.
+
+    What `imported` caches know of the build goes along.
 
     Raises:
         ToranaError: one failed whose errors count.
@@ -140,7 +146,7 @@ async def export_caches(
             with VertexProgress(job, export.writer.title, f"cache-{number}") as progress:
                 status = "preparing build cache for export"
                 progress.status(status)
-                stores = [StoreCache(worker.keys, worker.results)]
+                stores = [StoreCache(worker.keys, worker.results), *imported]
                 cache = await _exported(worker, keys, export.mode, export.writer.form, stores)
                 progress.status(status, done=True)
                 progress.status("sending cache export")

@@ -131,6 +131,7 @@ class EmbeddedEngine:
                     exports,
                     request.options,
                     None if caches is None else caches.exports,
+                    client.imports,
                 )
                 if caches is not None:
                     await run_blocking(caches.client.finish, response)

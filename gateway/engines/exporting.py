@@ -31,6 +31,7 @@ from torana.plugins.exporter import (
 )
 
 if TYPE_CHECKING:
+    from torana.gateway.bridge.cacheimports import CacheImports
     from torana.gateway.engines.caching import CacheExports
     from torana.plugins.registry.access import RegistryAccess
 
@@ -52,11 +53,12 @@ async def export_result(
     exports: Sequence[Export],
     options: Mapping[str, str],
     caches: CacheExports | None = None,
+    imports: CacheImports | None = None,
 ) -> dict[str, str]:
     """Evaluate `result`, run `exports` at once and give their merged answers, later ones first.
 
     `options` are the frontend's; without exports the result is evaluated all the same. `caches` are
-    exported when all exports are done.
+    exported when all exports are done, with what `imports` know.
 
     Raises:
         ToranaError: a step failed, or the result does not fit an exporter.
@@ -72,7 +74,9 @@ async def export_result(
         if caches.inline is not None:
             inline = InlineCache(worker, keys, caches.inline).member
         response = await _run_exports(worker, job, exported, exports, options, inline)
-        return response | await export_caches(worker, job, keys, caches.places)
+        return response | await export_caches(
+            worker, job, keys, caches.places, [] if imports is None else imports.stores()
+        )
 
 
 async def _run_exports(
