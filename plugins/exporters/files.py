@@ -106,8 +106,9 @@ def _write_tar(output: Output, result: ExportResult, epoch: int | None) -> None:
 def _write_folder(
     target: Path, result: ExportResult, split: bool, deletes: bool, epoch: int | None
 ) -> None:
+    if not split and len(result.platforms) > 1:
+        _check_apart(result)
     kept: set[bytes] = set()
-    written: dict[bytes, str] = {}
     for part in result.platforms:
         into = target / _folder_name(part) if split else target
         into.mkdir(exist_ok=True)
@@ -118,16 +119,32 @@ def _write_folder(
             continue
         with part.ref.mount() as root:
             for path in _copy_files(os.fsencode(root), os.fsencode(into), epoch):
-                full = prefix + b"/" + path if prefix else path
-                before = written.setdefault(full, part.id)
-                if before != part.id and not os.path.isdir(os.fsencode(into) + b"/" + path):
-                    raise UserError(
-                        f"cannot overwrite {os.fsdecode(full)} from {before} with {part.id} "
-                        "when split option is disabled"
-                    )
-                kept.add(full)
+                kept.add(prefix + b"/" + path if prefix else path)
     if deletes:
         _delete_others(os.fsencode(target), kept)
+
+
+def _check_apart(result: ExportResult) -> None:
+    """See that no two platforms have a file of the same path, before anything is written.
+
+    Raises:
+        UserError: two have.
+    """
+    owners: dict[bytes, str] = {}
+    for part in result.platforms:
+        if part.ref is None:
+            continue
+        with part.ref.mount() as root:
+            top = os.fsencode(root)
+            for change in walk_both(None, top):
+                if stat.S_ISDIR(os.lstat(top + b"/" + change.path).st_mode):
+                    continue
+                before = owners.setdefault(change.path, part.id)
+                if before != part.id:
+                    raise UserError(
+                        f"cannot overwrite {os.fsdecode(change.path)} from {before} with "
+                        f"{part.id} when split option is disabled"
+                    )
 
 
 def _copy_files(source: bytes, target: bytes, epoch: int | None) -> Iterator[bytes]:
