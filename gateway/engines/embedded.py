@@ -43,6 +43,7 @@ from torana.gateway.engines.picking import pick
 from torana.gateway.engines.runtime import chosen_runtime
 from torana.gateway.explain.recorder import project_of, record_build
 from torana.gateway.runners.finder import GATEWAY, FrontendFinder
+from torana.gateway.runners.workers import FrontendWorkers
 from torana.plugins.exporter import Output
 from torana.plugins.manager import PluginManager
 
@@ -62,6 +63,7 @@ class EmbeddedEngine:
     def __init__(self, worker: Worker, plugins: PluginManager) -> None:
         self._worker = worker
         self._plugins = plugins
+        self._frontends = FrontendWorkers()
         self._has_built = False
 
     @classmethod
@@ -87,6 +89,7 @@ class EmbeddedEngine:
             await engine.close()
 
     async def close(self) -> None:
+        await self._frontends.close()
         await run_blocking(self._close)
 
     def _close(self) -> None:
@@ -211,7 +214,12 @@ class EmbeddedEngine:
         return open_job(self._worker, parts, progress)
 
     def _finder(self, request: BuildRequest) -> FrontendFinder:
-        return FrontendFinder(self._plugins, rules=request.rules, is_isolated=request.is_isolated)
+        return FrontendFinder(
+            self._plugins,
+            rules=request.rules,
+            is_isolated=request.is_isolated,
+            workers=self._frontends,
+        )
 
     def _export(self, wanted: ExportRequest) -> Export:
         return Export(

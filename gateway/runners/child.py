@@ -10,11 +10,13 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from io import FileIO
 from typing import Final
 
 from torana.core.errors import ToranaError
@@ -30,6 +32,7 @@ from torana.gateway.runners.conversation import (
 )
 from torana.gateway.runners.limits import VARIABLE, Limits
 from torana.gateway.runners.serving import CONFINED, MODULE
+from torana.gateway.runners.workers import WORKER, FrontendWorker, FrontendWorkers
 
 _KEPT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "PYTHONPATH", "VIRTUAL_ENV", VARIABLE)
 _GRACE_S: Final = 10.0  # for a frontend that is told to stop
@@ -52,6 +55,7 @@ class ChildFrontend:
     described: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     interpreter: Sequence[str] = (sys.executable, "-P")
+    workers: FrontendWorkers | None = None  # None: a process for this build alone
 
     async def build(self, client: HostClient) -> Result:
         """Run the process to its end.
@@ -69,39 +73,81 @@ class ChildFrontend:
         told = FrontendEnvironment(
             options=client.options, session_id=client.session_id, workers=client.workers
         )
-        kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        env = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        env |= self.environment
         with ExitStack() as stack:
             stack.enter_context(named(self.name))
             log = stack.enter_context(client.vertex(f"[frontend] {described.replace('`', '')}"))
-            # What it leaves there goes with it, however it ends.
-            kept["TMPDIR"] = stack.enter_context(
-                tempfile.TemporaryDirectory(prefix="torana.frontend-")
-            )
             output = ErrorOutput(log, limits.output_bytes)
+            watch = _Watch(bridge, output, limits, described)
             try:
                 # Not asyncio's own pipe: a process would not have ended before its last writer has.
                 async with hosted(bridge) as connection, reading(output) as write_end:
-                    process = await asyncio.create_subprocess_exec(
-                        *self._command(),
-                        stdin=connection.fileno(),
-                        stdout=connection.fileno(),
-                        stderr=write_end.fileno(),
-                        env={**kept, **self.environment, **told.encode()},
-                        start_new_session=True,
-                    )
-                    connection.close()
-                    write_end.close()
-                    code, stopped = await _see_through(
-                        process, _Watch(bridge, output, limits, described)
-                    )
+                    run = self._run_once if self.workers is None else self._run_in_worker
+                    code, stopped = await run(env, told.encode(), connection, write_end, watch)
                 if stopped is not None and not bridge.has_returned:
                     raise stopped
                 return await conclude(bridge, described, code, output)
             finally:
                 await bridge.close()
 
-    def _command(self) -> Sequence[str]:
-        flags = (CONFINED,) if self.is_confined else ()
+    async def _run_once(
+        self,
+        env: Mapping[str, str],
+        told: Mapping[str, str],
+        connection: socket.socket,
+        write_end: FileIO,
+        watch: _Watch,
+    ) -> tuple[int, ToranaError | None]:
+        """Run a process that ends with the build."""
+        # What it leaves in its folder goes with it, however it ends.
+        with tempfile.TemporaryDirectory(prefix="torana.frontend-") as folder:
+            process = await asyncio.create_subprocess_exec(
+                *self._command(),
+                stdin=connection.fileno(),
+                stdout=connection.fileno(),
+                stderr=write_end.fileno(),
+                env={**env, "TMPDIR": folder, **told},
+                start_new_session=True,
+            )
+            connection.close()
+            write_end.close()
+            return await _see_through(process, watch)
+
+    async def _run_in_worker(
+        self,
+        env: Mapping[str, str],
+        told: Mapping[str, str],
+        connection: socket.socket,
+        write_end: FileIO,
+        watch: _Watch,
+    ) -> tuple[int, ToranaError | None]:
+        """Run in a process that can be used again, unless the build had to be stopped."""
+        assert self.workers is not None
+        command = self._command(WORKER)
+        worker = await self.workers.take(command, env, write_end.fileno())
+        is_reusable = False
+        watching = asyncio.ensure_future(watch.until_over(lambda: worker.signal(signal.SIGXCPU)))
+        ending = asyncio.ensure_future(_told_of(worker, told, connection, write_end))
+        try:
+            await asyncio.wait((ending, watching), return_when=asyncio.FIRST_COMPLETED)
+            stopped = None if ending.done() else watching.result()
+            code = ending.result() if ending.done() else None
+            is_reusable = code is not None
+            if ending.done() and not is_reusable:
+                await worker.see_end(_GRACE_S)
+        finally:
+            for task in (ending, watching):
+                task.cancel()
+            await asyncio.gather(ending, watching, return_exceptions=True)
+            if is_reusable:
+                await self.workers.give_back(worker, command, env)
+            else:
+                ended = await worker.stop()
+        return (ended if code is None else code), stopped
+
+    def _command(self, *more: str) -> Sequence[str]:
+        flags = (CONFINED, *more) if self.is_confined else more
         return self.command or (*self.interpreter, "-m", MODULE, *flags, self.name)
 
 
@@ -129,6 +175,17 @@ class _Watch:
 
     def _allowed_s(self) -> float:
         return self.limits.idle_s + (0 if self.bridge.calls else _START_S)
+
+
+async def _told_of(
+    worker: FrontendWorker, told: Mapping[str, str], connection: socket.socket, write_end: FileIO
+) -> int | None:
+    """Hand a build over and wait for its end; see `FrontendWorker.ended`."""
+    with contextlib.suppress(ConnectionError):  # it ended while it waited
+        worker.begin(told, connection, write_end.fileno())
+    connection.close()
+    write_end.close()
+    return await worker.ended()
 
 
 async def _see_through(

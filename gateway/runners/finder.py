@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from torana.core.errors import ToranaError
@@ -21,6 +21,7 @@ from torana.plugins.selection import (
 )
 
 if TYPE_CHECKING:
+    from torana.gateway.runners.workers import FrontendWorkers
     from torana.plugins.installed import FoundFrontend
 
 GATEWAY: Final = "gateway.v0"
@@ -39,6 +40,7 @@ class FrontendFinder:
     allowed: Sequence[str] | None = None
     rules: FrontendRules = field(default_factory=FrontendRules)
     is_isolated: bool = False
+    workers: FrontendWorkers | None = None  # of the engine's session
     foreign: list[str] = field(default_factory=list)  # those used that are no part of Torana
 
     def __call__(self, name: str) -> Any:
@@ -77,7 +79,9 @@ class FrontendFinder:
             case PackagedChoice():
                 from torana.gateway.runners.environments import packaged
 
-                return packaged(choice, self.rules, self.plugins.rules)
+                return replace(
+                    packaged(choice, self.rules, self.plugins.rules), workers=self.workers
+                )
 
     def runner(self, found: FoundFrontend) -> Any:
         """Give an installed frontend with the way it is run."""
@@ -103,6 +107,7 @@ class FrontendFinder:
             is_confined=True,
             described=described,
             environment=self.plugins.rules.environment(),
+            workers=self.workers,
         )
 
 

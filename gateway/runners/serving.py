@@ -7,10 +7,14 @@ The entry point of frontend processes and of frontend images, ours as well as st
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
+import json
 import os
 import signal
+import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +23,7 @@ from typing import Any, Final
 from torana.core.errors import ToranaError
 from torana.gateway.client.environment import FrontendEnvironment
 from torana.gateway.runners.limits import Limits
+from torana.gateway.runners.workers import WORKER
 
 MODULE: Final = "torana.gateway.runners.serving"
 CONFINED: Final = "--confined"
@@ -46,8 +51,12 @@ async def serve(frontend: Any, environment: Mapping[str, str]) -> int:
     return await serve_loading(Served(lambda: frontend, f"`{name}`"), environment)
 
 
-async def serve_loading(served: Served, environment: Mapping[str, str]) -> int:
+async def serve_loading(
+    served: Served, environment: Mapping[str, str], gateway: tuple[int, int] | None = None
+) -> int:
     """Load a frontend, run it once and give the exit code; the engine is told what goes wrong.
+
+    The gateway is two descriptors, for reading and writing; None: standard input and output.
 
     Raises:
         ToranaError: there is no engine to talk to.
@@ -56,7 +65,7 @@ async def serve_loading(served: Served, environment: Mapping[str, str]) -> int:
     from torana.gateway.client.stdio import channel_over, take_stdio
 
     told = FrontendEnvironment.decode(environment)
-    async with channel_over(*take_stdio()) as channel:
+    async with channel_over(*(gateway or take_stdio())) as channel:
         client = await RemoteClient.open(
             channel, options=told.options, session_id=told.session_id, workers=told.workers
         )
@@ -70,6 +79,64 @@ async def serve_loading(served: Served, environment: Mapping[str, str]) -> int:
             raise
         await client.finish(result)
         return 0
+
+
+async def serve_builds(served: Served, control: socket.socket) -> int:
+    """Run the builds that `control` brings, one after the other, until it ends.
+
+    Ends by itself when much of the processor time that a build may use is gone.
+    """
+    limit_s = None if served.limits is None else served.limits.cpu_s / 2
+    while limit_s is None or time.process_time() < limit_s:
+        told = await _next_build(control)
+        if told is None:
+            break
+        variables, gateway, errors = told
+        for descriptor in (1, 2):
+            os.dup2(errors, descriptor)
+        os.close(errors)
+        try:
+            code = await serve_loading(served, variables, (gateway, os.dup(gateway)))
+        finally:
+            _end_others()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for descriptor in (1, 2):  # its reader waits until nobody can write any more
+                os.dup2(nowhere, descriptor)
+            os.close(nowhere)
+        control.sendall(b"%d\n" % code)
+    return 0
+
+
+def _end_others() -> None:
+    """Kill what the frontend has started, where this process is the first one of a namespace."""
+    if os.getpid() != 1:
+        return
+    with contextlib.suppress(OSError):
+        os.kill(-1, signal.SIGKILL)
+        while True:
+            os.waitpid(-1, 0)
+
+
+async def _next_build(control: socket.socket) -> tuple[Mapping[str, str], int, int] | None:
+    """Wait for a build; gives its variables, its gateway and its standard error."""
+    waiting = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(control, waiting.set)
+    try:
+        await waiting.wait()
+    finally:
+        loop.remove_reader(control)
+    data, descriptors, _, _ = socket.recv_fds(control, 1 << 16, 2)
+    while data and not data.endswith(b"\n"):
+        more = control.recv(1 << 16)
+        if not more:
+            return None
+        data += more
+    if not data or len(descriptors) != 2:
+        return None
+    return json.loads(data), descriptors[0], descriptors[1]
 
 
 async def _built(served: Served, client: Any) -> Any:
@@ -108,17 +175,30 @@ def die_with_parent() -> None:
 def main(arguments: list[str]) -> int:
     """Run the frontend that is named by the last argument, confined if the first one says so."""
     *flags, name = arguments or [""]
-    if flags not in ([], [CONFINED]) or not name:
+    if not {*flags} <= {CONFINED, WORKER} or not name:
         print(f"usage: python -m {MODULE} [{CONFINED}] NAME", file=sys.stderr)
         return _USAGE
     die_with_parent()
     try:
-        return asyncio.run(serve_loading(_served(name, is_confined=bool(flags)), os.environ))
+        served = _served(name, is_confined=CONFINED in flags)
+        if WORKER in flags:
+            with socket.socket(fileno=_take_control()) as control:
+                return asyncio.run(serve_builds(served, control))
+        return asyncio.run(serve_loading(served, os.environ))
     except ToranaError as err:
         print(f"ERROR: {err}", file=sys.stderr)
         if err.hint:
             print(f"hint: {err.hint}", file=sys.stderr)
         return _FAILED
+
+
+def _take_control() -> int:
+    """Take the socket that is standard input; nothing that a frontend reads comes from it."""
+    taken = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return taken
 
 
 def _served(name: str, *, is_confined: bool) -> Served:

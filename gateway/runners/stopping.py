@@ -45,7 +45,10 @@ class Stopper:
         self._started_cpu_s = time.process_time()
         if self._is_limited:
             soft = int(self._started_cpu_s) + 1 + self._limits.cpu_s
-            resource.setrlimit(resource.RLIMIT_CPU, (soft, soft + _GRACE_CPU_S))
+            _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+            if hard == resource.RLIM_INFINITY:
+                hard = soft + _GRACE_CPU_S
+            resource.setrlimit(resource.RLIMIT_CPU, (min(soft, hard), hard))
         return self
 
     def __exit__(

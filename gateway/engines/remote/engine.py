@@ -36,6 +36,7 @@ from torana.gateway.protocol import control_pb2 as pb
 from torana.gateway.protocol.calls import remote_errors
 from torana.gateway.protocol.control_pb2_grpc import ControlStub
 from torana.gateway.runners.finder import GATEWAY, FrontendFinder
+from torana.gateway.runners.workers import FrontendWorkers
 from torana.gateway.session.client import attach_control, new_id
 from torana.plugins.manager import PluginManager
 
@@ -55,6 +56,7 @@ class RemoteEngine:
     def __init__(self, connection: Connection, plugins: PluginManager) -> None:
         self._connection = connection
         self._plugins = plugins
+        self._frontends = FrontendWorkers()
         self._control: Any = ControlStub(connection.channel)
 
     @classmethod
@@ -75,7 +77,11 @@ class RemoteEngine:
         """
         parsed = parse_address(address, tls=tls, docker_host=docker_host)
         async with connect(parsed, address) as connection:
-            yield cls(connection, plugins or PluginManager())
+            engine = cls(connection, plugins or PluginManager())
+            try:
+                yield engine
+            finally:
+                await engine._frontends.close()
 
     async def close(self) -> None:
         """Do nothing: the connection belongs to `open`."""
@@ -205,7 +211,12 @@ class RemoteEngine:
     def _finder(self, request: BuildRequest) -> FrontendFinder | None:
         if request.is_frontend_remote:
             return None
-        return FrontendFinder(self._plugins, rules=request.rules, is_isolated=request.is_isolated)
+        return FrontendFinder(
+            self._plugins,
+            rules=request.rules,
+            is_isolated=request.is_isolated,
+            workers=self._frontends,
+        )
 
     async def translate(self, request: BuildRequest) -> Definition | None:
         """Run the frontend only; see `Engine.translate`."""
