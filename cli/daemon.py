@@ -25,7 +25,6 @@ _MB: Final = 1_000_000
 # Flags of buildkitd that change nothing here; taken, so that its command lines work.
 _UNUSED_VALUES: Final = (
     "--otel-socket-path",
-    "--cdi-spec-dir",
     "--containerd-worker",
     "--containerd-worker-addr",
     "--containerd-worker-labels",
@@ -42,11 +41,9 @@ _UNUSED_VALUES: Final = (
     "--oci-cni-config-path",
     "--oci-cni-binary-dir",
     "--oci-cni-pool-size",
-    "--oci-worker-apparmor-profile",
 )
 _UNUSED_SWITCHES: Final = (
     "--proxy-network",
-    "--cdi-disabled",
     "--save-cache-debug",
     "--containerd-worker-selinux",
     "--containerd-worker-rootless",
@@ -96,6 +93,9 @@ def _switch(name: str, **attributes: Any) -> Callable[[Callable[..., None]], Cal
 @click.option("--oci-worker-snapshotter", "snapshotter", metavar="auto|overlayfs|native")
 @click.option("--oci-worker-net", "network", type=click.Choice(["auto", "host"]))
 @click.option("--oci-worker-binary", "runtime", metavar="NAME", help="Container runtime.")
+@click.option("--oci-worker-apparmor-profile", "apparmor_profile", metavar="NAME")
+@click.option("--cdi-spec-dir", "device_folders", multiple=True, metavar="FOLDER")
+@click.option("--cdi-disabled", "has_no_devices", is_flag=True, help="Offer no CDI devices.")
 @click.option("--oci-max-parallelism", "max_parallelism", type=click.IntRange(0))
 @_switch("--oci-worker-gc", help="Collect garbage.  [true]")
 @click.option("--oci-worker-gc-keepstorage", "keep", metavar="RESERVED[,FREE[,MAXIMUM]] (MB)")
@@ -141,8 +141,20 @@ def with_flags(config: Config, flags: Mapping[str, Any]) -> Config:
         config = replace(config, log_format=given["log_format"])
     if "entitlements" in given:
         config = replace(config, entitlements=_entitlements(given["entitlements"]))
-    config = _with_tls(config, given)
+    config = _with_tls(_with_devices(config, given), given)
     return replace(config, worker=_worker(config.worker, given))
+
+
+def _with_devices(config: Config, given: Mapping[str, Any]) -> Config:
+    from torana.core.ops.exec.cdi import Devices
+
+    if given.get("has_no_devices"):
+        return replace(config, devices=Devices())
+    if "device_folders" not in given:
+        return config
+    folders = tuple(Path(each) for group in given["device_folders"] for each in group.split(","))
+    found = config.devices or Devices()
+    return replace(config, devices=replace(found, folders=folders))
 
 
 def _with_tls(config: Config, given: Mapping[str, Any]) -> Config:
@@ -171,7 +183,7 @@ def _worker(worker: WorkerConfig, given: Mapping[str, Any]) -> WorkerConfig:
     if "platforms" in given:
         listed = [each for text in given["platforms"] for each in text.split(",")]
         worker = replace(worker, platforms=tuple(listed))
-    for flag in ("snapshotter", "runtime", "max_parallelism"):
+    for flag in ("snapshotter", "runtime", "max_parallelism", "apparmor_profile"):
         if flag in given:
             worker = replace(worker, **{flag: given[flag]})
     if "oci_worker_gc" in given:

@@ -109,6 +109,7 @@ class Worker:
         make_reserve(root)
         self.limits = StepLimits.from_environment(os.environ)
         self.devices = Devices.from_environment(os.environ)
+        self.apparmor_profile = os.environ.get("TORANA_APPARMOR_PROFILE", "")  # of steps
         self._executor: ExecutorFolder | None = None
         self._caches: CacheMounts | None = None
         self._slots = Slots(0)
@@ -327,6 +328,7 @@ class Worker:
             dns=self.dns,
             network=self.network,
             limits=self.limits,
+            apparmor_profile=self.apparmor_profile,
         )
 
     def flush(self) -> None:

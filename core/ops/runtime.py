@@ -108,6 +108,7 @@ class ContainerSpec:
     resources: LinuxResources | None = None
     devices: tuple[DeviceNode, ...] = ()
     hooks: tuple[Hook, ...] = ()
+    apparmor_profile: str = ""  # a loaded one that confines all but insecure processes; empty: none
     pids_limit: int = 0  # processes and threads at once; 0 is any number
     is_terminal: bool = False  # the process gets a terminal of its own; only with `start`
 
@@ -121,6 +122,7 @@ class ProcessSpec:
     cwd: str = "/"
     user: User = User()
     insecure: bool = False
+    apparmor_profile: str = ""
     is_terminal: bool = False
 
 

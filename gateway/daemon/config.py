@@ -67,6 +67,7 @@ class WorkerConfig:
     max_used: Size | None = None
     min_free: Size | None = None
     gc_rules: tuple[GCRule, ...] = ()
+    apparmor_profile: str | None = None  # of steps; None: that of the environment
     step_limits: StepLimits | None = None  # None: those of the environment
 
 
@@ -240,6 +241,7 @@ def _worker(raw: Mapping[str, Any]) -> WorkerConfig:
         max_used=_size(raw, "maxUsedSpace"),
         min_free=_size(raw, "minFreeSpace"),
         gc_rules=tuple(_gc_rule(rule) for rule in raw.get("gcpolicy", ())),
+        apparmor_profile=raw.get("apparmor-profile"),
         step_limits=_step_limits(raw["stepLimits"]) if "stepLimits" in raw else None,
     )
 

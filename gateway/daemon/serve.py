@@ -62,6 +62,8 @@ def serve(config: Config) -> None:
         worker.dns = config.dns
         worker.network = LazyNetwork(config.root, config.worker.network, config.worker.cni)
         worker.limit_parallelism(config.worker.max_parallelism)
+        if config.worker.apparmor_profile is not None:
+            worker.apparmor_profile = config.worker.apparmor_profile
         if config.devices is not None:
             worker.devices = config.devices
         if config.worker.step_limits is not None:

@@ -102,6 +102,11 @@ class BubblewrapRuntime:
         """Give what starts the container; all options go through a file, secrets are among them."""
         if self.program is None:
             raise RuntimeFailedError("`bwrap` is not on PATH")
+        if spec.apparmor_profile and not spec.insecure:
+            raise RuntimeFailedError(
+                f"bubblewrap: takes no AppArmor profile: `{spec.apparmor_profile}`",
+                hint="install `crun` or `runc`",
+            )
         if spec.hooks:
             raise RuntimeFailedError(
                 "bubblewrap: a device has hooks, which it does not run",

@@ -99,6 +99,7 @@ def oci_spec(container: ContainerSpec, host: HostTraits) -> dict[str, Any]:
             cwd=container.cwd,
             user=container.user,
             insecure=container.insecure,
+            apparmor_profile=container.apparmor_profile,
             is_terminal=container.is_terminal,
         ),
         host,
@@ -122,7 +123,7 @@ def oci_spec(container: ContainerSpec, host: HostTraits) -> dict[str, Any]:
 
 def process_spec(process: ProcessSpec, host: HostTraits) -> dict[str, Any]:
     """Give the `process` part of a document, which is also what `exec` takes."""
-    return {
+    document: dict[str, Any] = {
         "terminal": process.is_terminal,
         "user": _user(process.user),
         "args": list(process.args),
@@ -131,6 +132,9 @@ def process_spec(process: ProcessSpec, host: HostTraits) -> dict[str, Any]:
         "capabilities": _capabilities(process.insecure, host),
         "noNewPrivileges": False,
     }
+    if process.apparmor_profile and not process.insecure:
+        document["apparmorProfile"] = process.apparmor_profile
+    return document
 
 
 def _user(user: User) -> dict[str, Any]:

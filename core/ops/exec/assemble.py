@@ -136,6 +136,7 @@ class Assembler:
             resources=parts.services.limits.narrow(parts.resources),
             devices=devices.nodes,
             hooks=devices.hooks,
+            apparmor_profile=parts.services.apparmor_profile,
             pids_limit=parts.services.limits.pids,
         )
 

@@ -133,6 +133,7 @@ class OpenContainer:
                     cwd=clean(meta.cwd),
                     user=await run_blocking(resolve_user, meta.user, rootfs),
                     insecure=process.security is SecurityMode.INSECURE,
+                    apparmor_profile=self._services.apparmor_profile,
                     is_terminal=process.is_terminal,
                 ),
                 streams,

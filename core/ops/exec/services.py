@@ -52,4 +52,5 @@ class StepServices:
     log_limits: LogLimits = field(default_factory=LogLimits)
     limits: StepLimits = field(default_factory=StepLimits)
     devices: Devices = field(default_factory=Devices)
+    apparmor_profile: str = ""
     network: NetworkProvider | None = None

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from torana.core.ops.exec.cdi import Devices
+from torana.core.ops.exec.limits import StepLimits
 from torana.core.quantities import Size
 from torana.gateway.daemon.config import InvalidConfigError, parse_config, read_config
 
@@ -124,3 +126,25 @@ def test_a_named_file_must_be_there(tmp_path: Path) -> None:
 def test_a_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "toranad.toml").write_text("debug = true")
     assert read_config(tmp_path / "toranad.toml").log_level == "debug"
+
+
+def test_what_steps_may_use() -> None:
+    text = """
+[worker.oci]
+apparmor-profile = "steps"
+[worker.oci.stepLimits]
+memory = "2GB"
+cpus = 1.5
+[cdi]
+specDirs = ["/d"]
+autoAllowed = ["acme.com/gpu"]
+"""
+    config = parse_config(text, "x.toml")
+    assert config.entitlements == {"device"}  # unless the file names others
+    assert config.worker.apparmor_profile == "steps"
+    limits = StepLimits(pids=StepLimits().pids, memory_bytes=2 << 30, cpus=1.5)
+    assert config.worker.step_limits == limits
+    assert config.devices == Devices((Path("/d"),), frozenset({"acme.com/gpu"}))
+    assert parse_config("[cdi]\ndisabled = true\n", "x.toml").devices == Devices()
+    with pytest.raises(InvalidConfigError, match=r"stepLimits.memory"):
+        parse_config("[worker.oci.stepLimits]\nmemory = '10%'\n", "x.toml")

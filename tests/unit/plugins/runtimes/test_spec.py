@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from torana.core.llb.ops import LinuxResources, Ulimit
-from torana.core.ops.runtime import ContainerMount, ContainerNetwork, ContainerSpec, User
+from torana.core.ops.runtime import (
+    ContainerMount,
+    ContainerNetwork,
+    ContainerSpec,
+    DeviceNode,
+    Hook,
+    User,
+)
 from torana.plugins.runtimes.spec import HostTraits, cgroup_path, oci_spec
 
 CONTAINER = ContainerSpec(
@@ -180,3 +187,26 @@ def test_rootless() -> None:
     assert "/sys/fs/cgroup" not in mounts
     assert "gid=5" not in mounts["/dev/pts"]["options"]
     assert not {"cgroupsPath", "resources"} & document["linux"].keys()
+
+
+def test_apparmor_and_devices() -> None:
+    node = DeviceNode(path="/dev/x", host_path="/dev/y", kind="c", major=9, minor=8, access="r")
+    hooks = (Hook(stage="prestart", path="/h", args=("h", "1"), timeout_s=3),)
+    document = spec(apparmor_profile="mine", devices=(node,), hooks=hooks)
+    assert document["process"]["apparmorProfile"] == "mine"
+    assert document["hooks"] == {
+        "prestart": [{"path": "/h", "args": ["h", "1"], "env": [], "timeout": 3}]
+    }
+    (given,) = document["linux"]["devices"]
+    assert (given["path"], given["major"], given["minor"]) == ("/dev/x", 9, 8)
+    rule = {"allow": True, "type": "c", "major": 9, "minor": 8, "access": "r"}
+    assert document["linux"]["resources"]["devices"][-1] == rule
+    insecure = spec(apparmor_profile="mine", insecure=True)
+    assert "apparmorProfile" not in insecure["process"]
+
+
+def test_processes_are_limited_where_there_is_a_controller() -> None:
+    limited = spec(pids_limit=7)
+    assert limited["linux"]["resources"]["pids"] == {"limit": 7}
+    other = spec(replace(HOST, limits_pids=False), pids_limit=7)
+    assert "pids" not in other["linux"]["resources"]
