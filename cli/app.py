@@ -25,8 +25,10 @@ _COMMANDS = {
     "frontend": ("torana.cli.commands.frontend", "frontend"),
     "image": ("torana.cli.commands.image", "image"),
     "llb": ("torana.cli.commands.llb", "llb"),
+    "lock": ("torana.cli.commands.lock", "lock"),
     "prune": ("torana.cli.commands.store", "prune"),
     "replay": ("torana.cli.commands.replay", "replay"),
+    "update": ("torana.cli.commands.lock", "update"),
 }
 _SUMMARIES = {
     "build": "Build from a Dockerfile or through any frontend.",
@@ -37,8 +39,10 @@ _SUMMARIES = {
     "frontend": "Run a frontend for an engine that is somewhere else.",
     "image": "List, push, save, load and remove images that Torana keeps.",
     "llb": "Print the LLB that a build file is translated to.",
+    "lock": "Pin what a build file names, in a lock file beside it.",
     "prune": "Remove build cache.",
     "replay": "Run a frontend again against a recording.",
+    "update": "Pin anew what a lock file pins.",
 }
 
 

@@ -32,6 +32,8 @@ def frontend_options(options: Mapping[str, Any]) -> dict[str, str]:
         out["no-cache"] = ""
     elif filters := options.get("no_cache_filter"):
         out["no-cache"] = ",".join(filters)
+    if options.get("locked"):
+        out["locked"] = "true"
     if options.get("pull"):
         out["image-resolve-mode"] = "pull"
     out |= _process_options(options)

@@ -17,7 +17,7 @@ from torana.core.errors import UserError
 FILENAME: Final = "torana-frontend.json"
 API: Final = 1  # plugins carry `api = 1`; it changes when an interface changes incompatibly
 _TEXT_LISTS: Final = ("aliases", "files", "capabilities")
-_TEXTS: Final = ("name", "summary", "example")
+_TEXTS: Final = ("name", "summary", "example", "schema")
 
 
 class InvalidManifestError(UserError):
@@ -42,6 +42,7 @@ class Manifest:
     options: Mapping[str, Any] = field(default_factory=dict)
     capabilities: tuple[str, ...] = ()
     example: str = ""
+    schema: str = ""  # file in the package: JSON Schema of the build files themselves
 
 
 def parse_manifest(text: str) -> Manifest:

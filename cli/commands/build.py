@@ -107,6 +107,7 @@ from torana.plugins.project import candidates
 @click.option("--shm-size", metavar="BYTES", help="Size of /dev/shm in RUN steps.")
 @click.option("--ulimit", "ulimits", multiple=True, metavar="NAME=SOFT[:HARD]")
 @click.option("--cgroup-parent", metavar="CGROUP")
+@click.option("--locked", is_flag=True, help="Use nothing that the lock file does not pin.")
 @click.option("--pull", is_flag=True, help="Look base images up in their registries.")
 @click.option("--attest", "attests", multiple=True, metavar="type=TYPE[,KEY=VALUE...]")
 @click.option("--sbom", metavar="true|GENERATOR", help="Short for --attest type=sbom.")

@@ -39,15 +39,24 @@ def list_(is_json: bool, **options: Any) -> None:
 
 @frontend.command()
 @click.argument("name")
-@click.option("--schema", is_flag=True, help="Print the JSON Schema of its options.")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of its build files.")
+@click.option("--options-schema", is_flag=True, help="Print the JSON Schema of its options.")
 @plugin_options
-def show(name: str, schema: bool, **options: Any) -> None:
-    """Show what is known of NAME: where it comes from, its options, an example."""
+def show(name: str, schema: bool, options_schema: bool, **options: Any) -> None:
+    """Show what is known of NAME: where it comes from, its options, an example.
+
+    A frontend whose build files have no schema prints that of its options for --schema, too.
+    """
     from torana.cli.frontendlist import as_page
 
     plugins = plugin_manager(options)
     found = plugins.find_installed(name)
-    if schema:
+    if schema and found.manifest.schema:
+        from torana.plugins.packagefile import read_package_file
+
+        click.echo(read_package_file(found, found.manifest.schema), nl=False)
+        return
+    if schema or options_schema:
         import json
 
         click.echo(json.dumps(found.manifest.options, indent=2))

@@ -30,6 +30,7 @@ def llb(path: str | None, form: str, **options: Any) -> None:
     """Print what PATH is translated to: `text`, `json`, `dot` (for Graphviz) or `pb` (bytes)."""
     from torana.core.llb import Definition
 
+    options["opts"] = (*options["opts"], "tests=none")  # of a YAML file: they would run
     request = make_request(path, options)
 
     async def translate() -> Definition | None:

@@ -287,6 +287,8 @@ class Emitter:
             lambda origin: self.tree(origin, found.platform, step.place.mark),
         )  # fmt: skip
         specs = mounts.of(process, stage.caches)
+        if any(secret.env is not None for secret in process.secrets):
+            self._need("exec.secretenv", "give secrets as variables", "read them from a file")
         if isinstance(step, m.Run) and step.script:
             main = self.outside(m.Origin(m.OriginKind.MAIN), found.platform, "", step.place.mark)
             specs.append(mounts.script(main, step.script))
@@ -390,6 +392,7 @@ class Emitter:
                 dir_copy_contents=True,
                 allow_wildcard=True,
                 allow_empty_wildcard=True,
+                attempt_unpack=step.unpacks,
             )
         is_named = step.owner is not None and (
             isinstance(step.owner.user, str) or isinstance(step.owner.group, str)

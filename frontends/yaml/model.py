@@ -148,6 +148,7 @@ class Copy(Step):
     exclude: tuple[str, ...] = ()
     mode: int | None = None
     owner: Owner | None = None
+    unpacks: bool = False
     keeps_parents: bool = False
     is_link: bool = False
     follows_links: bool = True

@@ -9,12 +9,13 @@ from hashlib import sha256
 from typing import Final
 
 from torana.core.llb import ops as o
-from torana.core.llb.state import State, mkdir, owner, scratch
+from torana.core.llb.state import State, copy, mkdir, owner, scratch
 from torana.core.llb.vertices import MountSpec, SecretSpec, SSHSpec
 from torana.core.oci.platform import Platform
 from torana.frontends.yaml import model as m
 
 _SCRIPTS: Final = "/dev/torana-script"  # leaves no trace: /dev is not part of the tree
+_FOLDER: Final = "[internal] folder of a step"
 _CACHE: Final = "[internal] setting cache mount permissions"
 
 
@@ -41,8 +42,10 @@ class Mounts:
 
     def empty(self, target: str) -> MountSpec:
         """Give an empty folder that anybody can write to, and that is read later."""
-        made = scratch().file(mkdir("/out", mode=0o777), custom_name="[internal] folder of a step")
-        return MountSpec(target=target, source=made.output, selector="/out")
+        made = scratch().file(mkdir("/out"), custom_name=_FOLDER)
+        # Old engines apply their umask to `mkdir`, but not to a copy.
+        opened = scratch().file(copy(made, "/out", "/", mode=0o777), custom_name=_FOLDER)
+        return MountSpec(target=target, source=opened.output, selector="/out")
 
     def script(self, main: State, path: str) -> MountSpec:
         """Show a file of the main context."""

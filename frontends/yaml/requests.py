@@ -33,7 +33,7 @@ from torana.frontends.yaml.document import Document
 from torana.frontends.yaml.expressions.values import text
 from torana.frontends.yaml.includes import Loader, open_document
 from torana.frontends.yaml.lint import Finding, lint
-from torana.frontends.yaml.lock import UPDATE, Lock, read_lock
+from torana.frontends.yaml.lock import UPDATE, Lock, lock_name, read_lock
 from torana.frontends.yaml.nodes import Mark, Table
 from torana.frontends.yaml.platforms import platforms
 from torana.gateway.client.client import Result
@@ -290,4 +290,5 @@ async def _lock(context: BuildContext) -> Result:
     lock = Lock(images=found, includes=loader.pins)
     data = lock.encode()
     rows = [("PINNED", "TO"), *sorted({**found, **loader.pins}.items())]
-    return answer({"lock": data.decode()}, table(rows), _VERSION)
+    name = lock_name(context.file.filename)
+    return answer({"name": name, "lock": data.decode()}, table(rows), _VERSION)

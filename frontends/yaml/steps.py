@@ -207,6 +207,7 @@ class Reader:
             exclude=fields.texts(node.get("exclude")),
             mode=fields.mode(node.get("chmod")),
             owner=fields.owner(node.get("chown")),
+            unpacks=fields.flag(node.get("extract")),
             keeps_parents=fields.flag(node.get("parents")),
             is_link=fields.flag(node.get("link")),
             follows_links=fields.flag(node.get("follow-symlinks"), True),

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[3]
 async def test_golden(path: Path, request: pytest.FixtureRequest) -> None:
     case = Case.load(path)
     found = await case.run()
-    if request.config.getoption("--update-golden"):
+    if request.config.getoption("--update-golden", default=False):
         case.expected.write_text(found)
     assert found == case.expected.read_text()
 
