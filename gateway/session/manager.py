@@ -129,36 +129,36 @@ class SessionManager:
 
     async def serve_bytes(self, outer: Any, metadata: Metadata) -> None:
         """Serve a session over a `tunnel.ByteStream`, as above."""
-        from torana.gateway.session.grpcstreams import TunnelSession
-        from torana.gateway.session.tunnel import pump, tunnel_channel
+        from torana.gateway.session.http2 import Http2Client
+        from torana.gateway.session.tunnelsession import TunnelSession
 
         id = value(metadata, ID)
         if not id:
             raise UserError("session without an id")
         checks = health.HealthChecks.asked_for(metadata)
-        async with tunnel_channel() as (channel, inner):
-            session = TunnelSession(
-                channel,
-                id=id,
-                shared_key=value(metadata, SHARED_KEY),
-                methods=[text for key, text in metadata if key == METHOD],
-            )
-            with self.registered(session):
-                pumping = asyncio.ensure_future(pump(_UntilEnd(outer), inner))
-                watching = asyncio.ensure_future(health.watch(session, checks))
-                stopping = asyncio.ensure_future(self._stopping.wait())
-                tasks: list[asyncio.Future[Any]] = [pumping, watching, stopping]
-                try:
-                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    reason = "the engine is stopping" if stopping.done() else "connection closed"
-                    has_failed = watching.done()
-                    if has_failed:
-                        reason = watching.result()
-                    session.close(reason)
-                    await _ended(tasks)
+        connection = Http2Client(outer)
+        session = TunnelSession(
+            connection,
+            id=id,
+            shared_key=value(metadata, SHARED_KEY),
+            methods=[text for key, text in metadata if key == METHOD],
+        )
+        with self.registered(session):
+            running = asyncio.ensure_future(connection.run())
+            watching = asyncio.ensure_future(health.watch(session, checks))
+            stopping = asyncio.ensure_future(self._stopping.wait())
+            tasks: list[asyncio.Future[Any]] = [running, watching, stopping]
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                reason = "the engine is stopping" if stopping.done() else _reason(running)
+                has_failed = watching.done()
                 if has_failed:
-                    raise SessionLostError(f"session {id} is given up: {reason}")
+                    reason = watching.result()
+                session.close(reason)
+                await _ended(tasks)
+            if has_failed:
+                raise SessionLostError(f"session {id} is given up: {reason}")
 
     def close(self) -> None:
         """End all sessions; `serve` returns."""
@@ -169,27 +169,13 @@ class SessionManager:
         self._changed = asyncio.Event()
 
 
-class _Ended(Exception):
-    """The client has half-closed its stream: the session is over."""
-
-
-class _UntilEnd:
-    """A byte stream whose end ends the pump at once."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    async def read(self) -> bytes:
-        data: bytes = await self._stream.read()
-        if not data:
-            raise _Ended
-        return data
-
-    async def write(self, data: bytes) -> None:
-        await self._stream.write(data)
-
-    async def end(self) -> None:
-        await self._stream.end()
+def _reason(running: asyncio.Future[Any]) -> str:
+    """Give why a connection has ended."""
+    if running.done() and not running.cancelled():
+        error = running.exception()
+        if isinstance(error, ToranaError):
+            return error.message
+    return "connection closed"
 
 
 async def _ended(tasks: Sequence[asyncio.Future[Any]]) -> None:

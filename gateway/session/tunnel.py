@@ -1,8 +1,8 @@
 """Byte streams and pumps: a connection inside another one, with grpcio at its end.
 
-grpcio can neither listen on nor dial a stream that it is handed. So it gets a socket of its own,
-in a folder that only this user may enter and that is gone with the session; a pump copies between
-that socket and the stream.
+grpcio cannot serve on a stream that it is handed. So it gets a socket of its own, in a folder that
+only this user may enter and that is gone with the session; a pump copies between that socket and
+the stream.
 """
 
 from __future__ import annotations
@@ -21,11 +21,9 @@ import grpc
 import grpc.aio
 
 from torana.core.errors import ToranaError
-from torana.gateway.protocol import limits
 from torana.gateway.protocol.control_pb2 import BytesMessage
 
 _READ_BYTES: Final = 256 << 10
-_CONNECT_S: Final = 10.0
 _MAX_FOLDER: Final = 80  # addresses of sockets have 107 bytes
 
 
@@ -127,29 +125,6 @@ def private_address() -> Iterator[Path]:
         yield Path(folder, "s")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@asynccontextmanager
-async def tunnel_channel() -> AsyncIterator[tuple[grpc.aio.Channel, SocketBytes]]:
-    """Give a channel, and the bytes of its only connection."""
-    with private_address() as path, socket.socket(socket.AF_UNIX) as listener:
-        listener.setblocking(False)
-        listener.bind(os.fspath(path))
-        listener.listen(1)
-        channel = grpc.aio.insecure_channel(f"unix:{path}", limits.TUNNEL_CHANNEL)
-        try:
-            channel.get_state(try_to_connect=True)
-            async with asyncio.timeout(_CONNECT_S):
-                connected, _ = await asyncio.get_running_loop().sock_accept(listener)
-        except BaseException:
-            await channel.close()
-            raise
-    with connected:
-        connected.setblocking(False)
-        try:
-            yield channel, SocketBytes(connected)
-        finally:
-            await channel.close()
 
 
 @asynccontextmanager
