@@ -15,7 +15,7 @@ from torana.core.errors import UsageError
 
 @click.group()
 def frontend() -> None:
-    """List, show, check, lock, install, run and publish frontends."""
+    """List, show, begin, check, lock, install, run and publish frontends."""
 
 
 for _command in (lock, install, export_wheelhouse):
@@ -103,6 +103,22 @@ def check(name: str, files: tuple[Path, ...], **options: Any) -> int:
     )
     code = run_suite(found, trial, plugins)
     return 1 if code or problems else 0
+
+
+@frontend.command()
+@click.argument("name")
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
+def new(name: str, folder: Path | None) -> None:
+    """Begin a frontend NAME: a project with a grammar, tests and an example.  [FOLDER: ./NAME]
+
+    It can be built with at once, and passes its own tests.
+    """
+    from torana.cli.scaffold import write_scaffold
+
+    folder = folder or Path(name)
+    for path in write_scaffold(name, folder):
+        click.echo(path)
+    click.echo(f"\nnext: cd {folder} && pip install -e '.[dev]' && pytest", err=True)
 
 
 @frontend.command()

@@ -102,7 +102,7 @@ def _included(
     address: str, data: bytes, definition: Definition, at: Place, language: str
 ) -> IncludedFile:
     try:
-        text = data.decode("utf-8")
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as err:
         raise at.error(f"not UTF-8: `{address}`") from err
     file = SourceFile(filename=address, data=data, language=language, definition=definition)

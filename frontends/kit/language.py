@@ -218,7 +218,8 @@ class _Translation(Generic[T]):
             filename = self.context.file.filename
             span = SourceRange(filename, Position(line), Position(line))
             raise Place(whole.file, whole.info, span).error("not UTF-8") from err
-        return self.frontend.parse(text, whole)
+        # Line ends are those of Unix for all languages; columns are the same.
+        return self.frontend.parse(text.replace("\r\n", "\n"), whole)
 
     def _whole(self) -> Place:
         file = self.context.file

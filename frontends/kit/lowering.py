@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from torana.core.errors import SourceRange, ToranaError
+from torana.core.errors import SourceRange
 from torana.core.llb.definition import Definition
+from torana.core.llb.ops import NetMode
 from torana.core.llb.state import State, from_definition, http, image
 from torana.core.oci.platform import Platform
 from torana.core.oci.reference import InvalidReferenceError, parse_reference
@@ -74,7 +75,22 @@ class LowerContext:
     # Trees to begin with.
 
     def scratch(self) -> Image:
-        return Image.scratch(self.platform)
+        return self._configured(Image.scratch(self.platform))
+
+    def _configured(self, image: Image) -> Image:
+        """Have steps run as the options of the build say: network, hosts, limits."""
+        options, state = self.build.options, image.state
+        if options.network is not NetMode.UNSET:
+            state = state.network(options.network)
+        if options.hostname:
+            state = state.hostname(options.hostname)
+        if options.cgroup_parent:
+            state = state.cgroup_parent(options.cgroup_parent)
+        for host in options.extra_hosts:
+            state = state.add_extra_host(host.host, host.ip)
+        for limit in options.ulimits:
+            state = state.add_ulimit(limit.name, limit.soft, limit.hard)
+        return replace(image, state=state)
 
     async def image(self, reference: str, *, platform: Platform | None = None) -> Image:
         """Give a base image: `scratch`, a named context, or an image of a registry.
@@ -90,7 +106,7 @@ class LowerContext:
             config = ImageConfig.empty(platform)
             if given.config is not None:
                 config = ImageConfig.parse(given.config)
-            return Image.of(given.state(), config)
+            return self._configured(Image.of(given.state(), config))
         try:
             name = parse_reference(reference).with_default_tag()
         except InvalidReferenceError as err:
@@ -100,7 +116,7 @@ class LowerContext:
         )
         pinned = str(name.with_digest(found.digest) if found.digest else name)
         tree = image(pinned, platform=platform, custom_name=f"from {name}")
-        return Image.of(tree, ImageConfig.parse(found.config))
+        return self._configured(Image.of(tree, ImageConfig.parse(found.config)))
 
     async def context(self, *paths: str) -> State:
         """Give the build context, limited to `paths` (none: all); ignored files are left out."""
@@ -183,7 +199,7 @@ class LowerContext:
             ),
             ImageConfig.empty(self.platform),
         )
-        return Image.of(from_definition(definition or Definition()), config)
+        return self._configured(Image.of(from_definition(definition or Definition()), config))
 
     def definition(self, state: State) -> Definition:
         """Give the definition of a tree for this platform and engine."""
@@ -196,9 +212,3 @@ class LowerContext:
         place = at.place if isinstance(at, Tree) else at
         ranges: Sequence[SourceRange] = () if place is None else (place.range,)
         self.linter.report(rule, message, ranges)
-
-
-def attach_place(err: ToranaError, place: Place | None) -> None:
-    """Say where an error is about, unless it says so."""
-    if place is not None:
-        place.attach(err)

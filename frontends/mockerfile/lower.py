@@ -12,13 +12,13 @@ from __future__ import annotations
 import posixpath
 import re
 import shlex
+from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
 
 from torana.core.llb.actions import FileActions, copy
 from torana.core.llb.state import State
 from torana.frontends.kit import Image, LowerContext, Place
-from torana.frontends.kit.imageconfig import ImageConfig
 from torana.frontends.mockerfile import rules
 from torana.frontends.mockerfile.model import (
     Command,
@@ -83,8 +83,8 @@ class Lowering:
         base = await self._context.image(image.base.value)
         if not self._file.is_original:
             return base
-        config = ImageConfig.empty(self._context.platform)
-        return Image.of(State(base.state.output), config).cmd(["ls"])
+        empty = self._context.scratch()
+        return replace(empty, state=empty.state.with_output(base.state.output)).cmd(["ls"])
 
     async def _step(self, image: Image, step: Step) -> Image:
         match step:

@@ -69,7 +69,7 @@ class FrontendSuite:
 
     def test_line_ends_of_windows(self) -> None:
         for text in self.valid:
-            self.build(text.replace("\n", "\r\n"))
+            assert self.build(text.replace("\n", "\r\n")).text() == self.build(text).text()
 
     def test_errors_say_where(self) -> None:
         for text in self.invalid:

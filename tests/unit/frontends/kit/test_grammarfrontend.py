@@ -188,3 +188,10 @@ def test_include_of_a_download(gateway: FakeGateway) -> None:
     other = Digest.of(b"").encoded
     with pytest.raises(ToranaError, match="digest mismatch"):
         gateway.build(MINI, f"include https://example.org/x.mini#sha256={other}\n")
+
+
+def test_steps_run_as_the_options_say(gateway: FakeGateway) -> None:
+    options = {"force_network_mode": "none", "add_hosts": "db=10.0.0.1", "ulimit": "nofile=1:2"}
+    text = gateway.build(MINI, "from alpine:3.20\nrun x\n", **options).text()
+    assert "network none" in text
+    assert "db" in text and "nofile" in text

@@ -1,0 +1,92 @@
+"""A frontend of somebody else, as a wheel beside torana's, in every runtime."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.integration.authoring.conftest import ROOT, Environment, wheel
+from tests.integration.conftest import Docker
+
+EXAMPLE = ROOT / "examples" / "third-party"
+
+
+@pytest.fixture
+def project(environment: Environment, tmp_path: Path) -> Path:
+    """The example's own folder to build in, its frontend being installed."""
+    source = tmp_path / "source"
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
+    shutil.copytree(EXAMPLE, source, ignore=ignored)
+    environment.install(wheel(source, tmp_path / "wheels"))
+    folder = source / "example"
+    shutil.copy("/bin/busybox", folder / "busybox")
+    return folder
+
+
+@pytest.mark.needs("root")
+def test_own_tests_pass(environment: Environment, project: Path) -> None:
+    done = environment.run("pytest", "-q", "--rootdir", ".", "tests", cwd=project.parent)
+    assert " passed" in done.stdout
+
+
+@pytest.mark.needs("root", "busybox")
+def test_builds_in_process_and_confined(environment: Environment, project: Path) -> None:
+    for number, flags in enumerate(((), ("--trust-plugin", "taskfile"))):
+        out = project.parent / f"out-{number}"
+        environment.run(
+            "torana", "build", *flags, "-f", "Taskfile", "-o", f"type=local,dest={out}", ".",
+            cwd=project,
+        )  # fmt: skip
+        assert (out / "srv/hello-1.2.txt").read_text() == "hello\n"
+        assert (out / "prepared").read_text() == "prepared\n"
+    listed = environment.run("torana", "frontend", "list", "--json", cwd=project).stdout
+    assert any(each["name"] == "taskfile" for each in json.loads(listed)["frontends"])
+
+
+@pytest.mark.needs("root", "busybox")
+def test_same_bytes_in_each_runtime(environment: Environment, project: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from torana.frontends.kit.testing.gateway import FakeGateway\n"
+        "from torana.frontends.kit.testing.runtimes import Runtimes\n"
+        "gateway = FakeGateway(contexts={'context': {'busybox': b'', 'hello.txt': b'hello'}})\n"
+        "text = Path('Taskfile').read_text()\n"
+        "built = Runtimes.from_environment().build(gateway, 'taskfile', text)\n"
+        "sys.stdout.write(built.text())\n"
+    )
+    text = environment.run(environment.python, "-c", script, cwd=project).stdout
+    assert "copy /hello.txt /srv/hello-1.2.txt" in text
+
+
+@pytest.mark.needs("root", "busybox", "dockerd")
+def test_on_stock_buildkit_and_as_an_image(
+    environment: Environment, project: Path, docker: Docker
+) -> None:
+    script = (
+        "from pathlib import Path\n"
+        "from torana.frontends.kit.testing.gateway import FakeGateway\n"
+        "from torana.frontends.kit.testing.runtimes import Runtimes\n"
+        "gateway = FakeGateway(contexts={'context': {'busybox': b'', 'hello.txt': b'hello'}})\n"
+        f"runtimes = Runtimes({docker.address!r})\n"
+        "runtimes.build(gateway, 'taskfile', Path('Taskfile').read_text())\n"
+    )
+    environment.run(environment.python, "-c", script, cwd=project)
+    environment.run(
+        "torana", "frontend", "publish-image", "taskfile",
+        "-t", "frontends.invalid/taskfile:1", "--addr", docker.address, cwd=project,
+    )  # fmt: skip
+    text = (project / "Taskfile").read_text()
+    named = text.replace("syntax=taskfile", "syntax=frontends.invalid/taskfile:1")
+    (project / "Taskfile").write_text(named)
+    environment.run(
+        "env", "DOCKER_BUILDKIT=1", "/usr/bin/docker", "-H", f"unix://{docker.socket}", "build",
+        "--progress=plain", "--network=none", "-f", "Taskfile", "-t", "by-taskfile", ".",
+        cwd=project,
+    )  # fmt: skip
+    shown = docker.run(
+        "run", "--rm", "--network=none", "by-taskfile", "/bin/sh", "-c",
+        "read -r text < /srv/hello-1.2.txt; echo $text",
+    )  # fmt: skip
+    assert shown == "hello\n"
