@@ -106,6 +106,7 @@ def applied(base: Mapping[str, Any], image: Image) -> dict[str, Any]:
         config.pop("Cmd", None)  # was meant for another program
     if image.cmd is not None:
         config["Cmd"] = list(image.cmd)
+        config["ArgsEscaped"] = True  # as Dockerfiles say, so that configs are the same
     config["Env"] = changed_env(config.get("Env") or (), image.env)
     labels = {**(config.get("Labels") or {}), **image.labels}
     config["Labels"] = {name: value for name, value in labels.items() if value is not None}

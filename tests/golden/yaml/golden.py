@@ -52,7 +52,7 @@ class AnyImage(StubImages):
 
 
 @dataclass(slots=True, eq=False)
-class TestedReference(StubReference):
+class CaseReference(StubReference):
     """Also has what tests of a stage look for: every process prints `ok` and ends well."""
 
     async def read_file(self, path: str, *, offset: int = 0, length: int | None = None) -> bytes:
@@ -71,9 +71,9 @@ class TestedReference(StubReference):
 
 
 @dataclass(slots=True, eq=False)
-class TestedClient(StubClient):
+class CaseClient(StubClient):
     async def solve(self, request: SolveRequest) -> Result:
-        reference = TestedReference(self, request, len(self.solves))
+        reference = CaseReference(self, request, len(self.solves))
         self.solves.append(request)
         return Result(ref=reference)
 
@@ -103,8 +103,8 @@ class Case:
     def expected(self) -> Path:
         return CASES / f"{self.name}.txt"
 
-    def client(self) -> TestedClient:
-        return TestedClient(
+    def client(self) -> CaseClient:
+        return CaseClient(
             folder=self.folder,
             images=AnyImage({}),
             options={"filename": self.filename, **self.options},
@@ -137,7 +137,7 @@ def _results(result: Result) -> list[str]:
     return parts
 
 
-def _tests(client: TestedClient) -> list[str]:
+def _tests(client: CaseClient) -> list[str]:
     parts = []
     for request in client.solves:
         if request.definition is not None and "output of" in render(request.definition):
@@ -145,7 +145,7 @@ def _tests(client: TestedClient) -> list[str]:
     return parts
 
 
-def _warnings(client: TestedClient) -> list[str]:
+def _warnings(client: CaseClient) -> list[str]:
     return [
         f"warning: line {warning.ranges[0].start.line}: {warning.short}\n"
         for warning in client.warnings
