@@ -100,8 +100,9 @@ asyncio.run(main())
 SCRIPT = """
 ls /sys/class/net
 for address in 203.0.113.1 127.0.0.1 10.0.2.2 198.51.100.1 10.10.0.1; do
-  echo $address $(timeout 1 nc -w 1 $address 8123 </dev/null 2>/dev/null || true)
+  echo $address $(timeout 2 nc -w 2 $address 8123 </dev/null 2>/dev/null || true) &
 done
+wait
 """
 
 
