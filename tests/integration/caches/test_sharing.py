@@ -112,8 +112,7 @@ def manifest_of(cache: Path, tag: str = "latest") -> str:
     "options",
     [
         "compression=zstd,compression-level=3,force-compression=true",
-        "compression=uncompressed",
-        "image-manifest=false",
+        "compression=uncompressed,image-manifest=false",
         "oci-mediatypes=false,compression=gzip,compression-level=9",
     ],
 )
@@ -166,3 +165,17 @@ def test_tags_of_a_folder(new_machine: MakeMachine, tmp_path: Path, context: Pat
     machine.build("--cache-to", f"type=local,dest={cache},tag=one,reset=true")
     assert len(list((cache / "blobs/sha256").iterdir())) < before
     assert new_machine().build("--cache-from", f"type=local,src={cache},tag=two").executed == []
+
+
+def test_layers_are_passed_on_within_a_registry(
+    new_machine: MakeMachine, registry: RealRegistry, tmp_path: Path
+) -> None:
+    """What a registry has in one repository goes to another without coming here."""
+    refs = [f"{registry.host}/{tmp_path.name}/{name}" for name in ("one", "two")]
+    new_machine().build("--cache-to", f"type=registry,ref={refs[0]},mode=max")
+    second = new_machine()
+    second.build("--cache-from", refs[0], "--cache-to", f"type=registry,ref={refs[1]},mode=max")
+    blobs = list((second.folder / "root/content/blobs/sha256").iterdir())
+    assert [path for path in blobs if path.read_bytes().startswith(b"\x1f\x8b")] == []
+    third = new_machine().build("-o", image(tmp_path), "--cache-from", refs[1])
+    assert third.executed == [], third.output
