@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ _INTERVAL_S: Final = 60.0
 _SLICE_PAUSE_S: Final = 0.02
 # Not the lowest: who holds the database's lock for a moment must not starve on a busy machine.
 _NICENESS: Final = 10
+_KEPT: Final = re.compile(r"PATH|HOME|LANG|LC_.*|TMPDIR|LD_LIBRARY_PATH|PYTHON.*|TORANA_.*")
 _LIMITS: Final = {
     "reserved-space": "reserved",
     "max-used-space": "max_used",
@@ -89,6 +91,12 @@ def is_due(worker: Worker) -> bool:
     return may_matter(rules, used_bytes, worker.refs.records.oldest_use(), disk)
 
 
+def kept_environment(root: Path, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Give what the process needs: no secrets of a build that it would keep after its end."""
+    kept = {key: value for key, value in environment.items() if _KEPT.fullmatch(key)}
+    return {**kept, "TORANA_ROOT": str(root.absolute())}
+
+
 def start(root: Path) -> None:
     """Start the process; it outlives this one."""
     import subprocess
@@ -98,7 +106,7 @@ def start(root: Path) -> None:
         process = subprocess.Popen(
             # Not from the working folder: it may be anybody's build context.
             [sys.executable, "-P", "-m", "torana", "debug", "collect-garbage"],
-            env={**os.environ, "TORANA_ROOT": str(root.absolute())},
+            env=kept_environment(root),
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from torana.core.errors import UsageError
 from torana.core.quantities import Size
-from torana.gateway.engines.collection import limits
+from torana.gateway.engines.collection import kept_environment, limits
 
 
 def test_limits() -> None:
@@ -22,3 +24,19 @@ def test_limits() -> None:
 def test_mistakes(text: str) -> None:
     with pytest.raises(UsageError, match="invalid TORANA_GC"):
         limits({"TORANA_GC": text})
+
+
+def test_the_process_knows_nothing_of_the_build(tmp_path: Path) -> None:
+    given = {
+        "PATH": "/bin",
+        "TOKEN": "secret",
+        "TORANA_GC": "off",
+        "PYTHONPATH": "/lib",
+        "XHOME": "",
+    }
+    assert kept_environment(tmp_path, given) == {
+        "PATH": "/bin",
+        "PYTHONPATH": "/lib",
+        "TORANA_GC": "off",
+        "TORANA_ROOT": str(tmp_path),
+    }
