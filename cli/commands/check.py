@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -18,7 +18,12 @@ from torana.cli.checkreport import FileReport, as_json, as_sarif, as_text, read_
 from torana.cli.frontendoptions import frontend_options
 from torana.core.errors import UnsupportedError, UsageError
 
+if TYPE_CHECKING:
+    from torana.plugins.manager import PluginManager
+
 _BUILD_FILE: Final = "Dockerfile"
+_YAML_FILE: Final = "build.yaml"
+_DEFAULT: Final = "dockerfile.v0"
 _NEEDS_IMAGES: Final = "UndefinedVar"  # a variable may come from the base image
 _FORMATS: Final[Mapping[str, Callable[[Sequence[FileReport]], str]]] = {
     "text": as_text,
@@ -32,10 +37,10 @@ _FORMATS: Final[Mapping[str, Callable[[Sequence[FileReport]], str]]] = {
 @click.option("--target", metavar="STAGE", help="Check this stage and what it needs.  [all]")
 @click.option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]")
 @click.option("--format", "form", type=click.Choice(list(_FORMATS)), default="text")
-@click.option("--frontend", metavar="NAME", default="dockerfile.v0", show_default=True)
+@click.option("--frontend", metavar="NAME", help="Frontend to ask.  [by the name of the file]")
 @click.option("--opt", "opts", multiple=True, metavar="KEY=VALUE", help="Option of the frontend.")
-def check(files: Sequence[str], form: str, frontend: str, **options: Any) -> int:
-    """Look for mistakes in build files; a FILE may be a folder with a Dockerfile.  [.]
+def check(files: Sequence[str], form: str, frontend: str | None, **options: Any) -> int:
+    """Look for mistakes in build files; a FILE may be a folder with one in it.  [.]
 
     Nothing is built or fetched. What only base images can tell is left out: for that there is
     `torana build --check`. Exit code: 0 nothing found, 1 something found, 2 wrong usage.
@@ -45,7 +50,7 @@ def check(files: Sequence[str], form: str, frontend: str, **options: Any) -> int
     plugins = PluginManager()
     given = frontend_options(options)
     found = [
-        asyncio.run(_report(plugins.frontend(frontend), path, given))
+        asyncio.run(_report(plugins.frontend(frontend or _reader(path, plugins)), path, given))
         for path in map(_existing, files or (".",))
     ]
     reports = [report for report, _ in found]
@@ -59,10 +64,21 @@ def check(files: Sequence[str], form: str, frontend: str, **options: Any) -> int
     return 0 if all(report.is_clean for report in reports) else 1
 
 
+def _reader(path: Path, plugins: PluginManager) -> str:
+    """Give the frontend that reads files of that name, by default the Dockerfile one."""
+    if path.name.startswith(_BUILD_FILE):
+        return _DEFAULT
+    from torana.plugins.selection import by_file
+
+    found = by_file(path.name, [each for each in plugins.frontends() if not each.problem])
+    return _DEFAULT if found is None else found.qualified_name
+
+
 def _existing(text: str) -> Path:
     path = Path(text)
     if path.is_dir():
-        path = path / _BUILD_FILE
+        is_yaml = not (path / _BUILD_FILE).is_file() and (path / _YAML_FILE).is_file()
+        path = path / (_YAML_FILE if is_yaml else _BUILD_FILE)
     if not path.is_file():
         raise UsageError(f"no such file: `{path}`")
     return path
