@@ -50,7 +50,7 @@ class Environment:
                 "PATH": f"{self.folder / 'bin'}:{kept['PATH']}",
                 "TORANA_ROOT": str(self.folder.parent / "store"),
                 "PYTEST_ADDOPTS": "-p no:cacheprovider -p no:asyncio -p no:xdist",
-                "PYTHONDONTWRITEBYTECODE": "1",
+                "MYPY_CACHE_DIR": str(self.folder.parent / "mypy"),
             },
             capture_output=True,
             text=True,
@@ -85,9 +85,10 @@ def torana_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return wheel(copy, tmp_path_factory.mktemp("dist"))
 
 
-@pytest.fixture
-def environment(tmp_path: Path, torana_wheel: Path) -> Environment:
-    folder = tmp_path / "environment"
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory, torana_wheel: Path) -> Environment:
+    """The environment, shared by all tests of this folder; their distributions have other names."""
+    folder = tmp_path_factory.mktemp("clean") / "environment"
     venv.create(folder)
     made = Environment(folder)
     (site,) = folder.glob("lib/python*/site-packages")

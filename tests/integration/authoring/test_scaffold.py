@@ -23,10 +23,11 @@ def test_fresh_scaffold(environment: Environment, tmp_path: Path) -> None:
 
 
 def test_mistakes(environment: Environment, tmp_path: Path) -> None:
+    (tmp_path / "there" / "file").mkdir(parents=True)
     for name, code, text in (
         ("Bad Name", 2, "no name for a frontend: `Bad Name`"),
         ("dockerfile", 2, "torana has a frontend of that name"),
-        ("environment", 1, "already there: `environment`"),
+        ("there", 1, "already there: `there`"),
     ):
         done = environment.run("torana", "frontend", "new", name, cwd=tmp_path, check=False)
         assert done.returncode == code

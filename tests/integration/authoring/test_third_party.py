@@ -13,16 +13,16 @@ from tests.integration.conftest import Docker
 EXAMPLE = ROOT / "examples" / "third-party"
 
 
-@pytest.fixture
-def project(environment: Environment, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def project(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example's own folder to build in, its frontend being installed."""
-    source = tmp_path / "source"
+    folder = tmp_path_factory.mktemp("taskfile")
+    source = folder / "source"
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
     shutil.copytree(EXAMPLE, source, ignore=ignored)
-    environment.install(wheel(source, tmp_path / "wheels"))
-    folder = source / "example"
-    shutil.copy("/bin/busybox", folder / "busybox")
-    return folder
+    environment.install(wheel(source, folder / "wheels"))
+    shutil.copy("/bin/busybox", source / "example" / "busybox")
+    return source / "example"
 
 
 @pytest.mark.needs("root")
@@ -79,10 +79,10 @@ def test_on_stock_buildkit_and_as_an_image(
     )  # fmt: skip
     text = (project / "Taskfile").read_text()
     named = text.replace("syntax=taskfile", "syntax=frontends.invalid/taskfile:1")
-    (project / "Taskfile").write_text(named)
+    (project / "Imagefile").write_text(named)
     environment.run(
         "env", "DOCKER_BUILDKIT=1", "/usr/bin/docker", "-H", f"unix://{docker.socket}", "build",
-        "--progress=plain", "--network=none", "-f", "Taskfile", "-t", "by-taskfile", ".",
+        "--progress=plain", "--network=none", "-f", "Imagefile", "-t", "by-taskfile", ".",
         cwd=project,
     )  # fmt: skip
     shown = docker.run(
