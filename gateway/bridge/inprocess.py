@@ -55,7 +55,15 @@ GATEWAY_CAPS = frozenset(
     gateway.exec.signals gateway.exec.filesystem
     """.split()
 )
-_UNAVAILABLE = frozenset({"cache.gha", "cache.s3", "cache.azblob", "exec.meta.network.proxy"})
+_UNAVAILABLE = frozenset(
+    {
+        "exporter.image.attestations",
+        "cache.gha",
+        "cache.s3",
+        "cache.azblob",
+        "exec.meta.network.proxy",
+    }
+)
 
 
 _IMAGE = "docker-image"
