@@ -38,6 +38,7 @@ MISSING_CAPS = {
     "source.metaresolver.image.attestations",
     "exec.meta.network.proxy",
     "cache.azblob",
+    "exporter.image.attestations",
     "cache.gha",
     "cache.s3",
 }
