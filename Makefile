@@ -21,7 +21,7 @@ parts:
 	fi
 
 test: parts lint
-	@$(BIN)/pytest -q -n 2
+	@$(BIN)/pytest -q -n 2 --dist worksteal
 
 lint: $(BIN)/torana
 	@$(BIN)/ruff check -q .

@@ -10,11 +10,14 @@ import os
 import random
 from pathlib import Path
 
+import pytest
+
 from torana.core.errors import ToranaError
 from torana.frontends.dockerfile import DockerfileFrontend
 from torana.frontends.kit.offline import OfflineClient
 
 FILES = int(os.environ.get("TORANA_FUZZ", "70000"))
+PARTS = 10  # for as many processes
 CASES = Path(__file__).resolve().parents[3] / "golden" / "dockerfile" / "recorded" / "cases.txt"
 PIECES = (
     "\\|\\\n|\n|\r\n|\t|  |'|\"|`|$|${|}|${A:-|:?x}|#|//|%|<<EOF\n|<<-'E'|EOF|[|]|,|=|--|--from=|"
@@ -41,13 +44,15 @@ def _file(random_: random.Random, lines: list[str]) -> str:
     return text
 
 
-async def test_a_file_is_converted_or_refused(tmp_path: Path) -> None:
-    random_ = random.Random(FILES)
+@pytest.mark.parametrize("part", range(PARTS))
+async def test_a_file_is_converted_or_refused(tmp_path: Path, part: int) -> None:
+    random_ = random.Random(f"{FILES} {part}")
+    count = FILES // PARTS
     lines = _lines()
     file = tmp_path / "Dockerfile"
     folders = {"context": tmp_path, "dockerfile": tmp_path}
     refused = 0
-    for _ in range(FILES):
+    for _ in range(count):
         text = _file(random_, lines)
         file.write_bytes(text.encode("utf-8", "surrogatepass"))
         try:
@@ -59,4 +64,4 @@ async def test_a_file_is_converted_or_refused(tmp_path: Path) -> None:
             for source in err.sources:
                 for span in source.ranges:  # directives are counted from 0, as BuildKit does
                     assert 0 <= span.start.line <= span.end.line <= last, (text, err.message)
-    assert 0 < refused < FILES
+    assert 0 < refused < count
