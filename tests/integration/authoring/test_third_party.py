@@ -25,7 +25,7 @@ def project(environment: Environment, tmp_path_factory: pytest.TempPathFactory) 
     return source / "example"
 
 
-@pytest.mark.needs("root")
+@pytest.mark.needs("root", "busybox")
 def test_own_tests_pass(environment: Environment, project: Path) -> None:
     done = environment.run("pytest", "-q", "--rootdir", ".", "tests", cwd=project.parent)
     assert " passed" in done.stdout
