@@ -10,7 +10,7 @@ import pytest
 from tests.golden.llb.stub_client import StubClient, StubImages
 from tests.golden.llb.wire import decode_op
 
-from torana.core.errors import BuildFileError, ToranaError, UnsupportedError
+from torana.core.errors import BuildFileError, ToranaError, UnsupportedError, UserError
 from torana.frontends.dockerfile import DockerfileFrontend
 
 IMAGE: dict[str, Any] = {
@@ -163,3 +163,9 @@ async def test_unknown_frontend_capability_is_refused_at_once(tmp_path: Path) ->
     with pytest.raises(UnsupportedError, match=r"unsupported frontend capability moby\.x"):
         await DockerfileFrontend().build(client)
     assert not client.solves
+
+
+async def test_there_is_nothing_to_lock(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a Dockerfile has no lock file"):
+        await DockerfileFrontend().build(_client(tmp_path, "FROM alpine\n", locked="true"))
+    await DockerfileFrontend().build(_client(tmp_path, "FROM alpine\n", locked="false"))
