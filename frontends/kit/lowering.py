@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -16,6 +18,7 @@ from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.image import Image
 from torana.frontends.kit.imageconfig import ImageConfig
 from torana.frontends.kit.lint import Linter, Rule
+from torana.frontends.kit.results import CONFIG_KEY
 from torana.frontends.kit.tree import Place, Tree
 from torana.frontends.kit.typedoptions import read_options
 
@@ -173,7 +176,8 @@ class LowerContext:
             target: the target of the other file.
             text: the other build file itself; without it `filename` is read beside this one.
             filename: the name of the other file.
-            inputs: trees by name, `context` for its main context.
+            inputs: trees by name: `context` is its main context, others are named contexts, which
+                `FROM name` and the like mean. Images come with their configs.
             options: more options.
 
         Raises:
@@ -185,7 +189,7 @@ class LowerContext:
             key: self.definition(given.state if isinstance(given, Image) else given)
             for key, given in (inputs or {}).items()
         }
-        opts = {**(options or {}), "platform": self.platform.format_all()}
+        opts = {**_named(inputs or {}), **(options or {}), "platform": self.platform.format_all()}
         opts |= {"filename": filename} if filename else {}
         opts |= {"target": target} if target else {}
         result = await build_nested(self.build, name, text=text, inputs=trees, options=opts)
@@ -212,3 +216,15 @@ class LowerContext:
         place = at.place if isinstance(at, Tree) else at
         ranges: Sequence[SourceRange] = () if place is None else (place.range,)
         self.linter.report(rule, message, ranges)
+
+
+def _named(inputs: Mapping[str, State | Image]) -> dict[str, str]:
+    """Give the options that make inputs named contexts."""
+    opts = {}
+    for name, given in inputs.items():
+        if name != "context":
+            opts[f"context:{name}"] = f"input:{name}"
+        if isinstance(given, Image):
+            config = base64.b64encode(given.config.to_json()).decode()
+            opts[f"input-metadata:{name}"] = json.dumps({CONFIG_KEY: config})
+    return opts

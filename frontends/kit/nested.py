@@ -1,7 +1,7 @@
 """Nesting: another frontend on the same engine, run where this one runs.
 
-A frontend that is installed beside this one is run in this process, so that the same ops come out
-whatever the engine is; what is not installed here is left to the engine.
+Torana's own frontends are run in this process, so that the same ops come out whatever the engine
+is. All others are left to the engine, which knows whether and how confined they may run.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ async def build_nested(
         with located_at(()):
             given[_FILE] = context.marshal(scratch().file(file))
     opts["cmdline"] = name  # it was chosen: a syntax line of the nested file changes nothing
-    frontend = _installed(name)
+    frontend = _own(name)
     if frontend is None:
         is_name = _NAME.fullmatch(name) is not None
         opts |= {} if is_name else {"source": name}
@@ -77,12 +77,13 @@ def _is_kept(key: str) -> bool:
     return key in _KEPT or key.startswith(_KEPT_PREFIXES)
 
 
-def _installed(name: str) -> Any:
-    """Make the frontend of that entry point, None if there is none."""
-    from importlib.metadata import entry_points
+def _own(name: str) -> Any:
+    """Make Torana's own frontend of that name, None if there is none."""
+    from importlib.metadata import distribution
 
-    found = list(entry_points(group=_GROUP, name=name))
-    return found[0].load()() if found else None
+    for point in distribution("torana").entry_points.select(group=_GROUP, name=name):
+        return point.load()()
+    return None
 
 
 @dataclass(frozen=True, slots=True)

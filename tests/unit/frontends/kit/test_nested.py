@@ -1,0 +1,60 @@
+"""A frontend that builds with another one."""
+
+from __future__ import annotations
+
+import pytest
+
+from torana.core.errors import BuildFileError, UnsupportedError
+from torana.frontends.kit import GrammarFrontend, Image, LowerContext, Tree
+from torana.frontends.kit.testing.gateway import FakeGateway
+
+IMAGES = {"alpine:3.20": {"Env": ["PATH=/bin"], "WorkingDir": "/srv"}}
+
+
+class Nesting(GrammarFrontend):
+    """Each line is a command in what a Dockerfile or another frontend makes."""
+
+    name = "nesting"
+    filename = "Nestfile"
+    grammar = "mini.lark"
+
+    def __init__(self, inner: str, text: str) -> None:
+        self.inner = inner
+        self.text = text
+
+    async def lower(self, tree: Tree, context: LowerContext) -> Image:
+        base = (await context.image("alpine:3.20")).run("prepare")
+        image = await context.frontend(self.inner, text=self.text, inputs={"base": base})
+        for statement in tree:
+            image = image.run(statement["REST"].text)
+        return image
+
+
+@pytest.fixture
+def gateway() -> FakeGateway:
+    return FakeGateway(images=IMAGES, contexts={"context": {"app.c": ""}})
+
+
+def test_goes_on_with_what_a_dockerfile_makes(gateway: FakeGateway) -> None:
+    text = "FROM base\nENV A=b\nRUN inside\nCOPY app.c /src/\n"
+    built = gateway.build(Nesting("dockerfile", text), "run after\n")
+    for command in ("prepare", "inside", "after"):
+        built.assert_runs(command)
+    built.assert_copies("/app.c", "/src/")
+    built.assert_reads("docker-image://docker.io/library/alpine:3.20@sha256:*", "local://context")
+    assert built.config is not None
+    assert built.config["Env"] == ["PATH=/bin", "A=b"]
+    assert built.config["WorkingDir"] == "/srv"
+
+
+def test_errors_are_those_of_the_nested_file(gateway: FakeGateway) -> None:
+    with pytest.raises(BuildFileError, match="unknown instruction: FORM"):
+        gateway.build(Nesting("dockerfile", "FORM base\n"), "run after\n")
+
+
+def test_frontends_of_others_are_left_to_the_engine(gateway: FakeGateway) -> None:
+    with pytest.raises(UnsupportedError, match="no frontend in this test: `theirs`"):
+        gateway.build(Nesting("theirs", "x\n"), "run after\n")
+    request = gateway.solved[-1]
+    assert request.frontend_opt["cmdline"] == "theirs"
+    assert {"base", "dockerfile"} <= set(request.frontend_inputs)
