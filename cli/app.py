@@ -36,7 +36,7 @@ _SUMMARIES = {
     "debug": "Look into Torana's store and engine.",
     "du": "Show what the build cache holds.",
     "explain": "Say why steps ran or were cached.",
-    "frontend": "Run a frontend for an engine that is somewhere else.",
+    "frontend": "List, check, make, lock and publish frontends.",
     "image": "List, push, save, load and remove images that Torana keeps.",
     "llb": "Print the LLB that a build file is translated to.",
     "lock": "Pin what a build file names, in a lock file beside it.",
