@@ -51,6 +51,7 @@ class Mark:
     def error(self, message: str, *, hint: str | None = None) -> BuildFileError:
         """Make the error that points here."""
         at = self.range
+        message = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)  # on one line
         return BuildFileError(message, at, hint=hint, sources=(self.file.excerpt((at,)),))
 
 

@@ -66,6 +66,10 @@ def convert(data: bytes) -> None:
             assert "\n" not in err.message
 
 
+def test_names_of_more_than_a_line() -> None:
+    convert(b'{"version": 1, "include": ["a/\\n.yaml"], "stages": {"a": {"from": "x"}}}')
+
+
 @SETTINGS
 @given(st.binary(max_size=200))
 def test_bytes(data: bytes) -> None:
