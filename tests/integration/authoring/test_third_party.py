@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 from tests.integration.authoring.conftest import ROOT, Environment, wheel
 from tests.integration.conftest import Docker
+from tests.integration.registry.servers import RealRegistry
 
+# Sessions differ, and so do the digests of what has one in it.
+_SESSION = re.compile(r"local\.session\w*=\S+|digest sha256:\w+")
 EXAMPLE = ROOT / "examples" / "third-party"
 
 
@@ -90,3 +94,35 @@ def test_on_stock_buildkit_and_as_an_image(
         "read -r text < /srv/hello-1.2.txt; echo $text",
     )  # fmt: skip
     assert shown == "hello\n"
+
+
+@pytest.mark.needs("root", "busybox", "crun", "docker-registry", "skopeo")
+def test_the_same_llb_as_an_image(environment: Environment, project: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "taskfile.tar"
+    environment.run(
+        "torana", "frontend", "publish-image", "taskfile", "-t", "taskfile:1",
+        "-o", f"type=oci,dest={archive}", cwd=project,
+    )  # fmt: skip
+    registry = RealRegistry(tmp_path)
+    registry.start()
+    try:
+        name = f"{registry.host}/taskfile:1"
+        environment.run(
+            "skopeo", "copy", "-q", "--dest-tls-verify=false", f"oci-archive:{archive}",
+            f"docker://{name}", cwd=project,
+        )  # fmt: skip
+        shown = [
+            environment.run(
+                "torana", "llb", "-f", "Taskfile", "--syntax", syntax, *flags, ".", cwd=project
+            ).stdout
+            for syntax, flags in (
+                ("taskfile", ()),
+                ("taskfile", ("--trust-plugin", "taskfile")),
+                (name, ("--strict-syntax",)),
+            )
+        ]
+    finally:
+        registry.stop()
+    one, two, three = (_SESSION.sub("", text) for text in shown)
+    assert "/srv/hello-1.2.txt" in one
+    assert one == two == three
