@@ -7,6 +7,7 @@ frontend that waits is cancelled where it waits.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import resource
 import signal
 import time
@@ -20,6 +21,9 @@ from torana.gateway.runners.limits import Limits
 from torana.plugins.loading import place_in
 
 _GRACE_CPU_S: Final = 2  # for telling of the limit
+_COROUTINES: Final = (
+    inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
+)
 
 
 class _StoppedError(BaseException):
@@ -70,10 +74,22 @@ class Stopper:
         used_s = time.process_time() - self._started_cpu_s
         made = cpu_limit if self._is_limited and used_s >= self._limits.cpu_s else idle_limit
         self.error = made(self._described, place_in(frames), self._limits)
-        if running is not self._task and self._task is not None:
+        can_raise = running is not None and not _is_in_asyncio(frame)
+        if self._task is not None and not (can_raise and running is self._task):
             self._loop.call_soon_threadsafe(self._task.cancel)
-        if running is not None:
+        if can_raise:
             raise _StoppedError
+
+
+def _is_in_asyncio(frame: FrameType | None) -> bool:
+    """Say whether asyncio itself is at work; a task interrupted there would never end."""
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("asyncio."):
+            return True
+        if frame.f_code.co_flags & _COROUTINES:
+            return False
+        frame = frame.f_back
+    return False
 
 
 def _waiting_in(task: asyncio.Task[Any] | None) -> list[traceback.FrameSummary]:
