@@ -25,12 +25,12 @@ STEPS = """\
 FROM scratch AS base
 COPY busybox /bin/busybox
 RUN ["/bin/busybox", "--install", "-s", "/bin"]
-WORKDIR /work/deep
+WORKDIR /area/deep
 COPY --chmod=640 tree /tree/
-RUN echo new > /work/new && mkdir -p /made/by/run && echo x > /made/by/run/x
+RUN echo new > /area/new && mkdir -p /made/by/run && echo x > /made/by/run/x
 RUN rm /tree/a && rm -rf /tree/d && mkdir /tree/d && echo other > /tree/d/inside
 RUN ln /tree/b /tree/link && ln -s b /tree/sym && chmod 700 /made/by && mv /tree/sub /tree/moved
-RUN touch /made/by/run/x && chown 7:8 /work/new
+RUN touch /made/by/run/x && chown 7:8 /area/new
 RUN true
 FROM base AS side
 RUN echo side > /side && rm -rf /made
