@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torana.core.cache.ref import Tree
 from torana.core.errors import NotFoundError, SourceRange, ToranaError, UnsupportedError, UserError
-from torana.core.llb.caps import LLB_CAPS
 from torana.core.llb.codec import encode
 from torana.core.llb.definition import Definition
 from torana.core.llb.ops import NetMode, SourceOp
@@ -37,6 +36,7 @@ from torana.core.solver.progress import LogEvent, VertexEvent, WarningEvent
 from torana.core.solver.vertex import Edge
 from torana.core.worker import Worker
 from torana.gateway.bridge.cacheimports import CacheImports
+from torana.gateway.bridge.capabilities import ENGINE_LLB_CAPS, GATEWAY_CAPS
 from torana.gateway.bridge.policies import SourcePolicies
 from torana.gateway.bridge.references import LazyReference
 from torana.gateway.client import client as c
@@ -44,27 +44,6 @@ from torana.gateway.client import client as c
 if TYPE_CHECKING:
     from torana.gateway.bridge.containers import InProcessContainer
     from torana.gateway.client.containers import ContainerSpec
-
-GATEWAY_CAPS = frozenset(
-    """
-    solve.base solve.inlinereturn resolveimage resolveimage.resolvemode readfile return returnmap
-    readdir statfile
-    importcaches proto.refarray reference.output frontend.inputs gateway.solve.metadata
-    frontend.caps gateway.solve.evaluate gateway.evaluate gateway.warnings reference.attestations
-    source.metaresolver gateway.exec gateway.exec.extrahosts gateway.exec.secretenv
-    gateway.exec.signals gateway.exec.filesystem
-    """.split()
-)
-_UNAVAILABLE = frozenset(
-    {
-        "exporter.image.attestations",
-        "cache.gha",
-        "cache.s3",
-        "cache.azblob",
-        "exec.meta.network.proxy",
-    }
-)
-
 
 _IMAGE = "docker-image"
 _LAYOUT = "oci-layout"
@@ -140,7 +119,7 @@ class InProcessClient:
 
     @property
     def llb_caps(self) -> frozenset[str]:
-        return LLB_CAPS - _UNAVAILABLE
+        return ENGINE_LLB_CAPS
 
     @property
     def gateway_caps(self) -> frozenset[str]:
