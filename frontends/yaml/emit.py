@@ -6,7 +6,6 @@ progress and failures show the step, and the template it came from.
 
 from __future__ import annotations
 
-import posixpath
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,15 +15,16 @@ from torana.core.errors import UnsupportedError
 from torana.core.llb import ops as o
 from torana.core.llb.actions import FileActions
 from torana.core.llb.definition import Definition, SourceInfo
-from torana.core.llb.state import State, git, http, merge, mkdir, owner, rm, scratch, symlink
+from torana.core.llb.state import State, http, merge, mkdir, rm, scratch, symlink
 from torana.core.llb.vertices import SourceLocation
 from torana.core.oci.image import DEFAULT_PATH
 from torana.core.oci.platform import Platform
 from torana.frontends.kit.diagnostics import SourceFile
-from torana.frontends.kit.gitref import parse_git_ref
 from torana.frontends.kit.options import BuildOptions
 from torana.frontends.yaml import fields
 from torana.frontends.yaml import model as m
+from torana.frontends.yaml.destinations import absolute, chown, destination, parent
+from torana.frontends.yaml.downloads import checked_out, fetched
 from torana.frontends.yaml.imagekeys import applied, empty_config
 from torana.frontends.yaml.mounts import Mounts
 from torana.frontends.yaml.nodes import Mark
@@ -131,7 +131,7 @@ class Emitter:
             tree=tree,
             platform=platform,
             env=env,
-            workdir=_join("/", inner.get("WorkingDir") or "/"),
+            workdir=absolute("/", inner.get("WorkingDir") or "/"),
             user=inner.get("User") or "",
             config=config,
             base_config=found.raw_config if found is not None else None,
@@ -204,26 +204,26 @@ class Emitter:
             case m.Copy():
                 return self._copy(found, stage, step, shown)
             case m.Fetch():
-                return self._changed(found, self._fetch(found, step, shown), shown)
+                return self._changed(found, fetched(step, found.workdir, shown, self._need), shown)
             case m.Git():
-                return self._changed(found, self._checkout(found, step, shown), shown)
+                return self._changed(found, checked_out(step, found.workdir, shown), shown)
             case m.Write():
-                path = _join(found.workdir, step.path)
-                made = _parent(path).mkfile(
+                path = absolute(found.workdir, step.path)
+                made = parent(path).mkfile(
                     path,
                     step.content.encode(),
                     mode=0o644 if step.mode is None else step.mode,
-                    owner=_owner(step.owner),
+                    owner=chown(step.owner),
                 )
                 return self._changed(found, made, shown)
             case m.MakeDirectory():
                 actions = FileActions()
                 for each in step.paths:
                     actions = actions.mkdir(
-                        _join(found.workdir, each),
+                        absolute(found.workdir, each),
                         mode=0o755 if step.mode is None else step.mode,
                         make_parents=True,
-                        owner=_owner(step.owner),
+                        owner=chown(step.owner),
                     )
                 return self._changed(found, actions, shown)
             case m.Remove():
@@ -231,7 +231,7 @@ class Emitter:
                 for each in step.paths:
                     actions = actions.then(
                         rm(
-                            _join(found.workdir, each),
+                            absolute(found.workdir, each),
                             allow_not_found=step.may_be_missing,
                             allow_wildcard=bool(_WILDCARDS & set(each)),
                         )
@@ -239,8 +239,8 @@ class Emitter:
                 return self._changed(found, actions, shown)
             case m.Symlink():
                 self._need("file.symlink.create", "make links by itself", "write `run: ln -s`")
-                path = _join(found.workdir, step.path)
-                return self._changed(found, _parent(path).then(symlink(step.to, path)), shown)
+                path = absolute(found.workdir, step.path)
+                return self._changed(found, parent(path).then(symlink(step.to, path)), shown)
             case m.Set():
                 return self._set(found, step, step.place, shown["custom_name"])
             case _:
@@ -264,7 +264,7 @@ class Emitter:
         )
         if changes.workdir is None:
             return after
-        workdir = _join(found.workdir, changes.workdir)
+        workdir = absolute(found.workdir, changes.workdir)
         if workdir not in ("/", found.workdir):
             made = mkdir(workdir, mode=0o755, make_parents=True)
             location = self.location(place.marks)
@@ -281,7 +281,7 @@ class Emitter:
         shown: Mapping[str, Any],
         step: m.Step,
     ) -> Built:
-        cwd = found.workdir if process.workdir is None else _join(found.workdir, process.workdir)
+        cwd = found.workdir if process.workdir is None else absolute(found.workdir, process.workdir)
         mounts = Mounts(
             cwd, found.platform, self.caps,
             lambda origin: self.tree(origin, found.platform, step.place.mark),
@@ -349,7 +349,7 @@ class Emitter:
         if job.files or job.downloads:
             actions = FileActions()
             for path, text in job.files.items():
-                actions = actions.then(_parent(path).mkfile(path, text.encode(), mode=0o644))
+                actions = actions.then(parent(path).mkfile(path, text.encode(), mode=0o644))
             for path, (url, checksum) in job.downloads.items():
                 key = http(url, filename="key", checksum=checksum, custom_name=shown["custom_name"])
                 actions = actions.copy(key, "/key", path, mode=0o644, create_dest_path=True)
@@ -375,7 +375,7 @@ class Emitter:
         actions = FileActions()
         to = destination(found.workdir, step.to)
         for text in step.sources:
-            path = _join("/", text)
+            path = absolute("/", text)
             include: tuple[str, ...] = ()
             if step.keeps_parents:
                 path, include = "/", (path.lstrip("/"),)
@@ -383,7 +383,7 @@ class Emitter:
                 source,
                 path,
                 to,
-                owner=_owner(step.owner),
+                owner=chown(step.owner),
                 mode=step.mode,
                 exclude=step.exclude,
                 include=include,
@@ -402,101 +402,11 @@ class Emitter:
         layer = scratch().file(actions, **shown)
         return replace(found, tree=merge((found.tree, layer), **shown))
 
-    def _fetch(self, found: Built, step: m.Fetch, shown: Mapping[str, Any]) -> FileActions:
-        filename = posixpath.basename(step.url.split("?", 1)[0].split("#", 1)[0]) or "file"
-        tree = http(
-            step.url,
-            filename=filename,
-            checksum=step.checksum,
-            auth_header_secret=step.auth,
-            custom_name=shown["custom_name"],
-            location=shown["location"],
-        )
-        to = destination(found.workdir, step.to)
-        common: dict[str, Any] = {"owner": _owner(step.owner), "create_dest_path": True}
-        if not step.unpacks:
-            mode = 0o644 if step.mode is None else step.mode
-            return FileActions().copy(tree, f"/{filename}", to, mode=mode, **common)
-        if not step.strip and not step.only:
-            return FileActions().copy(
-                tree, f"/{filename}", to, mode=step.mode, attempt_unpack=True, **common
-            )
-        unpacked = scratch().file(
-            FileActions().copy(
-                tree, f"/{filename}", "/", attempt_unpack=True, create_dest_path=True
-            ),
-            **shown,
-        )
-        if step.only:
-            self._need(
-                "file.copy.includeexcludepatterns", "unpack parts of an archive", "unpack all"
-            )
-            chosen = FileActions().copy(
-                unpacked, "/", "/", include=step.only, dir_copy_contents=True, create_dest_path=True
-            )
-            unpacked = scratch().file(chosen, **shown)
-        return FileActions().copy(
-            unpacked,
-            "/" + "/".join("*" * step.strip),
-            to,
-            mode=step.mode,
-            dir_copy_contents=True,
-            allow_wildcard=True,
-            allow_empty_wildcard=bool(step.only),
-            **common,
-        )
-
-    def _checkout(self, found: Built, step: m.Git, shown: Mapping[str, Any]) -> FileActions:
-        ref = parse_git_ref(step.url)
-        if ref is None:
-            raise step.place.mark.error(
-                f"not the address of a git repository: `{step.url}`",
-                hint="of https and http, it ends in .git",
-            )
-        agent = step.agent or ("default" if ref.is_ssh else "")
-        tree = git(
-            ref.path,
-            url=ref.url,
-            ref=step.ref or step.commit,
-            subdir=step.subdir,
-            keep_git_dir=step.keeps_git_dir,
-            checksum=step.commit if step.ref else "",
-            skip_submodules=not step.has_submodules,
-            auth_header_secret=step.auth,
-            mount_ssh_sock=agent,
-            custom_name=shown["custom_name"],
-            location=shown["location"],
-        )
-        to = destination(found.workdir, step.to)
-        return FileActions().copy(tree, "/", to, dir_copy_contents=True, create_dest_path=True)
-
 
 def changed(env: Mapping[str, str], changes: m.Env) -> dict[str, str]:
     """Give an environment with changes: None takes a variable away."""
     merged = {**env, **changes}
     return {name: value for name, value in merged.items() if value is not None}
-
-
-def destination(workdir: str, to: str) -> str:
-    """Give the absolute form of a destination; a folder keeps the slash that says so."""
-    is_folder = to.endswith("/") or posixpath.basename(to) in (".", "..", "")
-    path = _join(workdir, to)
-    return f"{path}/" if is_folder and path != "/" else path
-
-
-def _join(workdir: str, path: str) -> str:
-    joined = posixpath.normpath(posixpath.join("/", workdir, path))
-    return joined[1:] if joined.startswith("//") else joined
-
-
-def _parent(path: str) -> FileActions:
-    """Make the folder that a path is in."""
-    parent = posixpath.dirname(path)
-    return FileActions() if parent == "/" else mkdir(parent, mode=0o755, make_parents=True)
-
-
-def _owner(who: m.Owner | None) -> o.ChownOpt | None:
-    return None if who is None else owner(who.user, who.group)
 
 
 def _script(step: m.Run, shell: tuple[str, ...]) -> tuple[str, ...]:
