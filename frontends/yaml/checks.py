@@ -19,8 +19,8 @@ from torana.core.llb.actions import FileActions
 from torana.core.llb.state import State, scratch
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.yaml import model as m
+from torana.frontends.yaml.built import Built
 from torana.frontends.yaml.conversion import Conversion
-from torana.frontends.yaml.emit import Built
 from torana.frontends.yaml.expressions.pattern import Pattern
 from torana.frontends.yaml.mounts import Mounts
 from torana.gateway.client.client import Reference, Stat

@@ -20,9 +20,10 @@ from torana.frontends.kit.proxies import PROXIES, proxy_env
 from torana.frontends.kit.suggest import suggest
 from torana.frontends.yaml import fields
 from torana.frontends.yaml import model as m
+from torana.frontends.yaml.built import Built
 from torana.frontends.yaml.catalog import Catalog
 from torana.frontends.yaml.document import ContextDeclaration, Document
-from torana.frontends.yaml.emit import Built, Emitter
+from torana.frontends.yaml.emit import Emitter
 from torana.frontends.yaml.expressions.values import Value
 from torana.frontends.yaml.imagekeys import empty_config, encoded
 from torana.frontends.yaml.nodes import Mark

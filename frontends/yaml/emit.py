@@ -6,7 +6,6 @@ progress and failures show the step, and the template it came from.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, assert_never
@@ -23,6 +22,8 @@ from torana.frontends.kit.diagnostics import SourceFile
 from torana.frontends.kit.options import BuildOptions
 from torana.frontends.yaml import fields
 from torana.frontends.yaml import model as m
+from torana.frontends.yaml.built import Built
+from torana.frontends.yaml.commands import command
 from torana.frontends.yaml.destinations import absolute, chown, destination, parent
 from torana.frontends.yaml.downloads import checked_out, fetched
 from torana.frontends.yaml.imagekeys import applied, empty_config
@@ -31,25 +32,9 @@ from torana.frontends.yaml.nodes import Mark
 from torana.frontends.yaml.packages import installation
 from torana.frontends.yaml.resolving import Tree
 
-_SHELL: Final = ("/bin/sh", "-ec")
 _RAN: Final = "/dev/torana-ran"
 _PATTERNS: Final = "file.copy.includeexcludepatterns"
 _WILDCARDS: Final = frozenset("*?[")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Built:
-    """A stage as LLB: its tree, what later steps of it inherit, and its image's config."""
-
-    tree: State
-    platform: Platform
-    env: Mapping[str, str] = field(default_factory=dict)
-    workdir: str = "/"
-    user: str = ""
-    shell: tuple[str, ...] = _SHELL
-    network: o.NetMode | None = None
-    config: Mapping[str, Any]
-    base_config: bytes | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -195,7 +180,7 @@ class Emitter:
         }
         match step:
             case m.Run():
-                args = _script(step, found.shell)
+                args = command(step, found.shell)
                 return self._run(found, stage, args, step.process, shown, step)
             case m.Exec():
                 return self._run(found, stage, step.args, step.process, shown, step)
@@ -407,20 +392,3 @@ def changed(env: Mapping[str, str], changes: m.Env) -> dict[str, str]:
     """Give an environment with changes: None takes a variable away."""
     merged = {**env, **changes}
     return {name: value for name, value in merged.items() if value is not None}
-
-
-def _script(step: m.Run, shell: tuple[str, ...]) -> tuple[str, ...]:
-    """Give the argument vector of a run step: the shell with its text, or with a file."""
-    shell = step.shell or shell
-    if not step.script:
-        return (*shell, step.text)
-    flags = [each for each in (_without_c(flag) for flag in shell[1:]) if each]
-    return (shell[0], *flags, Mounts.script_path(step.script), *shlex.split(step.text))
-
-
-def _without_c(flag: str) -> str:
-    """Take `-c` out of a shell's flags: `-ec` is `-e`."""
-    if not flag.startswith("-") or flag.startswith("--"):
-        return flag
-    rest = flag.replace("c", "")
-    return "" if rest == "-" else rest
