@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from torana.core.content.store import ContentStore
-from torana.core.errors import UserError
+from torana.core.errors import UsageError
 from torana.core.oci.descriptor import Descriptor
 from torana.core.remotecache.backend import CacheReader, CacheWriter, InlineCacheWriter
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torana.plugins.registry.origin import OpenOrigin
 
 
-class CacheOptionError(UserError):
+class CacheOptionError(UsageError):
     """An attribute of `--cache-from` or `--cache-to` is missing or wrong."""
 
     code = "CACHE_OPTION_INVALID"

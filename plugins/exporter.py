@@ -13,6 +13,7 @@ from torana.core.cache.layers import Layer, LayerForm, LayerStore
 from torana.core.cache.ref import ImmutableRef
 from torana.core.content.images import ImageStore
 from torana.core.content.store import ContentStore
+from torana.core.errors import UsageError, UserError
 from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.platform import Platform
 
@@ -132,6 +133,12 @@ class ExportContext:
     inline_cache: InlineCacheOf | None = None  # None: images get no cache
 
 
+class ExportOptionError(UsageError):
+    """An attribute of `--output` is missing or wrong."""
+
+    code = "EXPORT_OPTION_INVALID"
+
+
 class Exporter(Protocol):
     """A kind of export. Conformance: `torana.core.testing` and the tests of built-in exporters."""
 
@@ -151,3 +158,30 @@ class Exporter(Protocol):
             UserError: an attribute is wrong, or the result does not fit the format.
         """
         ...
+
+
+@runtime_checkable
+class CheckingExporter(Exporter, Protocol):
+    """An exporter that knows wrong attributes before there is a result."""
+
+    def check(self, attrs: Mapping[str, str]) -> None:
+        """Look at attributes, before the build runs; must not block.
+
+        Raises:
+            UserError: one is missing or wrong, whatever the result will be.
+        """
+        ...
+
+
+def check_attributes(exporter: Exporter, attrs: Mapping[str, str]) -> None:
+    """Refuse attributes that an exporter knows to be wrong.
+
+    Raises:
+        ExportOptionError: one is.
+    """
+    if not isinstance(exporter, CheckingExporter):
+        return
+    try:
+        exporter.check(attrs)
+    except UserError as err:
+        raise ExportOptionError(err.message, hint=err.hint) from err

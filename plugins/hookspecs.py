@@ -51,7 +51,8 @@ def torana_find_source(scheme: str) -> Source | None:
 def torana_find_exporter(type: str) -> Exporter | None:
     """Return the exporter of `type`.
 
-    Called before the build runs, so that a wrong type costs nothing; must not block.
+    Called before the build runs, so that a wrong type costs nothing; must not block. An exporter
+    with a method `check` is asked about the attributes then, too.
 
     Named by: `-o type=...`.
     Built in: `torana.plugins.exporters`.

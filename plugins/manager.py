@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from torana.core.errors import NotFoundError
+from torana.core.errors import NotFoundError, ToranaError, UsageError
 from torana.plugins.rules import PluginRules
 
 if TYPE_CHECKING:
@@ -212,18 +212,20 @@ class PluginManager:
             return False
         return True
 
-    def _missing(self, message: str, known: Callable[[], list[str]]) -> NotFoundError:
+    def _missing(
+        self, message: str, known: Callable[[], list[str]], kind: type[ToranaError] = UsageError
+    ) -> ToranaError:
         names = ", ".join(f"`{name}`" for name in sorted(set(known())))
         hint = f"known: {names}"
         if self.problems:
             hint += "; not loaded: " + "; ".join(self.problems)
-        return NotFoundError(message, hint=hint)
+        return kind(message, hint=hint)
 
     def exporter(self, type: str) -> Exporter:
         """Give the exporter of `type`.
 
         Raises:
-            NotFoundError: there is none.
+            UsageError: there is none.
         """
         found: Exporter | None = self.find("torana_find_exporter", type, type=type)
         if found is None:
@@ -237,7 +239,7 @@ class PluginManager:
         """Give the cache backend of `type`; `action` is `importer` or `exporter`.
 
         Raises:
-            NotFoundError: there is none.
+            UsageError: there is none.
         """
         found: CacheBackend | None = self.find("torana_find_cache_backend", type, type=type)
         if found is None:
@@ -263,7 +265,7 @@ class PluginManager:
         """Give what makes the snapshotter `name`.
 
         Raises:
-            NotFoundError: there is none.
+            UsageError: there is none.
         """
         found: MakeSnapshotter | None = self.find("torana_find_snapshotter", name, name=name)
         if found is None:
@@ -276,7 +278,7 @@ class PluginManager:
         """Give what reads secrets of a type.
 
         Raises:
-            NotFoundError: nobody does.
+            UsageError: nobody does.
         """
         found: SecretReader | None = self.find("torana_find_secret_reader", type, type=type)
         if found is None:
@@ -294,7 +296,7 @@ class PluginManager:
         for name, settings in wanted.items():
             policy = self.find("torana_find_policy", name, name=name, settings=settings)
             if policy is None:
-                raise self._missing(f"unknown policy: `{name}`", lambda: ["sources"])
+                raise self._missing(f"unknown policy: `{name}`", lambda: ["sources"], NotFoundError)
             found.append(policy)
         return found
 
@@ -302,7 +304,7 @@ class PluginManager:
         """Give what opens the progress display of a mode.
 
         Raises:
-            NotFoundError: there is none.
+            UsageError: there is none.
         """
         found: OpenDisplay | None = self.find("torana_find_display", mode, mode=mode)
         if found is None:

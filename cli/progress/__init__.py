@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from torana.core.errors import NotFoundError, UsageError
+from torana.core.errors import UsageError
 from torana.plugins.displays import Display
 from torana.plugins.manager import PluginManager
 
@@ -22,6 +22,6 @@ def open_display(mode: str, plugins: PluginManager | None = None) -> Display:
         plugins.hooks.register(builtin, name=builtin.__name__)
     try:
         opened = plugins.display(mode)
-    except NotFoundError as err:
+    except UsageError as err:
         raise UsageError(f"--progress: {err.message}", hint=err.hint) from None
     return opened(sys.stderr.write)

@@ -43,7 +43,7 @@ from torana.gateway.protocol.status_pb2 import Status
 from torana.gateway.runners.finder import FrontendFinder
 from torana.gateway.session.manager import SessionManager
 from torana.plugins.cachebackend import CacheContext
-from torana.plugins.exporter import Exporter
+from torana.plugins.exporter import Exporter, check_attributes
 from torana.plugins.manager import PluginManager
 from torana.plugins.registry.connection import Pools
 
@@ -93,6 +93,8 @@ class Solving:
             ToranaError: the request is wrong, or the build failed.
         """
         exporters = [self._plugins.exporter(export.type) for export in wanted.exports]
+        for exporter, export in zip(exporters, wanted.exports, strict=True):
+            check_attributes(exporter, export.attrs)
         build = self._builds.add(wanted.ref)
         record = BuildRecord(
             ref=wanted.ref,

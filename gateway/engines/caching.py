@@ -65,7 +65,7 @@ class CacheExports:
 
         Raises:
             CacheOptionError: attributes are wrong, or two exports are the same.
-            NotFoundError: there is no such type.
+            UsageError: there is no such type.
         """
         places: list[CacheExport] = []
         inline: InlineCacheWriter | None = None
@@ -90,6 +90,9 @@ class CacheExports:
         return cls(places=places, inline=inline)
 
 
+NO_IMAGE: Final = (
+    "the inline cache is not exported: it goes into an image, and this build exports none"
+)
 AGAIN: Final = "layers of an imported cache are bad: building again without imported caches"
 
 
@@ -100,7 +103,7 @@ def open_reader(
 
     Raises:
         CacheOptionError: attributes are wrong.
-        NotFoundError: there is no such type.
+        UsageError: there is no such type.
     """
     backend = plugins.cache_backend(wanted.type, action="importer")
     try:
@@ -176,11 +179,13 @@ class InlineCache:
         self._worker = worker
         self._keys = keys
         self._writer = writer
+        self.was_asked = False  # whether anything had a place for it
 
     async def member(
         self, platform_id: str, layers: Sequence[Layer], form: LayerForm
     ) -> tuple[str, str] | None:
         """Give what goes into the config of a platform's image with `layers`, base first."""
+        self.was_asked = True
         keys = self._keys.get(platform_id, self._keys.get("", ()))
         # Its layers are those of the image; what other builds know would only make it longer.
         cache = await _exported(self._worker, {"": keys}, ExportMode.MIN, form, [])

@@ -44,7 +44,7 @@ from torana.gateway.engines.runtime import chosen_runtime
 from torana.gateway.explain.recorder import project_of, record_build
 from torana.gateway.runners.finder import GATEWAY, FrontendFinder
 from torana.gateway.runners.workers import FrontendWorkers
-from torana.plugins.exporter import Output
+from torana.plugins.exporter import Output, check_attributes
 from torana.plugins.manager import PluginManager
 
 if TYPE_CHECKING:
@@ -222,8 +222,10 @@ class EmbeddedEngine:
         )
 
     def _export(self, wanted: ExportRequest) -> Export:
+        exporter = self._plugins.exporter(wanted.type)
+        check_attributes(exporter, wanted.attrs)
         return Export(
-            exporter=self._plugins.exporter(wanted.type),
+            exporter=exporter,
             attrs=wanted.attrs,
             output=_output(wanted),
         )

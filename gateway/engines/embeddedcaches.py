@@ -36,7 +36,7 @@ class BuildCaches:
 
         Raises:
             CacheOptionError: an attribute is wrong.
-            NotFoundError: there is no such kind of cache.
+            UsageError: there is no such kind of cache.
         """
 
         def warn(text: str) -> None:
@@ -45,13 +45,16 @@ class BuildCaches:
         client = ClientCaches.read(request.cache_imports, request.cache_exports, warn)
         context = CacheContext(content=worker.content, layouts=FolderLayouts(client.stores))
         faults = CacheFaults()
+        open_import = partial(open_reader, plugins, context, faults)
+        for wanted in client.imports:
+            open_import(wanted)  # options that are wrong should not cost a build
         options = {**request.options, **client.options()}
         return cls(
             request=replace(request, cache_imports=client.imports, options=options),
             client=client,
             exports=CacheExports.open(client.exports, plugins, context),
             faults=faults,
-            open_reader=partial(open_reader, plugins, context, faults),
+            open_reader=open_import,
         )
 
     def again(self, progress: ProgressSink) -> bool:

@@ -18,6 +18,7 @@ from torana.core.oci.platform import Platform
 from torana.core.pool import run_blocking, tasks_together
 from torana.core.solver.job import Job
 from torana.core.solver.keys import ExportableKey
+from torana.core.solver.progress import WarningEvent
 from torana.core.worker import Worker
 from torana.gateway.bridge.vertexprogress import VertexProgress
 from torana.gateway.client.client import Reference, Result
@@ -67,13 +68,17 @@ async def export_result(
         exported = _export_result(result, refs, worker.platform)
         if caches is None:
             return await _run_exports(worker, job, exported, exports, options, None)
-        from torana.gateway.engines.caching import InlineCache, export_caches
+        from torana.gateway.engines.caching import NO_IMAGE, InlineCache, export_caches
 
         keys = exportable_keys(result)
         inline = None
         if caches.inline is not None:
-            inline = InlineCache(worker, keys, caches.inline).member
-        response = await _run_exports(worker, job, exported, exports, options, inline)
+            inline = InlineCache(worker, keys, caches.inline)
+        response = await _run_exports(
+            worker, job, exported, exports, options, None if inline is None else inline.member
+        )
+        if inline is not None and not inline.was_asked:
+            job.emit(WarningEvent(vertex=None, short=NO_IMAGE))
         return response | await export_caches(
             worker, job, keys, caches.places, [] if imports is None else imports.stores()
         )

@@ -18,7 +18,7 @@ from torana.core.pool import run_blocking, tasks_together
 from torana.plugins.exporter import BlobOutput, ExportContext, ExportResult, Output
 from torana.plugins.exporters import attributes
 from torana.plugins.exporters.committing import CommittedImage, commit_image
-from torana.plugins.exporters.imageoptions import read_options
+from torana.plugins.exporters.imageoptions import check_options, read_options
 from torana.plugins.exporters.layoutfiles import (
     NamedImage,
     layout_files,
@@ -35,6 +35,11 @@ class ArchiveExporter:
     def __init__(self, type: str) -> None:
         self.type = type
         self.title = f"exporting to {type} image format"
+
+    def check(self, attrs: Mapping[str, str]) -> None:
+        check_options(attrs)
+        attributes.normalized_names(attrs, "")
+        attributes.flag(attrs, "tar", True)
 
     async def export(
         self,

@@ -65,11 +65,14 @@ def compression(attrs: Mapping[str, str]) -> Compression:
     return parse_compression(attrs.get("compression") or "gzip", attrs.get("compression-level"))
 
 
+def is_named_later(attrs: Mapping[str, str]) -> bool:
+    """Say whether the name is left to the frontend."""
+    return attrs.get("name", "").strip() == "*"
+
+
 def names(attrs: Mapping[str, str], default: str) -> list[str]:
     """Give the names as written, `name` split at commas; `*` means `default`."""
-    text = attrs.get("name", "")
-    if text.strip() == "*":
-        text = default
+    text = default if is_named_later(attrs) else attrs.get("name", "")
     return [name.strip() for name in text.split(",") if name.strip()]
 
 

@@ -36,6 +36,11 @@ class FilesExporter:
         self.type = type
         self.title = f"exporting to client {'directory' if type == 'local' else 'tarball'}"
 
+    def check(self, attrs: Mapping[str, str]) -> None:
+        _mode(attrs)
+        attributes.epoch(attrs, None)
+        attributes.flag(attrs, "platform-split", False)
+
     async def export(
         self,
         result: ExportResult,
@@ -45,9 +50,7 @@ class FilesExporter:
     ) -> Mapping[str, str]:
         if output is None:
             raise UserError(f"{self.type} exporter needs a destination", hint="add dest=PATH")
-        mode = attrs.get("mode", "copy")
-        if mode not in ("copy", "delete"):
-            raise UserError(f"invalid local exporter mode: `{mode}`", hint="copy or delete")
+        mode = _mode(attrs)
         epoch = attributes.epoch(attrs, result.epoch)
         split = attributes.flag(attrs, "platform-split", result.is_map)
         await all_ready(part.ref for part in result.platforms)
@@ -66,6 +69,13 @@ class FilesExporter:
         )
         context.progress.status("copying files", done=True)
         return {}
+
+
+def _mode(attrs: Mapping[str, str]) -> str:
+    mode = attrs.get("mode", "copy")
+    if mode not in ("copy", "delete"):
+        raise UserError(f"invalid local exporter mode: `{mode}`", hint="copy or delete")
+    return mode
 
 
 def _folder_name(part: PlatformResult) -> str:

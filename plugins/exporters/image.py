@@ -7,12 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Final
 
 from torana.core.pool import run_blocking
 from torana.plugins.exporter import ExportContext, ExportResult, Output
 from torana.plugins.exporters import attributes
 from torana.plugins.exporters.committing import CommittedImage, commit_image
-from torana.plugins.exporters.imageoptions import read_options
+from torana.plugins.exporters.imageoptions import check_options, read_options
+
+_FLAGS: Final = (
+    "danging-name-empty-only",
+    "name-canonical",
+    "push-by-digest",
+    "registry.insecure",
+    "store",
+    "unpack",
+    "unsafe-internal-store-allow-incomplete",
+)
 
 
 class ImageExporter:
@@ -20,6 +31,17 @@ class ImageExporter:
 
     type = "image"
     title = "exporting to image"
+
+    def check(self, attrs: Mapping[str, str]) -> None:
+        check_options(attrs)
+        attributes.normalized_names(attrs, "")
+        for key in _FLAGS:
+            attributes.flag(attrs, key, False)
+        if attributes.flag(attrs, "push", False) and not attributes.is_named_later(attrs):
+            from torana.plugins.exporters.pushing import push_names
+
+            by_digest = attributes.flag(attrs, "push-by-digest", False)
+            push_names(attributes.names(attrs, ""), by_digest=by_digest)
 
     async def export(
         self,

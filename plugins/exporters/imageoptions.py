@@ -34,9 +34,30 @@ def read_options(attrs: Mapping[str, str], result: ExportResult) -> ImageOptions
     Raises:
         UserError: one is malformed, or does not fit the others or the result.
     """
+    options = _read(attrs, result.metadata, result.epoch)
+    options.annotations.check(
+        [part.platform for part in result.platforms],
+        has_index=result.is_map,
+        oci_types=options.oci_types,
+    )
+    return options
+
+
+def check_options(attrs: Mapping[str, str]) -> None:
+    """See that options make sense, whatever the result.
+
+    Raises:
+        UserError: one is malformed, or does not fit the others.
+    """
+    _read(attrs, {}, None)
+
+
+def _read(
+    attrs: Mapping[str, str], metadata: Mapping[str, bytes], epoch: int | None
+) -> ImageOptions:
     said = {
         key: value.decode("utf-8", "surrogateescape")
-        for key, value in result.metadata.items()
+        for key, value in metadata.items()
         if key.startswith("annotation")
     }
     options = ImageOptions(
@@ -44,15 +65,10 @@ def read_options(attrs: Mapping[str, str], result: ExportResult) -> ImageOptions
         is_compression_forced=attributes.flag(attrs, "force-compression", False),
         oci_types=attributes.flag(attrs, "oci-mediatypes", True),
         prefers_foreign=attributes.flag(attrs, "prefer-nondist-layers", False),
-        epoch=attributes.epoch(attrs, result.epoch),
+        epoch=attributes.epoch(attrs, epoch),
         rewrites_times=attributes.flag(attrs, "rewrite-timestamp", False),
         annotations=read_annotations(attrs, said),
     )
     if options.rewrites_times and attributes.flag(attrs, "unpack", False):
         raise UserError('exporter option "rewrite-timestamp" conflicts with "unpack"')
-    options.annotations.check(
-        [part.platform for part in result.platforms],
-        has_index=result.is_map,
-        oci_types=options.oci_types,
-    )
     return options

@@ -43,12 +43,42 @@ def abandoned(machine: Machine) -> list[Path]:
 def test_imports_that_cannot_be_reached(new_machine: MakeMachine, tmp_path: Path) -> None:
     built = new_machine().build(
         "--cache-from", NOWHERE, "--cache-from", f"type=local,src={tmp_path / 'nothing'}",
-        "--cache-from", "type=gha",
     )  # fmt: skip
     assert len(built.executed) == STEPS
     assert f"cache is not imported from {NOWHERE}: " in built.output
     assert f"local cache import at {tmp_path / 'nothing'} skipped" in built.output
-    assert 'unknown cache importer: "gha"' in built.output
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--cache-to=type=gha", "known: `inline`, `local`, `registry`"),
+        ("--cache-from=type=gha", "known: `inline`, `local`, `registry`"),
+        ("--cache-to=type=registry,mode=max", "registry cache exporter requires ref"),
+        ("--cache-from=type=registry", "registry cache importer requires ref"),
+        ("--cache-to=type=local,dest=", "local cache exporter requires dest"),
+        ("--cache-from=type=local,dest=x", "local cache importer requires src"),
+        ("--cache-from=type=inline", "import it with `type=registry,ref=IMAGE`"),
+        ("--cache-from=type=registry,ref=host.io/Upper", "must be lowercase"),
+        ("--cache-to=type=registry,ref=host.io/a,compression=lz4", "unsupported layer compression"),
+        ("--cache-to=type=registry,ref=host.io/a,ignore-error=perhaps", "not a boolean: `perhaps`"),
+        ("--cache-to=type=registry,ref=host.io/a,oci-mediatypes=false,image-manifest=true",
+         "OCI mediatypes are required"),
+    ],
+)  # fmt: skip
+def test_wrong_options(new_machine: MakeMachine, option: str, message: str) -> None:
+    """They are refused before anything runs, whatever `ignore-error` says."""
+    wrong = new_machine().build(option, is_good=False)
+    assert message in wrong.output
+    assert (wrong.code, wrong.steps) == (2, {})
+
+
+def test_an_inline_cache_without_an_image(new_machine: MakeMachine, tmp_path: Path) -> None:
+    text = "the inline cache is not exported"
+    machine = new_machine()
+    assert text in machine.build("-o", f"{tmp_path}/out", "--cache-to", "type=inline").output
+    assert text in machine.build("--cache-to", "type=inline").output
+    assert text not in machine.build("-t", "name", "--cache-to", "type=inline").output
 
 
 def test_exports_that_fail(new_machine: MakeMachine, tmp_path: Path) -> None:
@@ -58,9 +88,6 @@ def test_exports_that_fail(new_machine: MakeMachine, tmp_path: Path) -> None:
     assert "127.0.0.1:1" in failed.output
     ignored = machine.build("--cache-to", f"{to},ignore-error=true")
     assert "127.0.0.1:1" in ignored.output
-    wrong = machine.build("--cache-to", "type=registry,mode=max", is_good=False)
-    assert "registry cache exporter requires ref" in wrong.output
-    assert wrong.steps == {}
 
 
 def test_a_layer_that_is_gone(new_machine: MakeMachine, cache: Path) -> None:

@@ -445,3 +445,32 @@ def test_source_policies(project: Project) -> None:
     for name, message in (("bad.json", "must be one of ALLOW, DENY"), ("none", "no such file")):
         result = project.run(*build, "--source-policy-file", name)
         assert (result.returncode, message in result.stderr) == (2, True), result.stderr
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("type=floppy", "known: `docker`, `image`, `local`, `oci`, `tar`"),
+        ("dest=x", "type is required"),
+        ("type=local", "needs dest=FOLDER"),
+        ("type=oci,dest=x.tar,tar=perhaps", "non-bool value specified for tar: `perhaps`"),
+        ("type=oci,dest=x.tar,compression=lz4", "unsupported layer compression type: `lz4`"),
+        ("type=oci,dest=x.tar,compression-level=high", "non-integer value high"),
+        ("type=oci,dest=x.tar,source-date-epoch=noon", "invalid source-date-epoch: noon"),
+        ("type=docker,dest=x.tar,name=host.io/Upper", "must be lowercase"),
+        ("type=image,push=true", "no name to push to"),
+        ("type=image,name=host.io/a:1,push=true,push-by-digest=true", "can't push tagged ref"),
+        ("type=image,name=a,unpack=true,rewrite-timestamp=true", 'conflicts with "unpack"'),
+        ("type=image,name=a,store=perhaps", "non-bool value specified for store"),
+        ("type=image,name=a,annotation-layer.k=v", "unrecognized annotation type layer"),
+        ("type=local,dest=x,mode=sync", "invalid local exporter mode: `sync`"),
+        ("type=tar,dest=x.tar,source-date-epoch=noon", "invalid source-date-epoch: noon"),
+    ],
+)
+def test_wrong_outputs_cost_no_build(project: Project, output: str, message: str) -> None:
+    project.dockerfile("FROM scratch\nCOPY Dockerfile /\n")
+    done = project.run("build", ".", "-o", output, "--progress=plain")
+    assert message in done.stderr
+    assert "COPY" not in done.stderr
+    assert done.returncode == 2
+    assert not (project.context / "x").exists()

@@ -128,9 +128,9 @@ class TestExporters(ExporterSuite):
 
 def test_unknown_names_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     plugins = PluginManager()
-    with pytest.raises(NotFoundError, match="unknown type of secret: `vault`"):
+    with pytest.raises(UsageError, match="unknown type of secret: `vault`"):
         plugins.secret_reader("vault")
-    with pytest.raises(NotFoundError, match="unknown snapshotter: `zfs`"):
+    with pytest.raises(UsageError, match="unknown snapshotter: `zfs`"):
         plugins.snapshotter("zfs")
     with pytest.raises(UsageError, match="unknown progress display: `bars`") as caught:
         open_display("bars", plugins)
