@@ -95,10 +95,13 @@ def run_suite(found: FoundFrontend, trial: Trial, plugins: PluginManager) -> int
     )
     with tempfile.TemporaryDirectory(prefix="torana-check-") as folder:
         (Path(folder) / "test_frontend.py").write_text(text)
-        command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short")
+        command: tuple[str, ...] = (sys.executable, "-m", "pytest", "-q", "--tb=short")
+        own_plugins = ("-p", "no:cacheprovider", "-p", "torana.frontends.kit.testing.plugin")
         # What else is installed has no say in it, not even whether pytest starts.
         environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-        ended = subprocess.run([*command, "--rootdir", folder, folder], cwd=folder, env=environment)
+        ended = subprocess.run(
+            [*command, *own_plugins, "--rootdir", folder, folder], cwd=folder, env=environment
+        )
     return ended.returncode
 
 

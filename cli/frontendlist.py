@@ -103,6 +103,8 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 def as_page(found: FoundFrontend, rules: PluginRules) -> str:
     """Give all that is known of a frontend: origin, options, an example."""
+    from torana.frontends.kit.optiontables import help_of
+
     manifest = found.manifest
     facts = [
         ("distribution", f"{found.distribution} {found.version}".strip()),
@@ -117,29 +119,11 @@ def as_page(found: FoundFrontend, rules: PluginRules) -> str:
     parts = [f"{title}\n", table([fact for fact in facts if fact[1]])]
     if found.problem:
         parts.append(f"! {found.problem}\n")
-    options = list(_options(manifest.options))
-    if options:
-        parts.append("Options\n" + _indented(table([("NAME", "TYPE", "DEFAULT", ""), *options])))
+    if options := help_of(manifest.options):
+        parts.append("Options\n" + _indented(options))
     if manifest.example:
         parts.append("Example\n" + _indented(manifest.example.rstrip("\n") + "\n"))
     return "\n".join(parts)
-
-
-def _options(schema: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
-    required = schema.get("required", ())
-    for name, option in (schema.get("properties") or {}).items():
-        yield _option(name, option, is_required=name in required)
-    for pattern, option in (schema.get("patternProperties") or {}).items():
-        yield _option(f"{pattern.removeprefix('^')}*", option, is_required=False)
-
-
-def _option(name: str, option: Any, *, is_required: bool) -> tuple[str, str, str, str]:
-    option = option if isinstance(option, dict) else {}
-    kind = option.get("type", "")
-    if "enum" in option:
-        kind = "|".join(str(value) for value in option["enum"])
-    default = "(required)" if is_required else str(option.get("default", ""))
-    return name, str(kind), default, str(option.get("description", ""))
 
 
 def _indented(text: str) -> str:

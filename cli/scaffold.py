@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -130,6 +131,8 @@ _MANIFEST: Final = """\
 _TEST: Final = '''\
 """Tests of the $name frontend: no engine, no network, nothing is run."""
 
+from pathlib import Path
+
 from $package import $class
 
 from torana.frontends.kit.testing.conformance import FrontendSuite
@@ -168,6 +171,7 @@ class TestConformance(FrontendSuite):
     frontend = $class()
     images = IMAGES
     contexts = CONTEXTS
+    documents = (Path(__file__).parents[1] / "README.md",)
     valid = (TEXT,)
     invalid = (
         "from alpine:3.20\\nrnu make  ### expected `cmd`, `copy`, `env`, `from`, `run`\\n",
@@ -199,14 +203,23 @@ Builds `$file`s with [torana](https://pypi.org/project/torana/) or any BuildKit.
     pytest && mypy
     torana build -f example/$file example
 
+## Options
+
+`--opt NAME=VALUE`, or `--build-arg`:
+
+$options
+
 ## Where to change what
 
 | file | what it is |
 |---|---|
 | `src/$package/$name.lark` | the grammar |
 | `src/$package/frontend.py` | what each rule means: `lower` |
-| `src/$package/torana-frontend.json` | for `torana frontend show $name` |
+| `src/$package/torana-frontend.json` | for `torana frontend list` and `show $name` |
 | `tests/test_$module.py` | tests, and the conformance suite |
+
+Options are declared in `frontend.py` alone: `pytest --update-golden` writes them into the manifest
+and into the table above.
 
 ## Publishing
 
@@ -262,6 +275,9 @@ def write_scaffold(name: str, folder: Path) -> list[Path]:
         "class": "".join(part.capitalize() for part in name.split("-")) + "Frontend",
         "file": f"{name.replace('-', '').capitalize()}file",
     }
+    from torana.frontends.kit.optiontables import markdown_of
+
+    words["options"] = markdown_of(json.loads(Template(_MANIFEST).substitute(words))["options"])
     written = []
     try:
         for path, text in _FILES.items():

@@ -22,8 +22,8 @@ from torana.frontends.kit.documents import (
 )
 from torana.frontends.kit.lint import Finding
 from torana.frontends.kit.lowering import Target
+from torana.frontends.kit.optionspec import OptionSpec
 from torana.frontends.kit.subrequests import DESCRIBE, answer, describe, table
-from torana.frontends.kit.typedoptions import OptionSpec
 from torana.gateway.client.client import Result, Warning
 
 _VERSION: Final = "1.0.0"
@@ -70,7 +70,7 @@ def outline_answer(
     args = []
     rows = [("BUILD ARG", "VALUE", "DESCRIPTION")]
     for spec in specs:
-        value = given.get(spec.build_arg, spec.shown_default())
+        value = given.get(spec.build_arg, spec.shown_default)
         entry = {"name": spec.build_arg, "description": spec.help, "value": value}
         args.append({**present(entry), "location": {"ranges": []}})
         rows.append((spec.build_arg, value, spec.help))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Awaitable, Mapping, Sequence
 from functools import lru_cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torana.frontends.kit.language import Lowered, TextFrontend
 from torana.frontends.kit.lowering import LowerContext, Target
+from torana.frontends.kit.resources import read_resource
 from torana.frontends.kit.tree import Place, Tree
 
 if TYPE_CHECKING:
@@ -42,19 +42,6 @@ def _grammar(frontend: type[GrammarFrontend]) -> Grammar:
     """Compile a grammar, once a process."""
     from torana.frontends.kit.grammar import Grammar
 
-    package = frontend.__module__
-    text = _text(package, frontend.grammar)
+    text = read_resource(frontend.__module__, frontend.grammar)
     return Grammar(text, frontend.words, frontend.settings)
 
-
-def _text(module: str, name: str) -> str:
-    import sys
-
-    found = sys.modules[module]
-    package = module if hasattr(found, "__path__") else module.rpartition(".")[0]
-    if package:
-        return files(package).joinpath(name).read_text("utf-8")
-    from pathlib import Path
-
-    assert found.__file__ is not None
-    return (Path(found.__file__).parent / name).read_text("utf-8")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
@@ -35,7 +35,7 @@ from torana.frontends.kit.subrequests import DESCRIBE, UnsupportedRequestError
 from torana.frontends.kit.suggest import suggest
 from torana.frontends.kit.syntax import find_check
 from torana.frontends.kit.tree import Place, latest_place
-from torana.frontends.kit.typedoptions import read_options, specs_of
+from torana.frontends.kit.typedoptions import declaration_of, read_options, specs_of
 from torana.gateway.client.client import Client, Result
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ class TextFrontend(ABC, Generic[T]):
     name: ClassVar[str]
     filename: ClassVar[str]  # of the build file, unless the user names one
     language: ClassVar[str] = ""  # for messages; empty: the name
-    options: ClassVar[type[Any] | None] = None  # a dataclass, see `option`
+    options: ClassVar[type[Any] | Mapping[str, Any] | str | None] = None  # see `typedoptions`
     rules: ClassVar[Sequence[Rule]] = ()
 
     @abstractmethod
@@ -126,7 +126,7 @@ class _Translation(Generic[T]):
                 targets = self.frontend.targets(self._tree())
                 return targets_answer(self.context, targets, _default(targets))
             case "frontend.outline":
-                specs = specs_of(self.frontend.options)
+                specs = specs_of(declaration_of(self.frontend))
                 return outline_answer(self.context, self._target(self._tree()), specs)
             case "frontend.lint":
                 return await self._lint()
@@ -178,6 +178,7 @@ class _Translation(Generic[T]):
             target=target,
             linter=linter,
             parser=self.frontend.parse,
+            declared=declaration_of(self.frontend),
         )
         with located_at(whole.location()):
             try:
@@ -242,8 +243,9 @@ class _Translation(Generic[T]):
 
     def _check_options(self) -> None:
         """Refuse wrong options, also of a frontend that would not look at them."""
-        if self.frontend.options is not None:
-            read_options(self.frontend.options, self.context.client.options)
+        declared = declaration_of(self.frontend)
+        if declared is not None:
+            read_options(declared, self.context.client.options)
 
     def _lint_config(self) -> LintConfig:
         return parse_check(find_check(self.context.file.data))

@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from torana.core.errors import SourceRange
 from torana.core.llb.definition import Definition
@@ -20,7 +20,7 @@ from torana.frontends.kit.imageconfig import ImageConfig
 from torana.frontends.kit.lint import Linter, Rule
 from torana.frontends.kit.results import CONFIG_KEY
 from torana.frontends.kit.tree import Place, Tree
-from torana.frontends.kit.typedoptions import read_options
+from torana.frontends.kit.typedoptions import Declaration, read_options, specs_of
 
 if TYPE_CHECKING:
     from torana.frontends.kit.included import IncludedFile
@@ -54,16 +54,30 @@ class LowerContext:
     target: Target | None = None
     linter: Linter = field(default_factory=Linter)
     parser: Parser | None = None
+    declared: Declaration = None  # the frontend's options
 
     # What was asked for.
 
-    def options(self, declared: type[T]) -> T:
+    @overload
+    def options(self, declared: type[T]) -> T: ...
+    @overload
+    def options(self) -> Mapping[str, Any]: ...
+    def options(self, declared: type[Any] | None = None) -> Any:
         """Read the frontend's own options.
 
+        With the dataclass that declares them, an object of it; without, values by name as users
+        write it, those without a default only if given.
+
         Raises:
-            InvalidOptionError: a value is not of its type, or a required one is missing.
+            InvalidOptionError: a value is not as declared, or a required one is missing.
         """
-        return read_options(declared, self.build.client.options)
+        given = self.build.client.options
+        if declared is not None:
+            return read_options(declared, given)
+        if isinstance(self.declared, type):
+            found = read_options(self.declared, given)
+            return {spec.name: getattr(found, spec.field) for spec in specs_of(self.declared)}
+        return {} if self.declared is None else read_options(self.declared, given)
 
     @property
     def arguments(self) -> Mapping[str, str]:

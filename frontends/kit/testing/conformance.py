@@ -13,25 +13,38 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Final, cast
 
 import pytest
 
 from torana.core.errors import ToranaError
+from torana.frontends.kit.optiontables import markdown_of, renewed
+from torana.frontends.kit.resources import read_resource, resource_path
 from torana.frontends.kit.testing.built import Built
 from torana.frontends.kit.testing.failures import assert_fails
 from torana.frontends.kit.testing.gateway import FakeGateway, Files
-from torana.frontends.kit.typedoptions import schema_of, specs_of
+from torana.frontends.kit.testing.golden import Golden
+from torana.frontends.kit.typedoptions import (
+    declaration_of,
+    read_options,
+    schema_of,
+    specs_of,
+)
 
-_HEAVY = ("click", "grpc", "rich", "urllib3", "jsonschema")
+_MANIFEST: Final = "torana-frontend.json"
+_UPDATE: Final = "run with --update-golden"
+_WRONG: Final = "\x00 no value"
+_HEAVY: Final = ("click", "grpc", "rich", "urllib3", "jsonschema")
 
 
 class FrontendSuite:
     """Determinism, places, options, errors, questions, imports.
 
     `valid` files build, with `images`, `contexts` and `urls`; `invalid` ones fail, and say where
-    and how (see `assert_fails`). `options` are given with each build.
+    and how (see `assert_fails`). `options` are given with each build. `documents` have a table of
+    the options, between the marks that `markdown_of` gives; it and the `options` of the manifest
+    are written by `--update-golden`.
     """
 
     frontend: ClassVar[Any]
@@ -41,6 +54,7 @@ class FrontendSuite:
     contexts: ClassVar[Mapping[str, Files]] = {}
     urls: ClassVar[Mapping[str, str | bytes]] = {}
     options: ClassVar[Mapping[str, str]] = {}
+    documents: ClassVar[Sequence[Path]] = ()
 
     def build(self, text: str, **opts: str) -> Built:
         return self.gateway().build(self.frontend, text, **{**self.options, **opts})
@@ -84,13 +98,15 @@ class FrontendSuite:
                     continue
 
     def test_wrong_options_are_refused(self) -> None:
-        for spec in specs_of(getattr(self.frontend, "options", None)):
-            if spec.kind == "string" and not (spec.choices or spec.pattern):
-                continue
-            if spec.kind == "array":
-                continue
-            with pytest.raises(ToranaError, match=spec.name):
-                self.build(self.valid[0], **{spec.name: "\x00 no value"})
+        declared = declaration_of(self.frontend)
+        for spec in specs_of(declared):
+            wrong = {**self.options, spec.name: _WRONG}
+            try:
+                read_options(cast(Any, declared), wrong)
+            except ToranaError as err:
+                with pytest.raises(ToranaError) as caught:
+                    self.build(self.valid[0], **{spec.name: _WRONG})
+                assert caught.value.message == err.message
 
     def test_questions_are_answered(self) -> None:
         described = self.build(self.valid[0], requestid="frontend.subrequests.describe").answer
@@ -104,24 +120,34 @@ class FrontendSuite:
     def test_outline_has_the_options(self) -> None:
         outline = self.build(self.valid[0], requestid="frontend.outline").answer
         found = {entry["name"] for entry in outline.get("args", ())}
-        specs = specs_of(getattr(self.frontend, "options", None))
+        specs = specs_of(declaration_of(self.frontend))
         assert {spec.build_arg for spec in specs} <= found
 
-    def test_manifest_has_the_options(self) -> None:
-        module = type(self.frontend).__module__
-        package = module if hasattr(sys.modules[module], "__path__") else module.rpartition(".")[0]
-        if not package:
+    def test_manifest_has_the_options(self, golden: Golden) -> None:
+        declared = declaration_of(self.frontend)
+        if declared is None:  # what it has then are options of BuildKit, or read by other means
             return
-        manifest = files(package).joinpath("torana-frontend.json")
-        if not manifest.is_file():
+        try:
+            text = read_resource(type(self.frontend).__module__, _MANIFEST)
+        except OSError:
             return
-        told = json.loads(manifest.read_text("utf-8")).get("options", {}).get("properties", {})
-        for name, schema in schema_of(getattr(self.frontend, "options", None))[
-            "properties"
-        ].items():
-            assert told.get(name) == schema, (
-                f"torana-frontend.json: option `{name}` is not as declared"
-            )
+        manifest = json.loads(text)
+        wanted = schema_of(declared)
+        if manifest.get("options") == wanted:
+            return
+        assert golden.is_updating, f"{_MANIFEST}: not the options that are declared; {_UPDATE}"
+        path = Path(str(resource_path(type(self.frontend).__module__, _MANIFEST)))
+        new = json.dumps({**manifest, "options": wanted}, indent=2, ensure_ascii=False)
+        path.write_text(f"{new}\n", "utf-8")
+
+    def test_documents_have_the_options(self, golden: Golden) -> None:
+        for path in self.documents:
+            text = path.read_text("utf-8")
+            new = renewed(text, schema_of(declaration_of(self.frontend)))
+            assert markdown_of({}).partition("\n")[0] in text, f"{path.name}: no place for options"
+            if new != text:
+                assert golden.is_updating, f"{path.name}: its options are old; {_UPDATE}"
+                path.write_text(new, "utf-8")
 
     def test_import_is_light(self) -> None:
         module = type(self.frontend).__module__
