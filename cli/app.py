@@ -11,63 +11,35 @@ import sys
 import click
 
 from torana import __version__
-from torana.cli import failures
-from torana.core.errors import ToranaError, UsageError
+from torana.cli.lazygroup import Lazy, LazyGroup
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def _lazy(module: str, attribute: str, summary: str = "") -> Lazy:
+    return Lazy(f"torana.cli.commands.{module}", attribute, summary)
+
+
 _COMMANDS = {
-    "build": ("torana.cli.commands.build", "build"),
-    "check": ("torana.cli.commands.check", "check"),
-    "debug": ("torana.cli.commands.debug", "debug"),
-    "dial-stdio": ("torana.cli.commands.dial", "dial_stdio"),
-    "du": ("torana.cli.commands.store", "du"),
-    "explain": ("torana.cli.commands.explain", "explain"),
-    "frontend": ("torana.cli.commands.frontend", "frontend"),
-    "image": ("torana.cli.commands.image", "image"),
-    "llb": ("torana.cli.commands.llb", "llb"),
-    "lock": ("torana.cli.commands.lock", "lock"),
-    "prune": ("torana.cli.commands.store", "prune"),
-    "replay": ("torana.cli.commands.replay", "replay"),
-    "update": ("torana.cli.commands.lock", "update"),
-}
-_SUMMARIES = {
-    "build": "Build from a Dockerfile or through any frontend.",
-    "check": "Look for mistakes in build files, without an engine.",
-    "debug": "Look into Torana's store and engine.",
-    "du": "Show what the build cache holds.",
-    "explain": "Say why steps ran or were cached.",
-    "frontend": "List, check, make, lock and publish frontends.",
-    "image": "List, push, save, load and remove images that Torana keeps.",
-    "llb": "Print the LLB that a build file is translated to.",
-    "lock": "Pin what a build file names, in a lock file beside it.",
-    "prune": "Remove build cache.",
-    "replay": "Run a frontend again against a recording.",
-    "update": "Pin anew what a lock file pins.",
+    "build": _lazy("build", "build", "Build from a Dockerfile or through any frontend."),
+    "check": _lazy("check", "check", "Look for mistakes in build files, without an engine."),
+    "debug": _lazy("debug", "debug", "Look into Torana's store and engine."),
+    "dial-stdio": _lazy("dial", "dial_stdio"),
+    "du": _lazy("store", "du", "Show what the build cache holds."),
+    "explain": _lazy("explain", "explain", "Say why steps ran or were cached."),
+    "frontend": _lazy("frontend", "frontend", "List, check, make, lock and publish frontends."),
+    "image": _lazy("image", "image", "List, push, save, load and remove images that Torana keeps."),
+    "llb": _lazy("llb", "llb", "Print the LLB that a build file is translated to."),
+    "lock": _lazy("lock", "lock", "Pin what a build file names, in a lock file beside it."),
+    "prune": _lazy("store", "prune", "Remove build cache."),
+    "replay": _lazy("replay", "replay", "Run a frontend again against a recording."),
+    "update": _lazy("lock", "update", "Pin anew what a lock file pins."),
 }
 
 
-class _Lazy(click.Group):
-    """Imports a command when it is used, not when help lists it."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        import importlib
-
-        module, name = _COMMANDS[cmd_name]
-        command = getattr(importlib.import_module(module), name)
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_SUMMARIES.items()))
-
-
-@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=LazyGroup, lazy=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.option("--debug", "is_debug", is_flag=True, help="Show tracebacks of errors.")
 @click.option("--addr", envvar="BUILDKIT_HOST", metavar="ADDRESS", help="Daemon to talk to.")
 @click.version_option(__version__, prog_name="torana", message="%(prog)s %(version)s")
@@ -95,21 +67,14 @@ def run(argv: list[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return FAILED
-    except ToranaError as err:
-        if is_debug:
-            raise
-        click.echo(failures.describe(err), err=True)
-        return USAGE if isinstance(err, UsageError) else FAILED
-    except OSError as err:
-        if is_debug:
-            raise
-        click.echo(failures.describe_os_error(err), err=True)
-        return FAILED
     except Exception as err:
         if is_debug:
             raise
-        click.echo(failures.describe_bug(err), err=True)
-        return FAILED
+        from torana.cli import failures  # only who needs it waits for it
+        from torana.core.errors import UsageError
+
+        click.echo(failures.told(err), err=True)
+        return USAGE if isinstance(err, UsageError) else FAILED
 
 
 def _end_as_by_ctrl_c() -> None:

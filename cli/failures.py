@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import traceback
 from collections.abc import Iterator
 
 from torana.core.errors import BuildFileError, SourceExcerpt, ToranaError
@@ -20,6 +19,13 @@ _EXIT_CODES = {
     139: "the step's program crashed (SIGSEGV)",
     143: "the step was asked to end (SIGTERM)",
 }
+
+
+def told(error: Exception) -> str:
+    """Give the whole story of any failure, to be shown on standard error."""
+    if isinstance(error, ToranaError):
+        return describe(error)
+    return describe_os_error(error) if isinstance(error, OSError) else describe_bug(error)
 
 
 def describe(error: ToranaError) -> str:
@@ -53,6 +59,8 @@ def describe_os_error(error: OSError) -> str:
 
 def describe_bug(error: BaseException) -> str:
     """Tell of an error that is nobody's fault but ours, without its traceback."""
+    import traceback
+
     frames = traceback.extract_tb(error.__traceback__)
     at = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
     return (

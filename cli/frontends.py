@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from torana.cli import memo
 from torana.core.errors import UsageError
 from torana.plugins.manager import PluginManager
 from torana.plugins.rules import (
@@ -21,6 +19,8 @@ from torana.plugins.rules import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torana.plugins.project import Project
     from torana.plugins.selection import FrontendRules
 
@@ -83,6 +83,8 @@ def plugin_manager(options: Mapping[str, Any]) -> PluginManager:
 
 def project_of(folders: Mapping[str, Path]) -> Project:
     """Find the `torana.toml` of the context, or of the folder that the user is in."""
+    from pathlib import Path
+
     from torana.plugins.project import find_project
 
     return find_project(folders.get("context") or Path.cwd())
@@ -118,6 +120,10 @@ def frontend_rules(
 
 def environments_folder() -> Path:
     """Give the folder of the environments of locked frontends."""
+    from pathlib import Path
+
+    from torana.cli import memo
+
     return Path(memo.store_root()) / "frontends"
 
 

@@ -6,14 +6,12 @@ no other one.
 
 from __future__ import annotations
 
-import importlib.util
-import re
+import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import metadata
 from itertools import chain
-from pathlib import Path
 from typing import Final
 
 from torana.core.errors import ToranaError, UserError
@@ -24,12 +22,12 @@ from torana.plugins.manifest import (
     Manifest,
     parse_manifest,
 )
+from torana.plugins.metadata import MetadataFiles, entry_points, installed_metadata
 from torana.plugins.rules import normal
 
 FRONTENDS: Final = "torana.frontends"
 PLUGINS: Final = "torana.plugins"
 _GROUPS: Final = (FRONTENDS, PLUGINS)
-_HEADER: Final = re.compile(r"^(Name|Version):[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 _OWN: Final = "torana"
 
 
@@ -47,7 +45,7 @@ class Distribution:
     version: str
     entries: tuple[tuple[str, str, str], ...] = ()  # group, name, module:attribute
     problem: str = ""
-    source: metadata.Distribution | None = field(default=None, compare=False)
+    files: MetadataFiles | None = field(default=None, compare=False)
 
     @property
     def is_builtin(self) -> bool:
@@ -68,6 +66,7 @@ class FoundFrontend:
     manifest: Manifest = field(default_factory=Manifest)
     problem: str = ""
     is_builtin: bool = False
+    files: MetadataFiles | None = field(default=None, compare=False, repr=False)
 
     @property
     def qualified_name(self) -> str:
@@ -84,12 +83,13 @@ class Installed:
     @cached_property
     def distributions(self) -> list[Distribution]:
         """Give those with plugins, by name; the first one of a name counts, as for imports."""
-        found: dict[str, Distribution] = {}
-        for source in metadata.distributions():
-            read = _read(source)
-            if read is not None:
-                found.setdefault(normal(read.name), read)
-        return sorted(found.values(), key=lambda each: (not each.is_builtin, normal(each.name)))
+        found: dict[str, Distribution | None] = {}
+        for files in installed_metadata():
+            read = _read(files)
+            name = files.label.partition("-")[0] if read is None else read.name
+            found.setdefault(normal(name), read)
+        with_plugins = filter(None, found.values())
+        return sorted(with_plugins, key=lambda each: (not each.is_builtin, normal(each.name)))
 
     @cached_property
     def frontends(self) -> list[FoundFrontend]:
@@ -102,53 +102,57 @@ class Installed:
         ]
 
 
-def _read(source: metadata.Distribution) -> Distribution | None:
+def _read(files: MetadataFiles) -> Distribution | None:
     """Read a distribution, None if it has nothing for us."""
+    problem = ""
+    entries: tuple[tuple[str, str, str], ...] = ()
     try:
-        text = source.read_text("entry_points.txt")
+        text = files.read_text("entry_points.txt")
         if text is None or not any(group in text for group in _GROUPS):
             return None
-    except (OSError, UnicodeDecodeError):
+        entries = tuple(entry for entry in entry_points(text) if entry[0] in _GROUPS)
+    except OSError:
         return None
-    name, version = _identity(source)
-    try:
-        entries = tuple(
-            (entry.group, entry.name, entry.value)
-            for entry in source.entry_points
-            if entry.group in _GROUPS
-        )
-    except Exception as err:  # the parser of the standard library fails in many ways
-        return Distribution(
-            name=name,
-            version=version,
-            problem=f"its entry_points.txt cannot be read: {type(err).__name__}",
-        )
-    if not entries:
+    except ValueError as err:
+        if isinstance(err, UnicodeDecodeError) and not _concerns_us(err.object):
+            return None
+        problem = f"its entry_points.txt cannot be read: {err}"
+    if not (entries or problem):
         return None
-    return Distribution(name=name, version=version, entries=entries, source=source)
+    name, version = _identity(files)
+    return Distribution(name=name, version=version, entries=entries, problem=problem, files=files)
 
 
-def _identity(source: metadata.Distribution) -> tuple[str, str]:
+def _concerns_us(data: bytes) -> bool:
+    return any(group.encode() in data for group in _GROUPS)
+
+
+def _identity(files: MetadataFiles) -> tuple[str, str]:
     """Give name and version; parsing all of the metadata would take ten times as long."""
     try:
-        text = source.read_text("METADATA") or source.read_text("PKG-INFO") or ""
+        text = files.read_text("METADATA") or files.read_text("PKG-INFO") or ""
     except (OSError, UnicodeDecodeError):
         text = ""
-    headers = dict(reversed(_HEADER.findall(text.partition("\n\n")[0])))
+    headers: dict[str, str] = {}
+    for line in text.partition("\n\n")[0].splitlines():
+        key, colon, value = line.partition(":")
+        if colon and key in ("Name", "Version"):
+            headers.setdefault(key, value.strip())
     if headers.get("Name"):
         return headers["Name"], headers.get("Version", "")
-    folder = Path(str(getattr(source, "_path", ""))).name.partition(".dist-info")[0]
-    name, _, version = folder.partition("-")
+    name, _, version = files.label.partition("-")
     return name or "?", version
 
 
 def _frontend(distribution: Distribution, name: str, target: str) -> FoundFrontend:
     manifest, problem = Manifest(), ""
     try:
-        assert distribution.source is not None
-        _, manifest = _manifest(distribution.source, name, target)
+        assert distribution.files is not None
+        _, manifest = _manifest(distribution.files, name, target)
     except ToranaError as err:
         problem = err.message
+    except (OSError, UnicodeDecodeError) as err:
+        problem = f"its metadata cannot be read: {err}"
     if manifest.api != API and not problem:
         problem = unsupported_api(manifest.api)
     return FoundFrontend(
@@ -159,6 +163,7 @@ def _frontend(distribution: Distribution, name: str, target: str) -> FoundFronte
         manifest=manifest,
         problem=problem,
         is_builtin=distribution.is_builtin,
+        files=distribution.files,
     )
 
 
@@ -172,60 +177,74 @@ def manifest_text(found: FoundFrontend) -> str | None:
     Raises:
         InvalidManifestError: it cannot be read.
     """
-    text, _ = _manifest(metadata.distribution(found.distribution), found.name, found.target)
-    return text
+    return None if found.files is None else _manifest(found.files, found.name, found.target)[0]
 
 
-def _manifest(source: metadata.Distribution, name: str, target: str) -> tuple[str | None, Manifest]:
-    text = source.read_text(FILENAME)
-    own = () if text is None else (text,)
-    for found in chain(own, _texts_in_packages(source, target)):
-        manifest = parse_manifest(found)
+def _manifest(files: MetadataFiles, name: str, target: str) -> tuple[str | None, Manifest]:
+    for text in chain(_own_text(files), _texts_in_packages(files, target)):
+        manifest = parse_manifest(text)
         if manifest.name in ("", name):
-            return found, manifest
+            return text, manifest
     return None, Manifest()
 
 
-def _texts_in_packages(source: metadata.Distribution, target: str) -> Iterator[str]:
+def _own_text(files: MetadataFiles) -> Iterator[str]:
+    """Give the manifest that lies among the metadata."""
+    try:
+        text = files.read_text(FILENAME)
+    except (OSError, UnicodeDecodeError) as err:
+        raise InvalidManifestError(f"{FILENAME}: cannot be read: {err}") from None
+    if text is not None:
+        yield text
+
+
+def _texts_in_packages(files: MetadataFiles, target: str) -> Iterator[str]:
     """Give the manifests in the package of `target` and those above it, the nearest first.
 
     Last come those that lie elsewhere in the distribution.
     """
     parts = target.partition(":")[0].strip().split(".")
-    for folder in _folders(source, parts):
-        yield from _text(folder / FILENAME)
-    for line in (source.read_text("RECORD") or "").splitlines():
+    for folder in _folders(files, parts):
+        yield from _text(os.path.join(folder, FILENAME))
+    for line in (files.read_text("RECORD") or "").splitlines():
         name = line.partition(",")[0]
         if name.endswith(f"/{FILENAME}"):
-            yield from _text(Path(str(source.locate_file(name))))
+            yield from _text(files.locate(name))
 
 
-def _text(place: Path) -> Iterator[str]:
+def _text(place: str) -> Iterator[str]:
     try:
-        yield place.read_text()
+        with open(place, encoding="utf-8") as file:
+            yield file.read()
     except (FileNotFoundError, NotADirectoryError):
         return
     except (OSError, UnicodeDecodeError) as err:
         raise InvalidManifestError(f"{FILENAME}: cannot be read: {err}") from None
 
 
-def _folders(source: metadata.Distribution, parts: list[str]) -> Iterator[Path]:
+def _folders(files: MetadataFiles, parts: list[str]) -> Iterator[str]:
     """Give the folders of packages; those of an editable install are elsewhere."""
-    root = Path(str(source.locate_file(parts[0])))
-    if not root.is_dir():
+    root = files.locate(parts[0])
+    if not os.path.isdir(root):
         found = _imported_from(parts[0])
         if found is None:
             return
         root = found
     for count in range(len(parts), 0, -1):
-        yield root.joinpath(*parts[1:count])
+        yield os.path.join(root, *parts[1:count])
 
 
-def _imported_from(package: str) -> Path | None:
+def _imported_from(package: str) -> str | None:
     """Give the folder of a top-level package; finding it imports nothing."""
-    try:
-        spec = importlib.util.find_spec(package)
-    except (ValueError, ImportError, AttributeError):
-        return None
-    locations = None if spec is None else spec.submodule_search_locations
-    return Path(next(iter(locations))) if locations else None
+    loaded = sys.modules.get(package)
+    if loaded is not None:
+        locations = getattr(loaded, "__path__", None)
+    else:
+        from importlib.util import find_spec
+
+        try:
+            spec = find_spec(package)
+        except (ValueError, ImportError, AttributeError):
+            return None
+        locations = None if spec is None else spec.submodule_search_locations
+    return next(iter(locations), None) if locations else None

@@ -47,3 +47,14 @@ def test_embedded_engine_needs_no_grpc() -> None:
         "torana.plugins.exporters.archive, torana.plugins.runtimes.crun"
     )
     assert not {name for name in loaded if name.split(".")[0] in ("grpc", "google", "lark")}
+
+
+def test_listing_frontends_needs_no_more_than_it_says() -> None:
+    loaded = loaded_by(
+        "from torana.__main__ import main; sys.argv[1:] = ['frontend', 'list']\n"
+        "try: main()\nexcept SystemExit as end: assert not end.code"
+    )
+    assert "torana.plugins.installed" in loaded
+    heavy = {"asyncio", "email", "importlib.metadata", "importlib.util", "pathlib", "traceback"}
+    assert not loaded & (HEAVY - {"click", "dataclasses"} | heavy)
+    assert not {name for name in loaded if name.startswith("torana.frontends")}
