@@ -1,8 +1,8 @@
 """`ByteLocks`: any number of locks, each a byte of one file, so that nothing is left to clean up.
 
-They are open file description locks (fcntl(2)): a lock belongs to the descriptor it was taken by,
-so that two holders exclude each other within a process, too. The kernel ends it with the process,
-however that dies. Local file systems only.
+A lock has one holder, or any number that share it. They are open file description locks (fcntl(2)):
+a lock belongs to the descriptor it was taken by, so that holders exclude each other within a
+process, too. The kernel ends it with the process, however that dies. Local file systems only.
 """
 
 from __future__ import annotations
@@ -51,10 +51,11 @@ class ByteLocks:
     def _open(self) -> int:
         return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
-    def try_lock(self, number: int) -> ByteLock | None:
-        """Take the lock; None when somebody has it."""
+    def try_lock(self, number: int, *, is_shared: bool = False) -> ByteLock | None:
+        """Take the lock, alone or with others that share it; None when it is not to be had."""
         descriptor = self._open()
-        wanted = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, number, 1, 0)
+        kind = fcntl.F_RDLCK if is_shared else fcntl.F_WRLCK
+        wanted = struct.pack(_FLOCK, kind, os.SEEK_SET, number, 1, 0)
         try:
             fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
         except OSError as err:
@@ -64,11 +65,11 @@ class ByteLocks:
             raise
         return ByteLock(descriptor)
 
-    async def lock(self, number: int) -> ByteLock:
-        """Take the lock, waiting as long as somebody has it; cancelling leaves nothing behind."""
+    async def lock(self, number: int, *, is_shared: bool = False) -> ByteLock:
+        """Take the lock, waiting until it is to be had; cancelling leaves nothing behind."""
         wait_s = _FIRST_WAIT_S
         while True:
-            lock = self.try_lock(number)
+            lock = self.try_lock(number, is_shared=is_shared)
             if lock is not None:
                 return lock
             await asyncio.sleep(wait_s)

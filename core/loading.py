@@ -74,6 +74,29 @@ def load(
     return Edge(vertices[graph.result.digest], graph.result.index)
 
 
+def emptied_caches(edge: Edge) -> Mapping[str, bool]:
+    """Give the ids of cache mounts of steps that ignore the cache; True where one has a base.
+
+    Those are to start anew before the graph is solved.
+    """
+    found: dict[str, bool] = {}
+    todo, known = [edge.vertex], {edge.vertex.digest}
+    while todo:
+        vertex = todo.pop()
+        assert isinstance(vertex.sys, LLBVertex)
+        kind = vertex.sys.op.kind
+        if vertex.options.ignore_cache and isinstance(kind, o.ExecOp):
+            for mount in kind.mounts:
+                if mount.mount_type is o.MountType.CACHE:
+                    id = (mount.cache_opt or o.CacheOpt()).id or mount.dest
+                    found[id] = mount.input != -1
+        for below in vertex.inputs:
+            if below.vertex.digest not in known:
+                known.add(below.vertex.digest)
+                todo.append(below.vertex)
+    return found
+
+
 def _excerpts(
     definition: Definition, loaded: LoadedGraph
 ) -> Mapping[Digest, tuple[SourceExcerpt, ...]]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -111,7 +111,6 @@ class Worker:
         self.devices = Devices.from_environment(os.environ)
         self.apparmor_profile = os.environ.get("TORANA_APPARMOR_PROFILE", "")  # of steps
         self._executor: ExecutorFolder | None = None
-        self._caches: CacheMounts | None = None
         self._slots = Slots(0)
         self._logs = StepLogs()
 
@@ -304,6 +303,17 @@ class Worker:
             ssh=ssh,
         )
 
+    async def empty_caches(self, ids: Mapping[str, bool]) -> None:
+        """Let the cache mounts of these ids start anew; True: those on a base."""
+        if ids:
+            await self._cache_mounts.empty(ids)
+
+    @cached_property
+    def _cache_mounts(self) -> CacheMounts:
+        from torana.core.ops.exec.caches import CacheMounts
+
+        return CacheMounts(self.refs)
+
     def services(
         self,
         runtime: Runtime,
@@ -311,18 +321,15 @@ class Worker:
         ssh: SSHProvider | None = None,
     ) -> StepServices:
         """Give what steps and containers of one build use of this worker."""
-        from torana.core.ops.exec.caches import CacheMounts
         from torana.core.ops.exec.folder import ExecutorFolder
 
         if self._executor is None:
             self._executor = ExecutorFolder(self.root)
-        if self._caches is None:
-            self._caches = CacheMounts(self.refs)
         return StepServices(
             refs=self.refs,
             runtime=runtime,
             folder=self._executor,
-            caches=self._caches,
+            caches=self._cache_mounts,
             secrets=secrets,
             ssh=ssh,
             dns=self.dns,

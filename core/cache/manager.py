@@ -10,7 +10,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -169,11 +169,20 @@ class CacheManager:
         description: str,
         base: ImmutableRef | None,
         wait: bool,
+        is_shared: bool = False,
         record_type: RecordType = RecordType.CACHE_MOUNT,
     ) -> MutableRef | None:
         return await self.retained_folders.open(
-            key, description=description, base=base, wait=wait, record_type=record_type
+            key,
+            description=description,
+            base=base,
+            wait=wait,
+            is_shared=is_shared,
+            record_type=record_type,
         )
+
+    async def forget_retained(self, is_meant: Callable[[str], bool]) -> None:
+        await run_blocking(self.retained_folders.forget, is_meant)
 
     def hold_blob(self, digest: Digest) -> None:
         """Keep a blob from being collected until the builds that run now have ended."""

@@ -124,6 +124,17 @@ class RecordTable:
         row = self._database.row("SELECT id FROM ref_records WHERE key = ?", (key,))
         return None if row is None else row[0]
 
+    def keys(self, record_type: RecordType) -> list[tuple[str, str]]:
+        """Give ids and keys of the rows of a type that have a key."""
+        return self._database.rows(
+            "SELECT id, key FROM ref_records WHERE type = ? AND key IS NOT NULL",
+            (record_type.value,),
+        )
+
+    def drop_key(self, id: str) -> None:
+        """Let a row be found by its key no more."""
+        self._database.execute("UPDATE ref_records SET key = NULL WHERE id = ?", (id,))
+
     def all(self) -> list[RefRecord]:
         """Give all rows, newest use first."""
         parents: dict[str, list[str]] = {}

@@ -6,7 +6,7 @@ client that is read in place (`LocalTree`, in `torana.core.cache.local`). All ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
@@ -170,10 +170,16 @@ class RefStore(Protocol):
         description: str,
         base: ImmutableRef | None,
         wait: bool,
+        is_shared: bool = False,
         record_type: RecordType = RecordType.CACHE_MOUNT,
     ) -> MutableRef | None:
         """Open the retained mutable record `key` (cache mounts), made on first use from `base`.
 
-        Exclusive: when somebody holds it, waits if `wait`, else gives None.
+        One holder alone, or all with `is_shared`, of whatever process: when it is not to be had,
+        waits if `wait`, else gives None.
         """
+        ...
+
+    async def forget_retained(self, is_meant: Callable[[str], bool]) -> None:
+        """Let no cache mount be found again whose key `is_meant`; who holds one goes on with it."""
         ...

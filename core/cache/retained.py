@@ -4,15 +4,18 @@
 <root>/cachemounts/new-<id>/   being filled
 <root>/cachemounts/trash-<id>/ removed, to be deleted from disk when there is time
 
-An id is never used twice: what is being removed cannot be taken for what has just been made. The
-key's lock lets one holder in at a time.
+An id is never used twice: what is being removed cannot be taken for what has just been made.
+
+The key's lock lets one holder in at a time, or all that share it. Before it comes the key's gate,
+held only while one gets in: it makes the directory that is missing, and who waits to be alone there
+is not passed by more and more sharers.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -73,6 +76,7 @@ class RetainedFolders:
         self._root = manager.root / "cachemounts"
         self._root.mkdir(exist_ok=True)
         self._locks = ByteLocks(manager.root / "locks" / "cachemounts")
+        self._gates = ByteLocks(manager.root / "locks" / "cachemounts-gates")
 
     async def open(
         self,
@@ -81,19 +85,48 @@ class RetainedFolders:
         description: str,
         base: ImmutableRef | None,
         wait: bool,
+        is_shared: bool = False,
         record_type: RecordType = RecordType.CACHE_MOUNT,
     ) -> RetainedRef | None:
         """Give the record of `key`, made from `base` if there is none; None if it is taken."""
         number = lock_number(key)
-        lock = await self._locks.lock(number) if wait else self._locks.try_lock(number)
-        if lock is None:
+        gate = await self._gates.lock(number) if wait else self._gates.try_lock(number)
+        if gate is None:
             return None
         try:
-            id = await run_blocking(self._find_or_make, key, description, base, record_type)
-        except BaseException:
-            lock.close()
-            raise
-        return RetainedRef(self._manager, id, self.tree(id), lock)
+            lock = (
+                await self._locks.lock(number, is_shared=is_shared)
+                if wait
+                else self._locks.try_lock(number, is_shared=is_shared)
+            )
+            if lock is None:
+                return None
+            held: list[str] = []
+            try:
+                await run_blocking(self._find_or_make, key, description, base, record_type, held)
+            except BaseException:
+                # Cancelled, it may have come to its end all the same.
+                for id in held:
+                    self._manager.lease.release(HoldKind.REF, id)
+                lock.close()
+                raise
+        finally:
+            gate.close()
+        return RetainedRef(self._manager, held[0], self.tree(held[0]), lock)
+
+    def forget(self, is_meant: Callable[[str], bool]) -> None:
+        """Let the records of some keys be found no more; those that nobody uses are removed.
+
+        Who uses one goes on with it, and leaves it to the collection of garbage.
+        """
+        manager = self._manager
+        manager.lease.settle()
+        for id, key in manager.records.keys(RecordType.CACHE_MOUNT):
+            if not is_meant(key):
+                continue
+            manager.records.drop_key(id)
+            if manager.records.delete_free(id):
+                manager.remove_data(id)
 
     def tree(self, id: str) -> Path:
         return self._root / id / "fs"
@@ -134,16 +167,22 @@ class RetainedFolders:
             os.close(folder)
 
     def _find_or_make(
-        self, key: str, description: str, base: ImmutableRef | None, record_type: RecordType
-    ) -> str:
-        """Give the id of the record of `key`, held; the key is locked."""
+        self,
+        key: str,
+        description: str,
+        base: ImmutableRef | None,
+        record_type: RecordType,
+        held: list[str],
+    ) -> None:
+        """Put the id of the record of `key` in `held`, and hold it; the gate is closed."""
         manager = self._manager
         known = manager.records.find_key(key)
         if known is not None:
             manager.lease.hold(HoldKind.REF, known)
             is_there = manager.records.get(known) is not None
             if is_there and self.exists(known):
-                return known
+                held.append(known)
+                return
             manager.lease.release(HoldKind.REF, known)
             if is_there:
                 manager.records.delete(known)
@@ -162,7 +201,7 @@ class RetainedFolders:
         except BaseException:
             manager.lease.release(HoldKind.REF, id)
             raise
-        return id
+        held.append(id)
 
     def _make(self, id: str, base: ImmutableRef | None) -> None:
         new = self._root / f"{_NEW}{id}"

@@ -16,7 +16,7 @@ from torana.core.errors import NotFoundError, SourceRange, ToranaError, Unsuppor
 from torana.core.llb.codec import encode
 from torana.core.llb.definition import Definition
 from torana.core.llb.ops import NetMode, SourceOp
-from torana.core.loading import LLBVertex, load
+from torana.core.loading import LLBVertex, emptied_caches, load
 from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform
 from torana.core.oci.reference import parse_reference
@@ -152,6 +152,7 @@ class InProcessClient:
             wanted = edge
             if changes := await policies.changes(definition, self.look_up):
                 wanted = self._load(definition, changes, caches)
+            await self._empty_caches(definition, wanted)
             try:
                 found = await self._job.solve(wanted)
             except SolveError as err:
@@ -180,6 +181,12 @@ class InProcessClient:
             sources=changes,
             cache_sources=caches,
         )
+
+    async def _empty_caches(self, definition: Definition, edge: Edge) -> None:
+        """Let cache mounts of steps that ignore the cache start anew."""
+        marked = (each.ignore_cache for each in definition.metadata.values())
+        if self._ignore_cache or any(marked):
+            await self._worker.empty_caches(emptied_caches(edge))
 
     async def _run_frontend(self, request: c.SolveRequest) -> c.Result:
         frontend = self._find_frontend(request.frontend)

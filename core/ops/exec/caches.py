@@ -1,33 +1,41 @@
 """`CacheMounts`: retained directories of cache mounts, and who may use one at a time.
 
-The store hands a retained record to one holder. Shared mounts of this process are therefore one
-holder together, that mounts it once; other processes wait until it is given back, for two overlays
-must not have one upper layer.
+The locks are the store's and hold for all processes that use it: a shared cache has any number of
+users at once, a locked one waits for its turn, a private one takes the first that nobody is in.
 
 Spec: reference of exec, section 3.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from torana.core.cache.ref import ImmutableRef, MutableRef, RefStore
 from torana.core.llb.ops import CacheSharing
 from torana.core.pool import run_blocking
 
+# Who writes a build chooses ids, and must not get at what else the store retains under a key of its
+# own: repositories, files of clients.
+_PREFIX = "cache-dir"
+
 
 @dataclass(frozen=True, slots=True)
 class CacheRequest:
-    """A cache mount: `key` identifies it, `base` fills it on first use."""
+    """A cache mount: `id` identifies it, together with `base`, which fills it on first use."""
 
-    key: str
+    id: str
     sharing: CacheSharing
     description: str
     base: ImmutableRef | None = None
+
+    @property
+    def key(self) -> str:
+        """What two mounts of one cache have in common."""
+        return self.id if self.base is None else f"{self.id}:{self.base.id}"
 
 
 class CacheMounts:
@@ -35,67 +43,34 @@ class CacheMounts:
 
     def __init__(self, refs: RefStore) -> None:
         self._refs = refs
-        self._shared: dict[str, _Shared] = {}
 
-    def use(self, request: CacheRequest) -> AbstractAsyncContextManager[Path]:
+    @asynccontextmanager
+    async def use(self, request: CacheRequest) -> AsyncIterator[Path]:
         """Have the directory of a cache, writable, while entered; entering may have to wait."""
-        match request.sharing:
-            case CacheSharing.SHARED:
-                return self._use_shared(request)
-            case CacheSharing.PRIVATE:
-                return self._use_private(request)
-            case _:
-                return self._use_locked(request)
-
-    @asynccontextmanager
-    async def _use_locked(self, request: CacheRequest) -> AsyncIterator[Path]:
-        async with _mounted(await self._open(request, request.key, wait=True)) as path:
-            yield path
-
-    @asynccontextmanager
-    async def _use_private(self, request: CacheRequest) -> AsyncIterator[Path]:
         ref, number = None, 0
         while ref is None:
-            key = f"{request.key}:{number}" if number else request.key
             ref = await self._refs.retained(
-                key, description=request.description, base=request.base, wait=False
+                f"{_PREFIX}-{number}:{request.key}" if number else f"{_PREFIX}:{request.key}",
+                description=request.description,
+                base=request.base,
+                wait=request.sharing is not CacheSharing.PRIVATE,
+                is_shared=request.sharing is CacheSharing.SHARED,
             )
             number += 1
         async with _mounted(ref) as path:
             yield path
 
-    @asynccontextmanager
-    async def _use_shared(self, request: CacheRequest) -> AsyncIterator[Path]:
-        shared = self._shared.setdefault(request.key, _Shared())
-        shared.users += 1
-        try:
-            async with shared.lock:
-                if shared.mount is None:
-                    mount = _mounted(await self._open(request, request.key, wait=True))
-                    shared.path = await mount.__aenter__()
-                    shared.mount = mount
-            yield shared.path
-        finally:
-            shared.users -= 1
-            if not shared.users:
-                del self._shared[request.key]
-                if shared.mount is not None:
-                    await shared.mount.__aexit__(None, None, None)
+    async def empty(self, ids: Mapping[str, bool]) -> None:
+        """Let the caches called `ids` start anew; True: those that have a base, whichever it is."""
 
-    async def _open(self, request: CacheRequest, key: str, *, wait: bool) -> MutableRef:
-        ref = await self._refs.retained(
-            key, description=request.description, base=request.base, wait=wait
-        )
-        assert ref is not None, "a store that waits gives a ref"
-        return ref
+        def is_meant(key: str) -> bool:
+            name = re.sub(rf"\A{_PREFIX}(-\d+)?:", "", key)
+            return any(
+                name.startswith(f"{id}:") if has_base else name == id
+                for id, has_base in ids.items()
+            )
 
-
-@dataclass(slots=True)
-class _Shared:
-    users: int = 0
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    mount: AbstractAsyncContextManager[Path] | None = None
-    path: Path = Path()
+        await self._refs.forget_retained(is_meant)
 
 
 @asynccontextmanager

@@ -55,12 +55,13 @@ async def open_sources(
     opener = _Opener(op, inputs, services, directory, stack, sources)
     sources.secret_env = await secret_environment(op.secret_env, services)
     # Cheap and likely to fail first; locked caches may wait long and so come last.
-    order = {Content.SECRET: 0, Content.SSH: 1, Content.CHILD: 2, Content.CACHE: 3}
+    order = {Content.SECRET: 0, Content.SSH: 1, Content.CHILD: 2}
     effective = {id(entry) for entry in (plan.root, *plan.others)}
     for entry in sorted(plan.all, key=lambda entry: order.get(entry.content, 2)):
         # A mount that another one replaces still has its output.
         if entry.content is Content.CHILD or id(entry) in effective:
             await opener.open(entry)
+    await opener.open_caches()
     return sources
 
 
@@ -123,7 +124,7 @@ class _Opener:
         self._directory = directory
         self._stack = stack
         self._sources = sources
-        self._caches: dict[str, Path] = {}
+        self._caches: list[tuple[CacheRequest, int]] = []
         meta = op.meta
         self._name = f"exec {' '.join(meta.args)}" if meta is not None else "exec"
 
@@ -132,7 +133,7 @@ class _Opener:
             case Content.CHILD:
                 await self._open_child(entry)
             case Content.CACHE:
-                await self._open_cache(entry)
+                await self._request_cache(entry)
             case Content.SECRET:
                 await self._open_secret(entry)
             case Content.SSH:
@@ -167,22 +168,28 @@ class _Opener:
         tree = None if entry.mount.input == -1 else self._inputs[entry.mount.input]
         return None if tree is None else await tree.snapshot()
 
-    async def _open_cache(self, entry: PlannedMount) -> None:
+    async def _request_cache(self, entry: PlannedMount) -> None:
         options = entry.mount.cache_opt or CacheOpt()
-        id = options.id or entry.mount.dest
         base = await self._snapshot(entry)
         if base is not None:
             self._stack.push_async_callback(base.release)
-        key = id if base is None else f"{id}:{base.id}"
-        path = self._caches.get(key)
-        if path is None:
-            description = f"cached mount {entry.mount.dest} from {self._name}"
-            if options.id:
-                description += f' with id "{options.id}"'
-            request = CacheRequest(key, CacheSharing(options.sharing), description, base)
-            path = await self._stack.enter_async_context(self._services.caches.use(request))
-            self._caches[key] = path
-        self._sources.caches[entry.index] = path
+        description = f"cached mount {entry.mount.dest} from {self._name}"
+        if options.id:
+            description += f' with id "{options.id}"'
+        id = options.id or entry.mount.dest
+        request = CacheRequest(id, CacheSharing(options.sharing), description, base)
+        self._caches.append((request, entry.index))
+
+    async def open_caches(self) -> None:
+        """Open all caches, in an order that is the same for all steps: none waits for another
+        that waits for it."""
+        opened: dict[str, Path] = {}
+        for request, index in sorted(self._caches, key=lambda wanted: wanted[0].key):
+            path = opened.get(request.key)
+            if path is None:
+                path = await self._stack.enter_async_context(self._services.caches.use(request))
+                opened[request.key] = path
+            self._sources.caches[index] = path
 
     async def _open_secret(self, entry: PlannedMount) -> None:
         options = entry.mount.secret_opt or SecretOpt()

@@ -262,3 +262,46 @@ def test_locked_caches_of_processes(builder: Builder) -> None:
     builder.build(
         "FROM base\nRUN --mount=type=cache,target=/c,id=locked test $(wc -l < /c/names) = 3\n"
     )
+
+
+def test_shared_caches_of_processes(builder: Builder) -> None:
+    """Builds of several processes are in a shared cache at the same time: each waits for all."""
+    builder.build("FROM base\n")
+    names = ("one", "two", "three")
+    step = (
+        "RUN --mount=type=cache,target=/c,id=shared touch /c/{0}; "
+        "until test -e /c/one -a -e /c/two -a -e /c/three; do sleep 0.02; done"
+    )
+    at_once(builder, [step.format(name) for name in names], lambda: None)
+
+
+def test_caches_of_killed_processes(builder: Builder) -> None:
+    """`kill -9` gives a cache free, with all that is in it, however it was shared."""
+    builder.build("FROM base\n")
+    for sharing in ("locked", "private", "shared"):
+        mark = token_hex(8)
+        mount = f"--mount=type=cache,target=/c,id={mark},sharing={sharing}"
+        script = f"echo {mark} > /c/mark; touch /c/ready; sleep 1000"
+        builder.write("Dockerfile-killed", f"{BASE}FROM base\nRUN {mount} {script}\n")
+        process = builder.start("build", "-f", "Dockerfile-killed", ".")
+        wait_for(lambda: list((builder.store / "cachemounts").glob("*/fs/ready")))
+        process.kill()
+        process.communicate(timeout=60)
+        builder.build(f"FROM base\nRUN {mount} test $(cat /c/mark) = {mark} && rm /c/ready\n")
+
+
+def test_ignoring_the_cache_empties_caches(builder: Builder) -> None:
+    """B19: `--no-cache` finds its cache mounts empty, those with an image below them as well."""
+    builder.write("f", "f")
+    text = (
+        "FROM base AS filled\nCOPY f /\n"
+        "FROM base\n"
+        "RUN --mount=type=cache,target=/c,id=mine echo x >> /c/lines; cp /c/lines /plain\n"
+        "RUN --mount=type=cache,target=/d,id=other,from=filled echo x >> /d/lines; "
+        "cp /d/lines /based; test -e /d/f\n"
+        "RUN test $(wc -l < /plain) = {0} && test $(wc -l < /based) = {0}\n"
+    )
+    builder.build(text.format(1))
+    again = text.replace("echo x", "echo  x")
+    builder.build(again.format(2))
+    builder.build(text.format(1), "--no-cache")

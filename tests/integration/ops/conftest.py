@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import subprocess
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -79,7 +80,8 @@ class PlainRefs:
         self.live: set[PlainRef] = set()
         self.mounted: list[Path] = []
         self.retained_keys: dict[str, str] = {}  # key: description
-        self._busy: set[str] = set()
+        self._busy: dict[str, bool] = {}  # key: whether it is shared
+        self._users: Counter[str] = Counter()
         self._count = itertools.count()
 
     def tree(self, source: Path | None = None) -> PlainRef:
@@ -105,13 +107,20 @@ class PlainRefs:
         raise NotImplementedError
 
     async def retained(
-        self, key: str, *, description: str, base: ImmutableRef | None, wait: bool
+        self,
+        key: str,
+        *,
+        description: str,
+        base: ImmutableRef | None,
+        wait: bool,
+        is_shared: bool = False,
     ) -> MutableRef | None:
-        while key in self._busy:
+        while key in self._busy and not (is_shared and self._busy[key]):
             if not wait:
                 return None
             await asyncio.sleep(0.01)
-        self._busy.add(key)
+        self._busy[key] = is_shared
+        self._users[key] += 1
         path = self.root / f"cache-{key.replace('/', '_')}"
         if not path.exists():
             self.retained_keys[key] = description
@@ -121,8 +130,13 @@ class PlainRefs:
             else:
                 subprocess.run(["cp", "-a", str(source), str(path)], check=True)
         ref = PlainRef(self, path)
-        ref.on_release = lambda: self._busy.discard(key)
+        ref.on_release = lambda: self._release(key)
         return cast("MutableRef", ref)
+
+    def _release(self, key: str) -> None:
+        self._users[key] -= 1
+        if not self._users[key]:
+            del self._busy[key]
 
 
 @dataclass

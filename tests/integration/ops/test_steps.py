@@ -384,7 +384,7 @@ async def test_shared_cache(steps: Any) -> None:
     (out,) = await steps.run("cat /c/f", cache("/c"))
     assert sorted(steps.log.text().split()) == ["0", "1"]
     assert not (out.path / "c").exists()
-    description = steps.refs.retained_keys["/c"]
+    description = steps.refs.retained_keys["cache-dir:/c"]
     assert description.startswith("cached mount /c from exec sh -ec echo ")
 
 
@@ -392,7 +392,7 @@ async def test_locked_cache_waits(steps: Any) -> None:
     mount = cache("/c", "mine", CacheSharing.LOCKED)
     script = "test ! -e /c/busy; touch /c/busy; sleep 0.1; rm /c/busy"
     await asyncio.gather(steps.run(script, mount), steps.run(script, mount))
-    assert steps.refs.retained_keys["mine"].endswith(' with id "mine"')
+    assert steps.refs.retained_keys["cache-dir:mine"].endswith(' with id "mine"')
 
 
 async def test_private_cache_is_another_one(steps: Any) -> None:
@@ -408,6 +408,13 @@ async def test_two_mounts_of_one_cache(steps: Any) -> None:
         mounts = [cache("/c", f"x{sharing}", sharing), cache("/d", f"x{sharing}", sharing)]
         await steps.run("echo hi > /c/f; cat /d/f", *mounts)
     assert steps.log.text() == "hi\n" * 3
+
+
+async def test_caches_in_another_order_are_not_waited_for_forever(steps: Any) -> None:
+    one, two = (cache(f"/{id}", id, CacheSharing.LOCKED) for id in ("one", "two"))
+    runs = [steps.run("sleep 0.05", *mounts) for mounts in ((one, two), (two, one)) * 3]
+    async with asyncio.timeout(60):
+        await asyncio.gather(*runs)
 
 
 async def test_cache_with_base(steps: Any) -> None:

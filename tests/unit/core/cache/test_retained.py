@@ -16,9 +16,16 @@ from torana.core.errors import UnsupportedError
 
 
 async def opened(
-    store: Store, key: str = "k", *, base: ImmutableRef | None = None, wait: bool = True
+    store: Store,
+    key: str = "k",
+    *,
+    base: ImmutableRef | None = None,
+    wait: bool = True,
+    is_shared: bool = False,
 ) -> MutableRef | None:
-    return await store.refs.retained(key, description="cache mount", base=base, wait=wait)
+    return await store.refs.retained(
+        key, description="cache mount", base=base, wait=wait, is_shared=is_shared
+    )
 
 
 async def write(store: Store, name: str, key: str = "k") -> str:
@@ -79,6 +86,73 @@ async def test_one_holder_at_a_time(open_store: Callable[[], Store]) -> None:
     assert second is not None
     assert second.id == held.id
     await second.release()
+
+
+async def test_sharers_are_in_at_once(open_store: Callable[[], Store]) -> None:
+    one, two, three = open_store(), open_store(), open_store()
+    first, second = await opened(one, is_shared=True), await opened(two, is_shared=True)
+    assert first is not None and second is not None
+    assert first.id == second.id
+    assert await opened(three, wait=False) is None
+    alone = asyncio.create_task(opened(three))
+    await asyncio.sleep(0.03)
+    assert not alone.done()
+    assert await opened(two, wait=False, is_shared=True) is None, "passes by who waits already"
+    late = asyncio.create_task(opened(two, is_shared=True))
+    await first.release()
+    await second.release()
+    third = await alone
+    assert third is not None
+    await asyncio.sleep(0.03)
+    assert not late.done()
+    await third.release()
+    fourth = await late
+    assert fourth is not None
+    await fourth.release()
+
+
+async def test_sharers_make_one(open_store: Callable[[], Store]) -> None:
+    stores = [open_store() for _ in range(6)]
+    refs = await asyncio.gather(*(opened(store, is_shared=True) for store in stores))
+    assert len({ref.id for ref in refs if ref is not None}) == 1
+    for ref in refs:
+        assert ref is not None
+        await ref.release()
+
+
+async def test_who_waits_and_is_cancelled_is_in_nobody_s_way(store: Store) -> None:
+    held = await opened(store, is_shared=True)
+    waiting = asyncio.create_task(opened(store))
+    await asyncio.sleep(0.02)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    again = await opened(store, wait=False, is_shared=True)
+    assert held is not None and again is not None
+    await held.release()
+    await again.release()
+    alone = await opened(store, wait=False)
+    assert alone is not None
+    await alone.release()
+
+
+async def test_forgetting(open_store: Callable[[], Store]) -> None:
+    builder, other = open_store(), open_store()
+    await write(builder, "a", key="unused")
+    await write(builder, "a", key="spared")
+    held = await opened(builder, "used")
+    assert held is not None
+    await other.refs.forget_retained(lambda key: key != "spared")
+    with held.mount() as path:
+        (path / "still").touch()
+    await held.release()
+    assert await names(builder, "unused") == await names(builder, "used") == set()
+    assert await names(builder, "spared") == {"a"}
+    builder.refs.lease.settle()
+    assert other.upkeep.check() == []
+    other.upkeep.prune([GCPolicy()])
+    other.refs.sweep()
+    assert list((builder.root / "cachemounts").iterdir()) == []
 
 
 async def test_it_is_a_record_like_others(store: Store) -> None:
