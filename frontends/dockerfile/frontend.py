@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from torana.core.errors import ToranaError, UserError
 from torana.core.oci.platform import Platform, host_platform
 from torana.frontends.dockerfile.convert import Conversion
-from torana.frontends.dockerfile.findings import given_lint_config, lint_config, send_findings
 from torana.frontends.kit.context import BuildContext
+from torana.frontends.kit.findings import given_lint_config, lint_config, send_findings
 from torana.frontends.kit.forward import forward, required_caps
 from torana.frontends.kit.lint import Linter
 from torana.frontends.kit.options import parse_options
@@ -68,7 +68,7 @@ async def _build(context: BuildContext, scanner: Scanner | None) -> Result:
         try:
             await conversion.evaluate()
         finally:
-            await send_findings(context, linter)
+            await send_findings(context, linter.findings)
         conversions.append(conversion)
     emitters = {}
     refs = {}

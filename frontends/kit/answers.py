@@ -1,19 +1,20 @@
-"""Answers to subrequests that any frontend gets from what it declares.
+"""Answers to subrequests, which are alike for all languages: outline, targets, lint, convertllb.
 
 Spec: lint reference, section 4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from torana.core.errors import ToranaError
-from torana.core.oci.digest import Digest
-from torana.frontends.kit.context import BuildContext
-from torana.frontends.kit.diagnostics import render_excerpt
+from torana.core.errors import SourceRange, ToranaError
+from torana.core.llb.definition import Definition
+from torana.frontends.kit.diagnostics import SourceFile, render_excerpt
 from torana.frontends.kit.documents import (
     build_error,
+    converted,
     lint_source,
     location,
     present,
@@ -21,87 +22,139 @@ from torana.frontends.kit.documents import (
     source_text,
 )
 from torana.frontends.kit.lint import Finding
-from torana.frontends.kit.lowering import Target
-from torana.frontends.kit.optionspec import OptionSpec
 from torana.frontends.kit.subrequests import DESCRIBE, answer, describe, table
-from torana.gateway.client.client import Result, Warning
+from torana.gateway.client.client import Result
 
 _VERSION: Final = "1.0.0"
-REQUESTS: Final = (
-    request_entry(
-        "frontend.outline",
-        _VERSION,
-        "List all parameters current build target supports",
-        [{"name": "target", "description": "Target build stage"}],
-    ),
-    request_entry("frontend.targets", _VERSION, "List all targets current build supports", []),
-    request_entry("frontend.lint", _VERSION, "Check the build file for doubtful things", []),
-    request_entry(DESCRIBE, _VERSION, "List available subrequest types", None),
-)
+_CONVERT_VERSION: Final = "0.1.0"
+_TARGET_OPTION: Final = "Target build stage"
 
 
-def describe_requests() -> Result:
-    return describe(REQUESTS)
-
-
-def targets_answer(
-    context: BuildContext, targets: Sequence[Target], default: Target | None
+def requests_answer(
+    *, outline: str, targets: str, others: Mapping[str, str], target: str = _TARGET_OPTION
 ) -> Result:
+    """Answer `frontend.subrequests.describe`: each request with what it gives."""
+    options = [{"name": "target", "description": target}]
+    entries = [
+        request_entry("frontend.outline", _VERSION, outline, options),
+        request_entry("frontend.targets", _VERSION, targets, []),
+        *(request_entry(name, _VERSION, about, []) for name, about in others.items()),
+        request_entry(DESCRIBE, _VERSION, "List available subrequest types", None),
+    ]
+    return describe(entries)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetEntry:
+    """Something that a file can be built into."""
+
+    name: str
+    ranges: Sequence[SourceRange]
+    is_default: bool = False
+    description: str = ""
+    base: str = ""
+    platform: str = ""
+
+
+def targets_answer(file: SourceFile, targets: Sequence[TargetEntry]) -> Result:
+    """Answer `frontend.targets`."""
     entries = []
     rows = [("TARGET", "DESCRIPTION")]
     for target in targets:
-        is_default = target is default
         entry = {
             "name": target.name,
-            "default": is_default,
+            "default": target.is_default,
             "description": target.description,
-            "location": location((target.place.range,)),
+            "base": target.base,
+            "platform": target.platform,
+            "location": location(target.ranges),
         }
         entries.append(present(entry))
-        rows.append((f"{target.name} (default)" if is_default else target.name, target.description))
-    document = {"targets": entries, "sources": [source_text(context.file)]}
-    return answer(document, table(rows), _VERSION)
+        shown = (target.name, "(default)" if target.is_default else "")
+        rows.append((" ".join(part for part in shown if part), target.description))
+    return answer({"targets": entries, "sources": [source_text(file)]}, table(rows), _VERSION)
 
 
-def outline_answer(
-    context: BuildContext, target: Target | None, specs: Sequence[OptionSpec]
-) -> Result:
-    given = context.options.build_args
-    args = []
-    rows = [("BUILD ARG", "VALUE", "DESCRIPTION")]
-    for spec in specs:
-        value = given.get(spec.build_arg, spec.shown_default)
-        entry = {"name": spec.build_arg, "description": spec.help, "value": value}
-        args.append({**present(entry), "location": {"ranges": []}})
-        rows.append((spec.build_arg, value, spec.help))
-    name = "" if target is None else target.name
-    about = "" if target is None else target.description
-    head = [("TARGET:", name)] if name else []
-    head += [("DESCRIPTION:", about)] if about else []
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutlineEntry:
+    """An argument (`value`, `description`), or a secret or an agent (`is_required`)."""
+
+    name: str
+    ranges: Sequence[SourceRange] = ()
+    description: str = ""
+    value: str | None = None
+    is_required: bool = False
+
+    def argument(self) -> dict[str, Any]:
+        told = present({"description": self.description, "value": self.value})
+        return {"name": self.name, **told, "location": location(self.ranges)}
+
+    def mount(self) -> dict[str, Any]:
+        told = {"required": True} if self.is_required else {}
+        return {"name": self.name, **told, "location": location(self.ranges)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutlineEntries:
+    """What a target can be given; `tests` are pairs of an entry and the stage it belongs to."""
+
+    name: str = ""
+    description: str = ""
+    args: Sequence[OutlineEntry] = ()
+    secrets: Sequence[OutlineEntry] = ()
+    ssh: Sequence[OutlineEntry] = ()
+    tests: Sequence[tuple[OutlineEntry, str]] = field(default=())
+
+
+def outline_answer(file: SourceFile, outline: OutlineEntries) -> Result:
+    """Answer `frontend.outline`."""
+    tests = [
+        {"name": test.name, "stage": stage, "location": location(test.ranges)}
+        for test, stage in outline.tests
+    ]
+    document = {
+        "name": outline.name,
+        "description": outline.description,
+        "args": [entry.argument() for entry in outline.args],
+        "secrets": [entry.mount() for entry in outline.secrets],
+        "ssh": [entry.mount() for entry in outline.ssh],
+        "tests": tests,
+        "sources": [source_text(file)],
+    }
+    return answer(present(document), _outline_text(outline), _VERSION)
+
+
+def _outline_text(outline: OutlineEntries) -> str:
+    head = [("TARGET:", outline.name)] if outline.name else []
+    head += [("DESCRIPTION:", outline.description)] if outline.description else []
     parts = [table(head)] if head else []
-    parts += [table(rows, gap=3)] if args else []
-    document = present(
-        {
-            "name": name,
-            "description": about,
-            "args": args,
-            "sources": [source_text(context.file)],
-        }
-    )
-    return answer(document, "".join(f"{part}\n" for part in parts), _VERSION)
+    if outline.args:
+        rows = [("BUILD ARG", "VALUE", "DESCRIPTION")]
+        rows += [(each.name, each.value or "", each.description) for each in outline.args]
+        parts.append(table(rows, gap=3))
+    for title, mounts in (("SECRET", outline.secrets), ("SSH", outline.ssh)):
+        if mounts:
+            uses = [(each.name, "true" if each.is_required else "") for each in mounts]
+            parts.append(table([(title, "REQUIRED"), *uses], gap=3))
+    if outline.tests:
+        named = [(test.name, stage) for test, stage in outline.tests]
+        parts.append(table([("TEST", "STAGE"), *named], gap=3))
+    return "".join(f"{part}\n" for part in parts)
 
 
 def lint_answer(
-    context: BuildContext, findings: Sequence[Finding], failure: ToranaError | None
+    file: SourceFile, findings: Sequence[Finding], failure: ToranaError | None
 ) -> Result:
+    """Answer `frontend.lint`; `failure` is why the file cannot be built, if so."""
     document: dict[str, Any] = {
         "warnings": [_finding(finding) for finding in findings] or None,
-        "sources": [lint_source(context.file)],
+        "sources": [lint_source(file)],
     }
     if failure is not None:
         document["buildError"] = build_error(failure)
     code = b"1" if findings or failure is not None else b"0"
-    text = "".join(_finding_text(finding, context) for finding in findings)
+    by_line = sorted(findings, key=_first_line)
+    text = "".join(_finding_text(finding, file) for finding in by_line)
     return answer(document, text, _VERSION, {"result.statuscode": code})
 
 
@@ -116,29 +169,16 @@ def _finding(finding: Finding) -> dict[str, Any]:
     return present(entry)
 
 
-def _finding_text(finding: Finding, context: BuildContext) -> str:
+def _first_line(finding: Finding) -> int:
+    return finding.ranges[0].start.line if finding.ranges else 0
+
+
+def _finding_text(finding: Finding, main: SourceFile) -> str:
     url = f" - {finding.rule.url}" if finding.rule.url else ""
-    excerpt = render_excerpt(context.file.excerpt(finding.ranges))
+    excerpt = render_excerpt((finding.file or main).excerpt(finding.ranges))
     return f"\nWARNING: {finding.rule.name}{url}\n{finding.message}\n{excerpt}"
 
 
-async def send_findings(context: BuildContext, findings: Sequence[Finding]) -> None:
-    """Send what was found as warnings on the step that loads the file."""
-    definition = context.file.definition
-    if not findings or definition is None or len(definition.ops) < 2:
-        return
-    vertex = Digest.of(definition.ops[-2])
-    for finding in findings:
-        try:
-            await context.client.warn(
-                Warning(
-                    vertex=vertex,
-                    short=finding.short,
-                    detail=(finding.rule.description,),
-                    url=finding.rule.url,
-                    ranges=finding.ranges,
-                    data=context.file.data,
-                )
-            )
-        except ToranaError:
-            return  # an engine without warnings builds all the same
+def convert_answer(file: SourceFile, definition: Definition) -> Result:
+    """Answer `frontend.convertllb`: LLB as JSON, ops by digest."""
+    return answer(converted(definition, file), None, _CONVERT_VERSION)

@@ -17,23 +17,26 @@ from torana.core.llb.places import located_at
 from torana.core.llb.state import State
 from torana.core.oci.platform import Platform, host_platform
 from torana.frontends.kit.answers import (
-    describe_requests,
+    OutlineEntries,
+    OutlineEntry,
+    TargetEntry,
+    convert_answer,
     lint_answer,
     outline_answer,
-    send_findings,
+    requests_answer,
     targets_answer,
 )
 from torana.frontends.kit.context import BuildContext
+from torana.frontends.kit.findings import given_lint_config, lint_config, send_findings
 from torana.frontends.kit.forward import forward, required_caps, wanted_syntax
 from torana.frontends.kit.image import Image
 from torana.frontends.kit.imageconfig import ImageConfig
-from torana.frontends.kit.lint import LintConfig, Linter, Rule, parse_check
+from torana.frontends.kit.lint import Linter, Rule
 from torana.frontends.kit.lowering import LowerContext, Target
 from torana.frontends.kit.options import parse_options
 from torana.frontends.kit.results import PlatformResult, assemble
 from torana.frontends.kit.subrequests import DESCRIBE, UnsupportedRequestError
 from torana.frontends.kit.suggest import suggest
-from torana.frontends.kit.syntax import find_check
 from torana.frontends.kit.tree import Place, latest_place
 from torana.frontends.kit.typedoptions import declaration_of, read_options, specs_of
 from torana.gateway.client.client import Client, Result
@@ -86,6 +89,7 @@ class TextFrontend(ABC, Generic[T]):
     async def build(self, client: Client) -> Result:
         """Build the file that the options name, or answer a question about it."""
         options = parse_options(client.options)
+        given_lint_config(options.build_args)
         late_caps = required_caps(client.options)
         with located_at(()):
             context = await BuildContext.open(
@@ -121,13 +125,17 @@ class _Translation(Generic[T]):
             case None:
                 return await self._build()
             case name if name == DESCRIBE:
-                return describe_requests()
+                return requests_answer(
+                    outline="List all parameters current build target supports",
+                    targets="List all targets current build supports",
+                    others={"frontend.lint": "Check the build file for doubtful things"},
+                )
             case "frontend.targets":
-                targets = self.frontend.targets(self._tree())
-                return targets_answer(self.context, targets, _default(targets))
+                return self._targets()
             case "frontend.outline":
-                specs = specs_of(declaration_of(self.frontend))
-                return outline_answer(self.context, self._target(self._tree()), specs)
+                return self._outline()
+            case "frontend.convertllb":
+                return await self._convert()
             case "frontend.lint":
                 return await self._lint()
             case str() as name:
@@ -137,7 +145,7 @@ class _Translation(Generic[T]):
         tree = self._tree()
         target = self._target(tree)
         self._check_options()
-        linter = Linter(self._lint_config())
+        linter = Linter(lint_config(self.context))
         results = []
         for platform in self.context.options.platforms or (None,):
             try:
@@ -193,8 +201,47 @@ class _Translation(Generic[T]):
             return Image(lowered, ImageConfig.empty(platform))
         return lowered
 
+    def _targets(self) -> Result:
+        targets = self.frontend.targets(self._tree())
+        default = _default(targets)
+        entries = [
+            TargetEntry(
+                name=target.name,
+                ranges=(target.place.range,),
+                is_default=target is default,
+                description=target.description,
+            )
+            for target in targets
+        ]
+        return targets_answer(self.context.file, entries)
+
+    def _outline(self) -> Result:
+        target = self._target(self._tree())
+        given = self.context.options.build_args
+        args = [
+            OutlineEntry(
+                name=spec.build_arg,
+                description=spec.help,
+                value=given.get(spec.build_arg, spec.shown_default),
+            )
+            for spec in specs_of(declaration_of(self.frontend))
+        ]
+        if target is None:
+            return outline_answer(self.context.file, OutlineEntries(args=args))
+        outline = OutlineEntries(name=target.name, description=target.description, args=args)
+        return outline_answer(self.context.file, outline)
+
+    async def _convert(self) -> Result:
+        """Give the LLB of the target on the first platform."""
+        tree = self._tree()
+        target = self._target(tree)
+        self._check_options()
+        asked = next(iter(self.context.options.platforms), self.context.build_platform)
+        image = await self._lowered(asked, tree, target, Linter(is_active=False))
+        return convert_answer(self.context.file, self.context.marshal(image.state, asked))
+
     async def _lint(self) -> Result:
-        linter = Linter(self._lint_config())
+        linter = Linter(lint_config(self.context))
         failure: ToranaError | None = None
         try:
             tree = self._tree()
@@ -207,7 +254,7 @@ class _Translation(Generic[T]):
                 await self._lowered(self.context.build_platform, tree, target, linter)
         except ToranaError as err:
             failure = err
-        return lint_answer(self.context, list(dict.fromkeys(linter.findings)), failure)
+        return lint_answer(self.context.file, list(dict.fromkeys(linter.findings)), failure)
 
     def _tree(self) -> T:
         data = self.context.file.data
@@ -246,9 +293,6 @@ class _Translation(Generic[T]):
         declared = declaration_of(self.frontend)
         if declared is not None:
             read_options(declared, self.context.client.options)
-
-    def _lint_config(self) -> LintConfig:
-        return parse_check(find_check(self.context.file.data))
 
 
 def _default(targets: Sequence[Target]) -> Target | None:

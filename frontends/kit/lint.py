@@ -11,10 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from torana.core.errors import SourceRange, UserError
 from torana.frontends.kit.values import parse_bool
+
+if TYPE_CHECKING:
+    from torana.frontends.kit.diagnostics import SourceFile
 
 _COMMENT: Final = re.compile(r"check\s*=\s*(\S+)", re.IGNORECASE)
 
@@ -43,11 +46,12 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One violation of a rule, at the lines of an instruction."""
+    """One violation of a rule, at the lines of an instruction; `file` None: the build file."""
 
     rule: Rule
     message: str
     ranges: tuple[SourceRange, ...]
+    file: SourceFile | None = field(default=None, hash=False)
 
     @property
     def short(self) -> str:
@@ -122,10 +126,11 @@ class Linter:
         message: str,
         ranges: Sequence[SourceRange] = (),
         comments: Iterable[str] = (),
+        file: SourceFile | None = None,
     ) -> None:
         """Add a finding unless the rule is off, here (`comments`) or everywhere."""
         if self.is_active and self.config.with_comments(comments).allows(rule):
-            self.findings.append(Finding(rule, message, tuple(ranges)))
+            self.findings.append(Finding(rule, message, tuple(ranges), file))
 
     def check(self) -> None:
         """Fail if that was asked for.

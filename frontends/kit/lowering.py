@@ -229,7 +229,7 @@ class LowerContext:
         """Report what a lint rule found; the user gets it as a warning."""
         place = at.place if isinstance(at, Tree) else at
         ranges: Sequence[SourceRange] = () if place is None else (place.range,)
-        self.linter.report(rule, message, ranges)
+        self.linter.report(rule, message, ranges, file=None if place is None else place.file)
 
 
 def _named(inputs: Mapping[str, State | Image]) -> dict[str, str]:

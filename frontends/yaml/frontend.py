@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from torana.frontends.kit.context import BuildContext
+from torana.frontends.kit.findings import lint_config, send_findings
+from torana.frontends.kit.lint import Linter
 from torana.frontends.kit.results import PlatformResult, assemble
 from torana.frontends.yaml.checks import run_tests
 from torana.frontends.yaml.conversion import EPOCH, Conversion
 from torana.frontends.yaml.document import Document
 from torana.frontends.yaml.includes import open_document
-from torana.frontends.yaml.lint import lint, send_findings
+from torana.frontends.yaml.lint import lint
 from torana.frontends.yaml.lock import Lock, read_lock
 from torana.frontends.yaml.platforms import platforms
 from torana.gateway.client.client import Client, Result
@@ -60,7 +62,10 @@ async def _build(context: BuildContext, document: Document, lock: Lock) -> Resul
     for conversion in conversions:
         conversion.plan()
         await conversion.resolve()
-    await send_findings(context, lint(document, conversions[0].stages))
+    linter = Linter(lint_config(context))
+    lint(document, conversions[0].stages, linter)
+    await send_findings(context, linter.findings)
+    linter.check()
     results = [await _result(context, conversion) for conversion in conversions]
     return assemble(results, multi_platform=is_multi)
 

@@ -1,28 +1,18 @@
-"""Findings: what builds, but should be written otherwise."""
+"""Lint rules: what builds, but should be written otherwise."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from torana.core.errors import SourceRange, ToranaError
-from torana.core.oci.digest import Digest
 from torana.core.oci.reference import InvalidReferenceError, parse_reference
-from torana.frontends.kit.context import BuildContext
+from torana.frontends.kit.lint import Linter, Rule
 from torana.frontends.yaml import fields
 from torana.frontends.yaml import model as m
 from torana.frontends.yaml.document import Document
 from torana.frontends.yaml.nodes import Items, Mark, Node, Scalar, Table
 from torana.frontends.yaml.scope import pieces
-from torana.gateway.client.client import Warning
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    name: str
-    description: str
-
 
 IN_SCRIPT: Final = Rule(
     "ExpressionInScript",
@@ -34,22 +24,19 @@ UNUSED: Final = Rule("UnusedTemplate", "A template that no step uses")
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class _Found:
     """A rule that something breaks, and where."""
 
     rule: Rule
     message: str
     mark: Mark
 
-    @property
-    def ranges(self) -> tuple[SourceRange, ...]:
-        return self.mark.lines
 
-
-def lint(document: Document, stages: list[m.Stage]) -> list[Finding]:
-    """Look at a file and its stages; findings in the order of the file."""
+def lint(document: Document, stages: Sequence[m.Stage], linter: Linter) -> None:
+    """Look at a file and its stages, and report findings in the order of the file."""
     found = [*_lint_text(document), *_lint_stages(stages, document)]
-    return sorted(found, key=lambda each: (each.mark.line, each.mark.column, each.rule.name))
+    for each in sorted(found, key=lambda e: (e.mark.line, e.mark.column, e.rule.name)):
+        linter.report(each.rule, each.message, each.mark.lines, file=each.mark.file)
 
 
 def _steps(document: Document) -> Iterator[Node]:
@@ -60,14 +47,14 @@ def _steps(document: Document) -> Iterator[Node]:
         yield from template.steps
 
 
-def _lint_text(document: Document) -> Iterator[Finding]:
+def _lint_text(document: Document) -> Iterator[_Found]:
     used = set()
     for step in _steps(document):
         script = step.get("run") if isinstance(step, Table) else step
         if isinstance(step, Table):
             used.add(fields.text(step.get("uses")))
             if fields.flag(step.get("unpinned")):
-                yield Finding(UNPINNED, "no checksum pins this download", step.key("unpinned"))
+                yield _Found(UNPINNED, "no checksum pins this download", step.key("unpinned"))
         if isinstance(script, Scalar) and script.has_expressions:
             names = {
                 ".".join(path)
@@ -78,14 +65,14 @@ def _lint_text(document: Document) -> Iterator[Finding]:
             }
             if names:
                 shown = ", ".join(f"`{name}`" for name in sorted(names))
-                yield Finding(IN_SCRIPT, f"{shown} becomes part of the script", script.mark)
+                yield _Found(IN_SCRIPT, f"{shown} becomes part of the script", script.mark)
     if document.stages:  # a library of templates uses none
         for name, template in document.templates.items():
             if name not in used:
-                yield Finding(UNUSED, f"template `{name}` is not used", template.mark)
+                yield _Found(UNUSED, f"template `{name}` is not used", template.mark)
 
 
-def _lint_stages(stages: list[m.Stage], document: Document) -> Iterator[Finding]:
+def _lint_stages(stages: Sequence[m.Stage], document: Document) -> Iterator[_Found]:
     seen = set()
     for stage in stages:
         origin, mark = stage.origin, stage.origin_mark
@@ -98,25 +85,4 @@ def _lint_stages(stages: list[m.Stage], document: Document) -> Iterator[Finding]
         key = (mark.line, mark.column)
         if not reference.tag and reference.digest is None and not origin.digest and key not in seen:
             seen.add(key)
-            yield Finding(NO_TAG, f"image `{origin.name}` has neither tag nor digest", mark)
-
-
-async def send_findings(context: BuildContext, findings: list[Finding]) -> None:
-    """Send findings as warnings on the step that loads the file."""
-    definition = context.file.definition
-    if definition is None or len(definition.ops) < 2:
-        return
-    vertex = Digest.of(definition.ops[-2])
-    for each in findings:
-        try:
-            await context.client.warn(
-                Warning(
-                    vertex=vertex,
-                    short=f"{each.rule.name}: {each.message}",
-                    detail=(each.rule.description,),
-                    ranges=each.ranges,
-                    data=context.file.data,
-                )
-            )
-        except ToranaError:
-            return  # an engine without warnings builds all the same
+            yield _Found(NO_TAG, f"image `{origin.name}` has neither tag nor digest", mark)

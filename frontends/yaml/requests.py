@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from torana.core.errors import ToranaError
+from torana.frontends.kit.answers import (
+    OutlineEntries,
+    OutlineEntry,
+    TargetEntry,
+    convert_answer,
+    lint_answer,
+    outline_answer,
+    requests_answer,
+    targets_answer,
+)
 from torana.frontends.kit.context import BuildContext
-from torana.frontends.kit.diagnostics import render_excerpt
-from torana.frontends.kit.documents import (
-    build_error,
-    converted,
-    lint_source,
-    location,
-    present,
-    request_entry,
-    source_text,
-)
-from torana.frontends.kit.subrequests import (
-    DESCRIBE,
-    UnsupportedRequestError,
-    answer,
-    describe,
-    table,
-)
+from torana.frontends.kit.findings import lint_config
+from torana.frontends.kit.lint import Linter
+from torana.frontends.kit.subrequests import UnsupportedRequestError, answer, table
 from torana.frontends.kit.values import parse_bool
 from torana.frontends.yaml import fields
 from torana.frontends.yaml import model as m
@@ -32,7 +28,7 @@ from torana.frontends.yaml.conversion import Conversion, surroundings
 from torana.frontends.yaml.document import Document
 from torana.frontends.yaml.expressions.values import text
 from torana.frontends.yaml.includes import Loader, open_document
-from torana.frontends.yaml.lint import Finding, lint
+from torana.frontends.yaml.lint import lint
 from torana.frontends.yaml.lock import UPDATE, Lock, lock_name, read_lock
 from torana.frontends.yaml.nodes import Mark, Table
 from torana.frontends.yaml.platforms import platforms
@@ -40,17 +36,6 @@ from torana.gateway.client.client import Result
 
 LOCK: Final = "frontend.lock"
 _VERSION: Final = "1.0.0"
-_CONVERT_VERSION: Final = "0.1.0"
-_TARGET: Final = [{"name": "target", "description": "Stage, variant or group"}]
-_PUBLIC: Final = (
-    request_entry(
-        "frontend.outline", _VERSION, "List arguments, secrets and tests of a target", _TARGET
-    ),
-    request_entry("frontend.targets", _VERSION, "List stages, variants and groups", []),
-    request_entry("frontend.lint", _VERSION, "Check the build file", []),
-    request_entry(LOCK, _VERSION, "Pin images and includes", []),
-    request_entry(DESCRIBE, _VERSION, "List available subrequest types", None),
-)
 
 
 async def answer_request(name: str, context: BuildContext) -> Result:
@@ -61,7 +46,12 @@ async def answer_request(name: str, context: BuildContext) -> Result:
     """
     match name:
         case "frontend.subrequests.describe":
-            return describe(_PUBLIC)
+            return requests_answer(
+                outline="List arguments, secrets and tests of a target",
+                targets="List stages, variants and groups",
+                others={"frontend.lint": "Check the build file", LOCK: "Pin images and includes"},
+                target="Stage, variant or group",
+            )
         case "frontend.targets":
             return await _targets(context)
         case "frontend.outline":
@@ -100,19 +90,18 @@ async def _targets(context: BuildContext) -> Result:
         default = catalog.target("", document)
     except ToranaError:
         default = ""
-    entries, rows = [], [("TARGET", "DESCRIPTION")]
+    entries: list[TargetEntry] = []
 
     def add(name: str, mark: Mark, node: Table | None, about: str) -> None:
-        entry: dict[str, Any] = {
-            "name": name,
-            "default": name == default,
-            "description": about,
-            "base": fields.text(node.get("from")) if node is not None else "",
-            "platform": fields.text(node.get("platform")) if node is not None else "",
-            "location": location(mark.lines),
-        }
-        entries.append(present(entry))
-        rows.append((f"{name} (default)" if name == default else name, about))
+        entry = TargetEntry(
+            name=name,
+            ranges=mark.lines,
+            is_default=name == default,
+            description=about,
+            base=fields.text(node.get("from")) if node is not None else "",
+            platform=fields.text(node.get("platform")) if node is not None else "",
+        )
+        entries.append(entry)
 
     for name, stage in catalog.stages.items():
         if not stage.group and not stage.is_left_out:
@@ -123,8 +112,7 @@ async def _targets(context: BuildContext) -> Result:
         for member in group.members:
             node = catalog.stages[member].node
             add(member, group.mark, node, fields.text(node.get("description")))
-    document_ = {"targets": entries, "sources": [source_text(context.file)]}
-    return answer(document_, table(rows), _VERSION)
+    return targets_answer(context.file, entries)
 
 
 def _group_text(catalog: Catalog, name: str, count: int) -> str:
@@ -145,32 +133,27 @@ async def _outline(context: BuildContext) -> Result:
     document, name = conversion.document, conversion.target
     stages = conversion.stages
     about = next((each.description for each in stages if each.name == name), "")
-    args = [
-        {
-            "name": each.name,
-            **present({"description": each.description, "value": _value(conversion, each.name)}),
-            "location": location(each.mark.lines),
-        }
-        for each in document.arguments.values()
-    ]
-    secrets, agents = _secrets(stages, document), _agents(stages)
-    tests = [
-        {"name": test.name, "stage": stage.name, "location": location(test.mark.lines)}
-        for stage in conversion.targets
-        for test in stage.tests
-    ]
-    answered = present(
-        {
-            "name": name,
-            "description": about,
-            "args": args,
-            "secrets": secrets,
-            "ssh": agents,
-            "tests": tests,
-            "sources": [source_text(context.file)],
-        }
+    outline = OutlineEntries(
+        name=name,
+        description=about,
+        args=[
+            OutlineEntry(
+                name=each.name,
+                ranges=each.mark.lines,
+                description=each.description,
+                value=_value(conversion, each.name),
+            )
+            for each in document.arguments.values()
+        ],
+        secrets=_secrets(stages, document),
+        ssh=_agents(stages),
+        tests=[
+            (OutlineEntry(name=test.name, ranges=test.mark.lines), stage.name)
+            for stage in conversion.targets
+            for test in stage.tests
+        ],
     )
-    return answer(answered, _outline_text(conversion, about, secrets, agents, tests), _VERSION)
+    return outline_answer(context.file, outline)
 
 
 def _value(conversion: Conversion, name: str) -> str:
@@ -181,86 +164,47 @@ def _value(conversion: Conversion, name: str) -> str:
     return text(scope.groups["args"].find(name))
 
 
-def _secrets(stages: Sequence[m.Stage], document: Document) -> list[dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+def _secrets(stages: Sequence[m.Stage], document: Document) -> list[OutlineEntry]:
     declared = document.secrets or {}
-    for step in (step for stage in stages for step in stage.steps):
-        for secret in step.process.secrets if isinstance(step, m.Run | m.Exec) else ():
-            mark = declared[secret.id].mark if secret.id in declared else step.place.mark
-            entry = found.setdefault(secret.id, {"name": secret.id})
-            if not secret.is_optional:
-                entry["required"] = True
-            entry["location"] = location(mark.lines)
+    uses = [
+        (secret, declared[secret.id].mark if secret.id in declared else step.place.mark)
+        for step in _processes(stages)
+        for secret in step.process.secrets
+    ]
+    return _mounts(uses)
+
+
+def _agents(stages: Sequence[m.Stage]) -> list[OutlineEntry]:
+    steps = _processes(stages)
+    return _mounts([(agent, step.place.mark) for step in steps for agent in step.process.agents])
+
+
+def _processes(stages: Sequence[m.Stage]) -> list[m.Run | m.Exec]:
+    steps = (step for stage in stages for step in stage.steps)
+    return [step for step in steps if isinstance(step, m.Run | m.Exec)]
+
+
+def _mounts(uses: Sequence[tuple[m.SecretMount | m.SshMount, Mark]]) -> list[OutlineEntry]:
+    """Give each once, at its last place; one that any step needs is required."""
+    found: dict[str, OutlineEntry] = {}
+    for each, mark in uses:
+        known = found.get(each.id)
+        needed = not each.is_optional or (known is not None and known.is_required)
+        found[each.id] = OutlineEntry(name=each.id, ranges=mark.lines, is_required=needed)
     return list(found.values())
-
-
-def _agents(stages: Sequence[m.Stage]) -> list[dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    for step in (step for stage in stages for step in stage.steps):
-        for agent in step.process.agents if isinstance(step, m.Run | m.Exec) else ():
-            entry = found.setdefault(agent.id, {"name": agent.id})
-            if not agent.is_optional:
-                entry["required"] = True
-            entry["location"] = location(step.place.mark.lines)
-    return list(found.values())
-
-
-def _outline_text(
-    conversion: Conversion,
-    about: str,
-    secrets: Sequence[dict[str, Any]],
-    agents: Sequence[dict[str, Any]],
-    tests: Sequence[dict[str, Any]],
-) -> str:
-    head = [("TARGET:", conversion.target)]
-    head += [("DESCRIPTION:", about)] if about else []
-    parts = [table(head)]
-    if declared := conversion.document.arguments:
-        rows = [("BUILD ARG", "VALUE", "DESCRIPTION")]
-        rows += [(n, _value(conversion, n), each.description) for n, each in declared.items()]
-        parts.append(table(rows, gap=3))
-    for title, mounts in (("SECRET", secrets), ("SSH", agents)):
-        if mounts:
-            uses = [(each["name"], "true" if each.get("required") else "") for each in mounts]
-            parts.append(table([(title, "REQUIRED"), *uses], gap=3))
-    if tests:
-        rows_ = [(each["name"], each["stage"]) for each in tests]
-        parts.append(table([("TEST", "STAGE"), *rows_], gap=3))
-    return "".join(f"{part}\n" for part in parts)
 
 
 async def _lint(context: BuildContext) -> Result:
-    findings: list[Finding] = []
+    linter = Linter()
     failure: ToranaError | None = None
     try:
+        linter.config = lint_config(context)
         conversion = await _conversion(context)
         conversion.plan(all_stages=not context.options.target, is_question=True)
-        findings = lint(conversion.document, conversion.stages)
+        lint(conversion.document, conversion.stages, linter)
     except ToranaError as err:
         failure = err
-    answered: dict[str, Any] = {
-        "warnings": [_finding(each) for each in findings] or None,
-        "sources": [lint_source(context.file)],
-    }
-    if failure is not None:
-        answered["buildError"] = build_error(failure)
-    code = b"1" if findings or failure is not None else b"0"
-    shown = "".join(_finding_text(each) for each in findings)
-    return answer(answered, shown, _VERSION, {"result.statuscode": code})
-
-
-def _finding(finding: Finding) -> dict[str, Any]:
-    return {
-        "ruleName": finding.rule.name,
-        "description": finding.rule.description,
-        "detail": finding.message,
-        "location": location(finding.ranges),
-    }
-
-
-def _finding_text(finding: Finding) -> str:
-    excerpt = render_excerpt(finding.mark.file.excerpt(finding.ranges))
-    return f"\nWARNING: {finding.rule.name}\n{finding.message}\n{excerpt}"
+    return lint_answer(context.file, linter.findings, failure)
 
 
 async def _convert(context: BuildContext) -> Result:
@@ -269,7 +213,7 @@ async def _convert(context: BuildContext) -> Result:
     conversion.plan()
     await conversion.resolve()
     definition = conversion.marshal(conversion.emit().tree)
-    return answer(converted(definition, context.file), None, _CONVERT_VERSION)
+    return convert_answer(context.file, definition)
 
 
 async def _lock(context: BuildContext) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import importlib.util
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from torana.core.errors import BuildFileError, ToranaError
 from torana.core.oci.digest import Digest
+from torana.frontends.kit.lint import InvalidCheckError, LintError
 from torana.frontends.kit.testing.gateway import FakeGateway
 
 
@@ -93,7 +95,6 @@ def test_not_text(gateway: FakeGateway) -> None:
 def test_options(gateway: FakeGateway) -> None:
     text = "show jobs\nshow keep_symbols\nshow level\nshow extra\nshow user\n"
     options = {"filename": "Minifile", "jobs": "8", "build-arg:KEEP_SYMBOLS": "true"}
-    import asyncio
 
     built = asyncio.run(gateway.building_with(MINI, text, {**options, "extra": "a,b"}))
     assert built.config["Env"][1:] == [
@@ -195,3 +196,35 @@ def test_steps_run_as_the_options_say(gateway: FakeGateway) -> None:
     text = gateway.build(MINI, "from alpine:3.20\nrun x\n", **options).text()
     assert "network none" in text
     assert "db" in text and "nofile" in text
+
+
+def test_the_user_s_check_replaces_that_of_the_file(gateway: FakeGateway) -> None:
+    text = "# check=error=true\nrun LOUD\n"
+    with pytest.raises(LintError):
+        gateway.build(MINI, text)
+    options = {"filename": "Minifile", "build-arg:BUILDKIT_DOCKERFILE_CHECK": "skip=all"}
+    gateway.warnings.clear()
+    asyncio.run(gateway.building_with(MINI, text, options))
+    assert not gateway.warnings
+    wrong = {**options, "build-arg:BUILDKIT_DOCKERFILE_CHECK": "nonsense"}
+    with pytest.raises(InvalidCheckError, match="failed to parse build-arg:BUILDKIT_DOCKERFILE"):
+        asyncio.run(gateway.building_with(MINI, text, wrong))
+
+
+def test_findings_in_an_included_file_show_that_file(gateway: FakeGateway) -> None:
+    gateway.contexts = {"dockerfile": {"inner": "run one\nrun LOUD\n"}}
+    built = gateway.build(MINI, "include inner\n", requestid="frontend.lint")
+    assert b"inner:2" in built.metadata["result.txt"]
+    gateway.build(MINI, "include inner\n")
+    (warning,) = gateway.warnings
+    assert warning.data == b"run one\nrun LOUD\n"
+    loads = [str(Digest.of(s.definition.ops[-2])) for s in gateway.solved if s.definition]
+    assert str(warning.vertex) in loads and str(warning.vertex) != loads[0]
+
+
+def test_converts_to_json(gateway: FakeGateway) -> None:
+    text = "run ls\n"
+    answer = gateway.build(MINI, text, requestid="frontend.convertllb").answer
+    ops = gateway.build(MINI, text).definition.decoded()
+    assert sorted(answer["def"]) == sorted(str(digest) for digest in ops)
+    assert answer["source"]["infos"][0]["filename"] == "Minifile"

@@ -1,17 +1,18 @@
-"""Lint around the conversion: which rules are on, and sending what was found to the client."""
+"""Lint around a build: which rules speak, and sending what was found to the client."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from torana.core.errors import ToranaError
 from torana.core.oci.digest import Digest
 from torana.frontends.kit.context import BuildContext
-from torana.frontends.kit.lint import InvalidCheckError, LintConfig, Linter, parse_check
+from torana.frontends.kit.lint import Finding, InvalidCheckError, LintConfig, parse_check
 from torana.frontends.kit.syntax import find_check
 from torana.gateway.client.client import Warning
 
-_ARGUMENT = "BUILDKIT_DOCKERFILE_CHECK"
+_ARGUMENT: Final = "BUILDKIT_DOCKERFILE_CHECK"
 
 
 def given_lint_config(build_args: Mapping[str, str]) -> LintConfig | None:
@@ -41,22 +42,22 @@ def _parsed(text: str, where: str) -> LintConfig:
         raise InvalidCheckError(f"failed to parse {where}: {err.message}") from err
 
 
-async def send_findings(context: BuildContext, linter: Linter) -> None:
-    """Send what was found as warnings on the step that loads the file."""
-    definition = context.file.definition
-    if not linter.findings or definition is None or len(definition.ops) < 2:
-        return
-    vertex = Digest.of(definition.ops[-2])
-    for finding in linter.findings:
+async def send_findings(context: BuildContext, findings: Sequence[Finding]) -> None:
+    """Send what was found as warnings, each on the step that loads its file."""
+    for finding in findings:
+        file = finding.file or context.file
+        definition = file.definition or context.file.definition
+        if definition is None or len(definition.ops) < 2:
+            continue
         try:
             await context.client.warn(
                 Warning(
-                    vertex=vertex,
+                    vertex=Digest.of(definition.ops[-2]),
                     short=finding.short,
                     detail=(finding.rule.description,),
                     url=finding.rule.url,
                     ranges=finding.ranges,
-                    data=context.file.data,
+                    data=file.data,
                 )
             )
         except ToranaError:
