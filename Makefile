@@ -10,6 +10,7 @@ $(BIN)/torana: setup.cfg setup.py pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install -qq -U pip 2>/dev/null
 	@$(BIN)/pip install -qq -e '.[dev]' 2>/dev/null || $(BIN)/pip install -e '.[dev]'
+	@$(BIN)/python -m compileall -q core gateway frontends plugins cli
 	@touch $@
 
 # Real programs that integration tests use; only root can install them.
