@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from torana.core.errors import UsageError
+from torana.core.records import dataclass
 from torana.frontends.kit.values import parse_bool
 
 _REQUESTS: Final = {

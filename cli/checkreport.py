@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from torana import __version__
 from torana.cli.failures import excerpt
 from torana.core.errors import SourceExcerpt, SourceRange
+from torana.core.records import dataclass
 
 _SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
 

@@ -10,11 +10,12 @@ import re
 import sys
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from torana.core.errors import UsageError
+from torana.core.records import dataclass
 
 _BUILD_FILE: Final = "Dockerfile"
 _YAML_FILE: Final = "build.yaml"

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from torana.core.errors import UnsupportedError, UsageError
+from torana.core.records import dataclass
 from torana.plugins.installed import FoundFrontend, manifest_text
 from torana.plugins.manager import PluginManager
 

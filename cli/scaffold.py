@@ -55,7 +55,7 @@ __all__ = ["$class"]
 _FRONTEND: Final = '''\
 """Builds ${file}s."""
 
-from dataclasses import dataclass
+from torana.core.records import dataclass
 
 from torana.frontends.kit import GrammarFrontend, Image, LowerContext, Tree, option
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from torana.core.errors import SourceExcerpt
 from torana.core.llb import ops as o
@@ -11,6 +10,7 @@ from torana.core.llb.definition import Definition
 from torana.core.llb.rewrite import LoadedGraph, load_graph
 from torana.core.oci.digest import Digest
 from torana.core.ops.names import vertex_name
+from torana.core.records import dataclass
 from torana.core.solver.cache import CacheSource
 from torana.core.solver.vertex import Edge, ProgressGroup, Vertex, VertexOptions
 

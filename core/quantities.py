@@ -7,10 +7,10 @@ Spec: buildkitd.toml: durations are Go's (`48h`, `1h30m`) or seconds; sizes are 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from torana.core.errors import UserError
+from torana.core.records import dataclass
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|s|m|h|d)")
 _UNITS_S: Final = {

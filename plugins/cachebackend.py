@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from torana.core.content.store import ContentStore
 from torana.core.errors import UsageError
 from torana.core.oci.descriptor import Descriptor
+from torana.core.records import dataclass
 from torana.core.remotecache.backend import CacheReader, CacheWriter, InlineCacheWriter
 
 if TYPE_CHECKING:

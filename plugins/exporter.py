@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, runtime_checkable
 
@@ -16,6 +16,7 @@ from torana.core.content.store import ContentStore
 from torana.core.errors import UsageError, UserError
 from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.platform import Platform
+from torana.core.records import dataclass
 
 if TYPE_CHECKING:
     from torana.plugins.registry.access import RegistryAccess

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from itertools import chain
 from typing import Final
 
 from torana.core.errors import ToranaError, UserError
+from torana.core.records import dataclass
 from torana.plugins.manifest import (
     API,
     FILENAME,

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from torana.core.errors import UserError
+from torana.core.records import dataclass
 
 FILENAME: Final = "torana-frontend.json"
 API: Final = 1  # plugins carry `api = 1`; it changes when an interface changes incompatibly

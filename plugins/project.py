@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
 from torana.core.errors import UserError
+from torana.core.records import dataclass
 
 FILENAME: Final = "torana.toml"
 LOCK_FILENAME: Final = "torana.lock"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from torana.core.records import dataclass
 
 ALLOWED_VARIABLE: Final = "TORANA_PLUGINS"
 DISABLED_VARIABLE: Final = "TORANA_DISABLED_PLUGINS"

@@ -16,12 +16,13 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 
 from torana.core.errors import ConflictError, NotFoundError, UserError
 from torana.core.oci.reference import ImageReference, InvalidReferenceError, parse_reference
+from torana.core.records import dataclass
 from torana.plugins.installed import FoundFrontend
 from torana.plugins.rules import CONSENT_VARIABLE, LOCAL, PYPI, normal
 

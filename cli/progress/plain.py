@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from torana.cli.progress.amounts import format_bytes
 from torana.core.oci.digest import Digest
+from torana.core.records import dataclass
 from torana.core.solver.progress import (
     LogEvent,
     ProgressEvent,

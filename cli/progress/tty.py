@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -12,6 +12,7 @@ from rich.text import Text
 
 from torana.cli.progress.amounts import format_bytes, format_duration
 from torana.core.oci.digest import Digest
+from torana.core.records import dataclass
 from torana.core.solver.progress import (
     LogEvent,
     ProgressEvent,

@@ -14,13 +14,13 @@ import posixpath
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from torana.core.cache.digesttree import NOTHING, DigestTree, join
 from torana.core.cache.ref import Selector
 from torana.core.errors import NotFoundError
 from torana.core.oci.digest import Digest
 from torana.core.patterns import PatternMatcher, State
+from torana.core.records import dataclass
 from torana.core.wildcards import component_patterns, split_wildcard
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from torana.core.cache.lease import HoldKind
@@ -21,6 +20,7 @@ from torana.core.cache.ref import ImmutableRef, MutableRef
 from torana.core.database import pack, unpack
 from torana.core.errors import NotFoundError
 from torana.core.oci.digest import Digest
+from torana.core.records import dataclass
 
 if TYPE_CHECKING:
     from torana.core.cache.manager import CacheManager

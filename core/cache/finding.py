@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+from torana.core.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

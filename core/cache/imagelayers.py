@@ -13,7 +13,6 @@ import secrets
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import IO, Any, Final, Protocol
 from weakref import WeakValueDictionary
 
@@ -30,6 +29,7 @@ from torana.core.errors import CorruptError, NotFoundError
 from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.digest import Digest
 from torana.core.pool import run_blocking
+from torana.core.records import dataclass
 from torana.core.snapshots.extract import apply_layer
 from torana.core.snapshots.snapshotter import LayerOf
 

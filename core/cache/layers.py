@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from typing import Final
 from weakref import WeakValueDictionary
@@ -29,6 +29,7 @@ from torana.core.oci.digest import Digest
 from torana.core.oci.image import OCI_LAYER
 from torana.core.oci.layertypes import layer_compression, oci_layer
 from torana.core.pool import run_blocking, tasks_together
+from torana.core.records import dataclass
 from torana.core.snapshots.layertar import write_layer
 from torana.core.snapshots.snapshotter import LayerOf
 from torana.core.snapshots.tarsplice import TarSplice

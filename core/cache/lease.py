@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -26,6 +25,7 @@ from typing import Final
 from torana.core.bytelocks import ByteLock, ByteLocks
 from torana.core.database import Database
 from torana.core.faults import fault_point
+from torana.core.records import dataclass
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS leases (

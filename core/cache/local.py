@@ -13,7 +13,6 @@ import secrets
 import threading
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +27,7 @@ from torana.core.cache.treefilter import TreeFilter
 from torana.core.errors import ToranaError
 from torana.core.oci.digest import Digest
 from torana.core.pool import run_blocking
+from torana.core.records import dataclass
 
 if TYPE_CHECKING:
     from torana.core.cache.manager import CacheManager

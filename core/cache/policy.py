@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 from torana.core.cache.ref import RecordType
 from torana.core.quantities import Size
+from torana.core.records import dataclass
 
 _GB: Final = 1_000_000_000
 _DAY_S: Final = 86400.0

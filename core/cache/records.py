@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from torana.core.cache.lease import HoldKind, boot_id, is_held
 from torana.core.cache.ref import RecordType
 from torana.core.database import Database, pack, unpack
 from torana.core.faults import fault_point
+from torana.core.records import dataclass
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS ref_records (

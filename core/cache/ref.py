@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
 from torana.core.oci.digest import Digest
+from torana.core.records import dataclass
 from torana.core.snapshots.snapshotter import LayerOf
 
 

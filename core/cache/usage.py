@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from torana.core.cache.filters import parse_filters
 from torana.core.cache.lease import HoldKind, all_held
 from torana.core.cache.manager import CacheManager
 from torana.core.cache.records import RefRecord
 from torana.core.cache.ref import RecordType
+from torana.core.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

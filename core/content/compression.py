@@ -12,10 +12,10 @@ import zlib
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import IO, Any, Final, Protocol
 
 from torana.core.errors import UserError
+from torana.core.records import dataclass
 
 _BLOCK: Final = 1 << 20
 _ZSTD_JOB: Final = 2 << 20  # bytes that a thread takes at once; left to itself it is much more

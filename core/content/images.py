@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Final
 
 from torana.core.database import Database, pack, unpack
 from torana.core.oci.descriptor import Descriptor
+from torana.core.records import dataclass
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS images (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from torana.core.content.store import ContentStore
@@ -15,6 +14,7 @@ from torana.core.errors import CorruptError
 from torana.core.oci import image as oci
 from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.digest import InvalidDigestError
+from torana.core.records import dataclass
 
 _INDEXES: Final = (oci.OCI_INDEX, oci.DOCKER_INDEX)
 _MANIFESTS: Final = (oci.OCI_MANIFEST, oci.DOCKER_MANIFEST)

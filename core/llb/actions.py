@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torana.core.llb import ops as o
 from torana.core.llb.vertices import ActionSpec, Output
+from torana.core.records import dataclass
 
 if TYPE_CHECKING:
     from torana.core.llb.state import State

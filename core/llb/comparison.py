@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from torana.core.llb import ops as o
@@ -18,6 +18,7 @@ from torana.core.llb.definition import Definition
 from torana.core.llb.jsonform import to_json
 from torana.core.llb.render import kind_name, summary
 from torana.core.oci.digest import Digest
+from torana.core.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

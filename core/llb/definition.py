@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from torana.core.errors import Position, SourceExcerpt, SourceRange
 from torana.core.llb.ops import Op, OpMetadata
 from torana.core.oci.digest import Digest
+from torana.core.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ Spec: solver/pb/ops.proto. One module as that is one file: a reader of the one f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 from typing import Final
 
 from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform
+from torana.core.records import dataclass
 
 EMPTY: Final = -1  # an input that is scratch, or that is not there
 SKIP_OUTPUT: Final = -1

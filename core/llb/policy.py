@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import IntEnum
 from functools import cache
 from typing import Final, Protocol
 
 from torana.core.errors import UserError
 from torana.core.llb.ops import SourceOp
+from torana.core.records import dataclass
 
 _MAX_CONVERSIONS: Final = 20
 _GROUP: Final = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")

@@ -9,7 +9,7 @@ Spec: the solver reference, section 2, steps 3 to 5.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from torana.core.llb import ops as o
@@ -17,6 +17,7 @@ from torana.core.llb.codec import encode
 from torana.core.llb.definition import Definition, Locations, SourceMap
 from torana.core.llb.validate import Graph, validate
 from torana.core.oci.digest import Digest
+from torana.core.records import dataclass
 
 _PROXY_MARK: Final = b"\0buildkit.proxy-network.v0"
 

@@ -7,13 +7,13 @@ Spec: solver/pb/ops.proto.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 from torana.core.errors import Position
 from torana.core.llb import definition as d
 from torana.core.llb import ops as o
 from torana.core.oci.platform import Platform
+from torana.core.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import posixpath
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TypedDict, Unpack
 
 from torana.core.llb import ops as o
@@ -41,6 +41,7 @@ from torana.core.llb.vertices import (
 )
 from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform, host_platform
+from torana.core.records import dataclass
 
 __all__ = [
     "ExecState",

@@ -6,13 +6,13 @@ Spec: loading rules of the solver reference, section 2; exec rules of the wire r
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
 from typing import Final, assert_never
 
 from torana.core.llb import ops as o
 from torana.core.llb.codec import InvalidLLBError, decode
 from torana.core.llb.definition import Definition
 from torana.core.oci.digest import Digest
+from torana.core.records import dataclass
 
 MAX_OPS: Final = 500_000
 MAX_INPUTS: Final = 65_536  # of one op

@@ -7,7 +7,7 @@ digests of the inputs are known. One module: the kinds differ in little, and are
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from torana.core.errors import SourceRange
@@ -17,6 +17,7 @@ from torana.core.llb.definition import SourceInfo
 from torana.core.llb.places import current_location
 from torana.core.oci.image import DEFAULT_PATH
 from torana.core.oci.platform import Platform
+from torana.core.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

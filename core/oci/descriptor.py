@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform
+from torana.core.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os as _os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from torana.core.errors import UserError
+from torana.core.records import dataclass
 
 _OS_PATTERN: Final = r"^([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.%-]*)((?:\+[A-Za-z0-9_.%-]+)*)\))?$"
 _PART_PATTERN: Final = r"^[A-Za-z0-9_.-]+$"

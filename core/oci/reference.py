@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from torana.core.errors import UserError
 from torana.core.oci.digest import Digest, InvalidDigestError
+from torana.core.records import dataclass
 
 _DEFAULT_DOMAIN: Final = "docker.io"
 _LEGACY_DOMAIN: Final = "index.docker.io"

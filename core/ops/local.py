@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +20,7 @@ from torana.core.ops.source import (
     SourceRequest,
     SourceServices,
 )
+from torana.core.records import dataclass
 
 LocalDirs = Mapping[str, Path]
 """Folders by the name that `local://NAME` uses."""

@@ -7,13 +7,13 @@ are complete and free of symbolic links.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
 from torana.core.errors import ToranaError
 from torana.core.llb.ops import LinuxResources, Ulimit
+from torana.core.records import dataclass
 
 Output = Callable[[int, bytes], None]
 """Takes a chunk of stream 1 (stdout) or 2 (stderr), on the event loop; must not block."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -21,6 +21,7 @@ from torana.core.llb.ops import SourceOp
 from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform
 from torana.core.ops.exec.services import SecretProvider, SSHProvider
+from torana.core.records import dataclass
 from torana.core.solver.op import CacheMap, Result
 
 

@@ -9,10 +9,11 @@ Spec: the cache reference, section 5, Rules.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from torana.core.cache.layers import Layer
 from torana.core.oci.digest import Digest
+from torana.core.records import dataclass
 from torana.core.remotecache.config import (
     NO_PARENT,
     CacheConfig,

@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from torana.core.errors import CorruptError
 from torana.core.oci.digest import Digest, InvalidDigestError
 from torana.core.oci.image import compact_json
+from torana.core.records import dataclass
 
 CONFIG_TYPE: Final = "application/vnd.buildkit.cacheconfig.v0"
 NO_PARENT: Final = -1

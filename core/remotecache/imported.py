@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from torana.core.cache.imagelayers import ImageLayer, ImageLayers, LayerProvider
@@ -19,6 +18,7 @@ from torana.core.errors import NotFoundError, ToranaError
 from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.digest import Digest
 from torana.core.pool import run_blocking, tasks_together
+from torana.core.records import dataclass
 from torana.core.remotecache.config import CacheConfig, in_order
 from torana.core.solver.cache import CacheRecord, Loaded, StoreCache
 from torana.core.solver.keys import CacheKey, SelectedKey

@@ -6,7 +6,7 @@ Spec: the cache reference, section 5, Manifests.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from torana.core.cache.imagelayers import ImageLayer
@@ -16,6 +16,7 @@ from torana.core.oci import image as oci
 from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.digest import Digest, InvalidDigestError
 from torana.core.oci.layertypes import SOURCE_ANNOTATION, docker_layer, oci_layer
+from torana.core.records import dataclass
 from torana.core.remotecache.config import CONFIG_TYPE, read_time, time_text
 
 UNCOMPRESSED: Final = "containerd.io/uncompressed"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from torana.core.errors import UserError
+from torana.core.records import dataclass
 from torana.core.snapshots import mounts
 from torana.core.snapshots.native import NativeSnapshotter
 from torana.core.snapshots.overlay import OverlaySnapshotter

@@ -20,10 +20,10 @@ import json
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from torana.core.records import dataclass
 from torana.core.snapshots.changes import is_opaque
 from torana.core.snapshots.folders import SnapshotFolders
 from torana.core.snapshots.linking import LinkedLayer

@@ -10,13 +10,13 @@ import logging
 import os
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from torana.core import pool
 from torana.core.errors import UnsupportedError
+from torana.core.records import dataclass
 from torana.core.snapshots import mounts
 
 log = logging.getLogger(__name__)

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol, cast
 
 from torana.core.errors import NotFoundError
 from torana.core.pool import tasks_together
+from torana.core.records import dataclass
 from torana.core.solver.keys import CacheKey, SelectedKey
 from torana.core.solver.op import Result
 from torana.core.solver.stores import (

@@ -10,12 +10,13 @@ Spec: the solver reference, section 14; the cache reference, sections 5 and 7.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torana.core.errors import NotFoundError
 from torana.core.oci.digest import Digest, InvalidDigestError
+from torana.core.records import dataclass
 from torana.core.solver.cache import CacheRecord, StoreCache
 from torana.core.solver.keys import CacheKey, ExportableKey
 from torana.core.solver.stores import is_random, root_key

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from torana.core.errors import NotFoundError, ToranaError
+from torana.core.records import dataclass
 from torana.core.solver.op import Result
 from torana.core.solver.vertex import Vertex
 

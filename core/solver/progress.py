@@ -5,11 +5,11 @@ Spec: `VertexStatus` and friends of BuildKit's control API; times are seconds si
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from torana.core.errors import SourceRange
 from torana.core.oci.digest import Digest
+from torana.core.records import dataclass
 from torana.core.solver.vertex import ProgressGroup
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from torana.core.errors import NotFoundError, ToranaError
+from torana.core.records import dataclass
 from torana.core.solver.call import SharedCall
 from torana.core.solver.failure import FailedInput, SolveError
 from torana.core.solver.op import CacheMap, CacheMapInput, Op, Result

@@ -8,10 +8,10 @@ are local to a store, except those of root keys.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from torana.core.oci.digest import Digest
+from torana.core.records import dataclass
 from torana.core.solver.op import Result
 
 CONTENT_OUTPUT: Final = -1

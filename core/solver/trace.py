@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from torana.core.records import dataclass
 from torana.core.solver.edge import ActiveEdge
 from torana.core.solver.graph import ActiveVertex
 from torana.core.solver.job import Job

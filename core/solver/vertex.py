@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from torana.core.errors import SourceExcerpt
 from torana.core.oci.digest import Digest
+from torana.core.records import dataclass
 
 if TYPE_CHECKING:
     from torana.core.solver.cache import CacheSource

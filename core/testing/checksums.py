@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 from torana.core.cache.entrydigest import entry_digest, entry_head
 from torana.core.cache.ref import Selector
 from torana.core.cache.transferredtree import TransferredTree
+from torana.core.records import dataclass
 
 FOLDER, FILE, LINK = stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK
 

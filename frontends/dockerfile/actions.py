@@ -7,12 +7,13 @@ paths of the build context are used, and LLB can be emitted (`emit`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from torana.core.errors import SourceRange
 from torana.core.llb.ops import CacheSharing, NetMode, SecurityMode
 from torana.core.oci.platform import Platform
+from torana.core.records import dataclass
 from torana.frontends.dockerfile.devices import Device
 from torana.frontends.kit.gitref import GitRef
 

@@ -6,10 +6,11 @@ Spec: expansion reference, sections 4 and 5.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from torana.core.oci.platform import Platform
+from torana.core.records import dataclass
 
 SBOM_ARGS: Final = frozenset(("BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"))
 

@@ -8,7 +8,7 @@ Spec: conversion reference, section 1.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Final
 
 from torana.core.errors import UserError
@@ -16,6 +16,7 @@ from torana.core.llb.definition import Definition
 from torana.core.llb.state import State
 from torana.core.oci.platform import Platform
 from torana.core.patterns import PatternMatcher
+from torana.core.records import dataclass
 from torana.frontends.dockerfile import metadata
 from torana.frontends.dockerfile.arguments import predefined
 from torana.frontends.dockerfile.copy import add, copy, workdir

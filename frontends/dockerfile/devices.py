@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torana.core.errors import BuildFileError
+from torana.core.records import dataclass
 from torana.frontends.kit.suggest import did_you_mean
 from torana.frontends.kit.values import csv_fields, parse_bool
 

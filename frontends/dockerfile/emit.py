@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, assert_never
 
 from torana.core.errors import BuildFileError
@@ -13,6 +13,7 @@ from torana.core.llb.actions import FileActions
 from torana.core.llb.definition import SourceInfo
 from torana.core.llb.state import State, http, image, merge, mkdir, mkfile, owner, scratch
 from torana.core.llb.vertices import MountSpec, SecretSpec, SourceLocation, SSHSpec
+from torana.core.records import dataclass
 from torana.frontends.dockerfile.actions import (
     BindMount,
     CacheMount,

@@ -7,12 +7,13 @@ list of actions. Nothing is read or sent.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from torana.core.errors import BuildFileError, SourceRange
 from torana.core.oci.platform import Platform
 from torana.core.patterns import PatternMatcher
+from torana.core.records import dataclass
 from torana.frontends.dockerfile import lint
 from torana.frontends.dockerfile.actions import Action, Step, UsedPaths
 from torana.frontends.dockerfile.arguments import SBOM_ARGS

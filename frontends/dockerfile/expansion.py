@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import Final
 
 from torana.core.errors import BuildFileError
+from torana.core.records import dataclass
 from torana.frontends.dockerfile.patterns import (
     InvalidPatternError,
     remove_prefix,

@@ -6,10 +6,11 @@ Spec: syntax reference, section 9.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
 from torana.core.errors import BuildFileError
+from torana.core.records import dataclass
 from torana.frontends.kit.suggest import did_you_mean
 
 

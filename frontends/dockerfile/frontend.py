@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torana.core.errors import ToranaError, UserError
 from torana.core.oci.platform import Platform, host_platform
+from torana.core.records import dataclass
 from torana.frontends.dockerfile.convert import Conversion
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.findings import given_lint_config, lint_config, send_findings

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from torana.core.errors import BuildFileError
 from torana.core.oci.platform import InvalidPlatformError, Platform, parse_platform
 from torana.core.oci.reference import InvalidReferenceError, parse_reference
+from torana.core.records import dataclass
 from torana.frontends.dockerfile import lint
 from torana.frontends.dockerfile.expansion import Expander, Expansion, ExpansionError
 from torana.frontends.dockerfile.instructions import Arg, From

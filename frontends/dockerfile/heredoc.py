@@ -6,9 +6,9 @@ Spec: syntax reference, section 6.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
+from torana.core.records import dataclass
 from torana.frontends.dockerfile.expansion import Expander, ExpansionError
 
 _WORD: Final = re.compile(r"(\d*)<<(-?)([^<]*)", re.ASCII | re.DOTALL)

@@ -9,10 +9,11 @@ their readers are read side by side.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from torana.core.errors import BuildFileError, SourceRange
+from torana.core.records import dataclass
 from torana.frontends.dockerfile.devices import Device, parse_device
 from torana.frontends.dockerfile.durations import parse_duration
 from torana.frontends.dockerfile.expansion import ExpansionError

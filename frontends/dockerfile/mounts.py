@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from torana.core.errors import BuildFileError
+from torana.core.records import dataclass
 from torana.frontends.kit.suggest import did_you_mean
 from torana.frontends.kit.values import csv_fields, parse_bool
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, TypeVar
 
 from torana.core.errors import Position, SourceRange
+from torana.core.records import dataclass
 
 _NOWHERE: Final = Position(0)
 

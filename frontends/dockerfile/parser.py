@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from torana.core.errors import BuildFileError, SourceRange
+from torana.core.records import dataclass
 from torana.frontends.dockerfile.arguments_syntax import (
     parse_array,
     parse_pairs,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from torana.core.errors import BuildFileError, SourceRange
+from torana.core.records import dataclass
 from torana.frontends.dockerfile import lint
 from torana.frontends.dockerfile.instructions import (
     Arg,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from torana.core.errors import BuildFileError
+from torana.core.records import dataclass
 
 _PROTOCOLS: Final = frozenset(("", "tcp", "udp", "sctp"))
 _MAX_PORT: Final = 65535

@@ -6,12 +6,12 @@ Triggers may name further stages and images, so this goes round until nothing ne
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from torana.core.errors import BuildFileError, ToranaError
 from torana.core.oci.platform import Platform
 from torana.core.oci.reference import InvalidReferenceError, parse_reference
+from torana.core.records import dataclass
 from torana.frontends.dockerfile import lint
 from torana.frontends.dockerfile.evaluation import Settings
 from torana.frontends.dockerfile.graph import link, reachable

@@ -6,7 +6,7 @@ Spec: conversion reference, section 11.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from torana.core.errors import ToranaError, UserError
@@ -15,6 +15,7 @@ from torana.core.llb.state import State, image
 from torana.core.llb.vertices import MountSpec
 from torana.core.oci.image import parse_config
 from torana.core.oci.platform import Platform, host_platform
+from torana.core.records import dataclass
 from torana.frontends.dockerfile.convert import Conversion
 from torana.frontends.dockerfile.emit import Emitter
 from torana.frontends.dockerfile.stage import Stage

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from torana.core.errors import SourceRange
 from torana.core.oci.platform import InvalidPlatformError, Platform, parse_platform
+from torana.core.records import dataclass
 from torana.frontends.dockerfile.actions import Action, UsedPaths
 from torana.frontends.dockerfile.arguments import DeclaredArgs, Environment
 from torana.frontends.dockerfile.instructions import (

@@ -6,11 +6,12 @@ Spec: lint reference, section 4.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from torana.core.errors import SourceRange, ToranaError
 from torana.core.llb.definition import Definition
+from torana.core.records import dataclass
 from torana.frontends.kit.diagnostics import SourceFile, render_excerpt
 from torana.frontends.kit.documents import (
     build_error,

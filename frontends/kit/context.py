@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
 from torana.core.errors import NotFoundError, ToranaError, UserError
 from torana.core.llb.definition import Definition, SourceInfo
 from torana.core.llb.state import State, copy, from_definition, local, scratch
 from torana.core.oci.platform import Platform, host_platform
+from torana.core.records import dataclass
 from torana.frontends.kit.diagnostics import SourceFile, copied
 from torana.frontends.kit.gitref import GitRef, parse_git_ref
 from torana.frontends.kit.ignorefile import InvalidIgnoreFileError, parse_ignore_file

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 
 from torana.core.errors import BuildFileError, SourceExcerpt, SourceRange, ToranaError
 from torana.core.llb.definition import Definition
+from torana.core.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

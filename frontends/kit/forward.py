@@ -6,11 +6,11 @@ Spec: conversion reference, section 3.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from torana.core.errors import ToranaError
 from torana.core.llb.definition import Definition
+from torana.core.records import dataclass
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.diagnostics import SourceFile, attach, line_ranges
 from torana.frontends.kit.subrequests import UnsupportedFrontendCapError

@@ -8,10 +8,10 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from torana.core.errors import BuildFileError
+from torana.core.records import dataclass
 from torana.frontends.kit.values import parse_bool
 
 _URL: Final = re.compile(r"(git|ssh|https?)://([^/?#]*)([^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.S)

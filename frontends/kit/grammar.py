@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 import lark
@@ -15,6 +15,7 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput
 from lark.lexer import PatternStr
 
 from torana.core.errors import BuildFileError, Position, SourceRange
+from torana.core.records import dataclass
 from torana.frontends.kit.suggest import suggest
 from torana.frontends.kit.tree import Place, Tree
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from torana.core.llb.actions import FileActions, mkdir, mkfile, owner
@@ -13,6 +13,7 @@ from torana.core.llb.places import current_location
 from torana.core.llb.state import State, scratch
 from torana.core.llb.vertices import MountSpec, SecretSpec, SSHSpec
 from torana.core.oci.platform import Platform
+from torana.core.records import dataclass
 from torana.frontends.kit.imageconfig import ImageConfig
 
 _SHELL: Final = ("/bin/sh", "-c")

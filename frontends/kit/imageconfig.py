@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from torana.core.oci.image import DEFAULT_PATH, compact_json, parse_config
 from torana.core.oci.platform import Platform
+from torana.core.records import dataclass
 
 _COMMENT: Final = "buildkit.dockerfile.v0"  # of history entries
 

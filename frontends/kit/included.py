@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urljoin
 
@@ -17,6 +16,7 @@ from torana.core.errors import NotFoundError, SourceRange, ToranaError
 from torana.core.llb.definition import Definition, SourceInfo
 from torana.core.llb.places import located_at
 from torana.core.llb.state import http
+from torana.core.records import dataclass
 from torana.frontends.kit.beside import read_beside
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.diagnostics import SourceFile

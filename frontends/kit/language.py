@@ -9,13 +9,13 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from torana.core.errors import Position, SourceRange, ToranaError, UserError
 from torana.core.llb.places import located_at
 from torana.core.llb.state import State
 from torana.core.oci.platform import Platform, host_platform
+from torana.core.records import dataclass
 from torana.frontends.kit.answers import (
     OutlineEntries,
     OutlineEntry,

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
 from torana.core.errors import SourceRange, UserError
+from torana.core.records import dataclass
 from torana.frontends.kit.values import parse_bool
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from torana.core.errors import SourceRange
@@ -14,6 +14,7 @@ from torana.core.llb.ops import NetMode
 from torana.core.llb.state import State, from_definition, http, image
 from torana.core.oci.platform import Platform
 from torana.core.oci.reference import InvalidReferenceError, parse_reference
+from torana.core.records import dataclass
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.image import Image
 from torana.frontends.kit.imageconfig import ImageConfig

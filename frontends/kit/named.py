@@ -9,7 +9,6 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torana.core.errors import BuildFileError
@@ -18,6 +17,7 @@ from torana.core.oci.digest import Digest, InvalidDigestError
 from torana.core.oci.image import compact_json, parse_config
 from torana.core.oci.platform import Platform, host_platform
 from torana.core.oci.reference import InvalidReferenceError, parse_reference
+from torana.core.records import dataclass
 from torana.frontends.kit.gitref import parse_git_ref
 from torana.frontends.kit.ignorefile import InvalidIgnoreFileError, parse_ignore_file
 from torana.frontends.kit.results import CONFIG_KEY

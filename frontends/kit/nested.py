@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from torana.core.llb.definition import Definition
 from torana.core.llb.places import located_at
 from torana.core.llb.state import mkfile, scratch
+from torana.core.records import dataclass
 from torana.frontends.kit.context import BuildContext
 from torana.gateway.client.client import (
     Client,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -19,6 +19,7 @@ from torana.core.llb.ops import SourceOp
 from torana.core.oci.digest import Digest
 from torana.core.oci.image import compact_json
 from torana.core.oci.platform import Platform, host_platform
+from torana.core.records import dataclass
 from torana.gateway.client.client import (
     ResolvedImage,
     ResolvedSource,

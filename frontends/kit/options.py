@@ -7,13 +7,14 @@ loaded. What only one build language knows stays with its frontend.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from torana.core.errors import UserError
 from torana.core.llb.ops import HostIP, LinuxResources, NetMode, Ulimit
 from torana.core.oci.platform import InvalidPlatformError, Platform, parse_platform
 from torana.core.oci.reference import InvalidReferenceError, parse_reference
+from torana.core.records import dataclass
 from torana.frontends.kit.values import csv_fields, parse_bool, parse_int
 from torana.gateway.client.client import CacheImport
 

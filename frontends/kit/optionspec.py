@@ -9,9 +9,10 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING
 from typing import Any, Final
 
+from torana.core.records import dataclass
 from torana.frontends.kit.options import InvalidOptionError
 from torana.frontends.kit.suggest import suggest
 from torana.frontends.kit.values import csv_fields, parse_bool, parse_int

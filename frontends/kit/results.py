@@ -6,11 +6,11 @@ Spec: exporters reference, section 7; conversion reference, sections 8 and 12.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from torana.core.oci.image import compact_json
 from torana.core.oci.platform import Platform
+from torana.core.records import dataclass
 from torana.gateway.client.client import Attestation, Reference, Result
 
 CONFIG_KEY: Final = "containerimage.config"

@@ -9,8 +9,9 @@ Spec: syntax reference, section 7.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
+
+from torana.core.records import dataclass
 
 _DIRECTIVE: Final = r"\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*"
 _FORMS: Final = tuple(re.compile(f"{mark}{_DIRECTIVE}") for mark in ("#", "//"))

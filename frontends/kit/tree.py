@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from torana.core.errors import BuildFileError, SourceRange, ToranaError
 from torana.core.llb.definition import SourceInfo
 from torana.core.llb.places import current_location, located_at, set_location
 from torana.core.llb.vertices import SourceLocation
+from torana.core.records import dataclass
 from torana.frontends.kit.diagnostics import SourceFile, attach
 
 

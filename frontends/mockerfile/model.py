@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from torana.core.records import dataclass
 from torana.frontends.kit.tree import Place
 
 

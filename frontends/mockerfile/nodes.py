@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NoReturn
 
 import yaml
 
 from torana.core.errors import Position, SourceRange
+from torana.core.records import dataclass
 from torana.frontends.kit.suggest import suggest
 from torana.frontends.kit.tree import Place
 from torana.frontends.mockerfile.model import Text

@@ -7,8 +7,9 @@ other arguments, but not in a circle.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from torana.core.records import dataclass
 from torana.frontends.yaml import fields
 from torana.frontends.yaml.expressions.pattern import Pattern
 from torana.frontends.yaml.expressions.values import Value, equal, typed

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from torana.core.llb import ops as o
 from torana.core.llb.state import State
 from torana.core.oci.platform import Platform
+from torana.core.records import dataclass
 
 _SHELL: Final = ("/bin/sh", "-ec")
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from torana.core.errors import UserError
+from torana.core.records import dataclass
 from torana.frontends.kit.suggest import suggest
 from torana.frontends.yaml import fields
 from torana.frontends.yaml.arguments import Arguments

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
 from torana.core.errors import BuildFileError, NotFoundError, ToranaError
 from torana.core.llb.actions import FileActions
 from torana.core.llb.state import State, scratch
+from torana.core.records import dataclass
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.yaml import model as m
 from torana.frontends.yaml.built import Built

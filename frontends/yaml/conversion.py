@@ -7,7 +7,7 @@ emit. Only the third asks the engine.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from torana.core.errors import UserError
@@ -15,6 +15,7 @@ from torana.core.llb.actions import FileActions
 from torana.core.llb.definition import Definition
 from torana.core.llb.state import State, scratch
 from torana.core.oci.platform import Platform
+from torana.core.records import dataclass
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.proxies import PROXIES, proxy_env
 from torana.frontends.kit.suggest import suggest

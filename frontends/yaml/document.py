@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from torana.core.records import dataclass
 from torana.frontends.kit.diagnostics import SourceFile
 from torana.frontends.yaml import fields
 from torana.frontends.yaml.arguments import Declaration, read_declarations

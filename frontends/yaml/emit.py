@@ -7,7 +7,7 @@ progress and failures show the step, and the template it came from.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Final, assert_never
 
 from torana.core.errors import UnsupportedError
@@ -18,6 +18,7 @@ from torana.core.llb.state import State, http, merge, mkdir, rm, scratch, symlin
 from torana.core.llb.vertices import SourceLocation
 from torana.core.oci.image import DEFAULT_PATH
 from torana.core.oci.platform import Platform
+from torana.core.records import dataclass
 from torana.frontends.kit.diagnostics import SourceFile
 from torana.frontends.kit.options import BuildOptions
 from torana.frontends.yaml import fields

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from torana.core.records import dataclass
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.findings import lint_config, send_findings
 from torana.frontends.kit.lint import Linter

@@ -9,13 +9,14 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from torana.core.errors import ToranaError
 from torana.core.llb.definition import Definition
 from torana.core.llb.state import http
+from torana.core.records import dataclass
 from torana.frontends.kit.beside import read_beside
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.diagnostics import SourceFile

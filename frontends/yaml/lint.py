@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from torana.core.oci.reference import InvalidReferenceError, parse_reference
+from torana.core.records import dataclass
 from torana.frontends.kit.lint import Linter, Rule
 from torana.frontends.yaml import fields
 from torana.frontends.yaml import model as m

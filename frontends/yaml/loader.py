@@ -10,12 +10,13 @@ Spec: YAML 1.2 but for its type rules; reference of the format, section 5.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 import yaml
 
 from torana.core.errors import BuildFileError
+from torana.core.records import dataclass
 from torana.frontends.kit.diagnostics import SourceFile
 from torana.frontends.yaml.nodes import Entry, Items, Mark, Node, Scalar, Table
 

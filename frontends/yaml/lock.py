@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from torana.core.errors import UserError
+from torana.core.records import dataclass
 from torana.frontends.kit.beside import read_beside
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.values import parse_bool

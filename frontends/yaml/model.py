@@ -7,11 +7,12 @@ are as written; `emit` makes them absolute.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
 from torana.core.llb.ops import CacheSharing, NetMode
 from torana.core.oci.platform import Platform
+from torana.core.records import dataclass
 from torana.frontends.yaml.nodes import Mark
 
 Env = Mapping[str, str | None]  # None: unset

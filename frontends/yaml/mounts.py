@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
@@ -12,6 +11,7 @@ from torana.core.llb import ops as o
 from torana.core.llb.state import State, copy, mkdir, owner, scratch
 from torana.core.llb.vertices import MountSpec, SecretSpec, SSHSpec
 from torana.core.oci.platform import Platform
+from torana.core.records import dataclass
 from torana.frontends.yaml import model as m
 
 _SCRIPTS: Final = "/dev/torana-script"  # leaves no trace: /dev is not part of the tree

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from torana.core.errors import BuildFileError, Position, SourceRange
+from torana.core.records import dataclass
 from torana.frontends.kit.diagnostics import SourceFile
 
 _INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,17}")

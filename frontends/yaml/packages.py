@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from torana.core.errors import UnsupportedError
+from torana.core.records import dataclass
 from torana.frontends.yaml.model import Packages
 
 

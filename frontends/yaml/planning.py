@@ -6,11 +6,12 @@ Nothing is looked up here; all of it is a function of the files, the arguments a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from torana.core.errors import BuildFileError
 from torana.core.oci.platform import Platform
+from torana.core.records import dataclass
 from torana.frontends.kit.suggest import suggest
 from torana.frontends.yaml import fields
 from torana.frontends.yaml.arguments import read_inputs

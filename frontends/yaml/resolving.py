@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from torana.core.errors import NotFoundError, ToranaError
@@ -16,6 +16,7 @@ from torana.core.llb.vertices import SourceLocation
 from torana.core.oci.image import parse_config
 from torana.core.oci.platform import Platform
 from torana.core.oci.reference import InvalidReferenceError, parse_reference
+from torana.core.records import dataclass
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.gitref import parse_git_ref
 from torana.frontends.kit.named import NamedContext

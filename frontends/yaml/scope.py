@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final
 
 from torana.core.errors import BuildFileError
+from torana.core.records import dataclass
 from torana.frontends.kit.suggest import suggest
 from torana.frontends.yaml.expressions.functions import MAX_TEXT
 from torana.frontends.yaml.expressions.parser import Expression, ExpressionError, parse

@@ -8,11 +8,11 @@ from __future__ import annotations
 import posixpath
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from torana.core.llb.ops import CacheSharing, NetMode
 from torana.core.oci.platform import Platform
+from torana.core.records import dataclass
 from torana.frontends.kit.suggest import suggest
 from torana.frontends.yaml import fields
 from torana.frontends.yaml.model import (

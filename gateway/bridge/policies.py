@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Protocol
 
 from torana.core.errors import ToranaError
@@ -18,6 +18,7 @@ from torana.core.llb.validate import validate
 from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform
 from torana.core.oci.reference import InvalidReferenceError, parse_reference
+from torana.core.records import dataclass
 from torana.gateway.client.client import ResolvedSource
 
 _IMAGE: Final = "docker-image://"

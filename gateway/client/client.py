@@ -9,7 +9,7 @@ Spec: `moby.buildkit.v1.frontend.LLBBridge`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Protocol
 
 from torana.core.errors import SourceRange
@@ -17,6 +17,7 @@ from torana.core.llb.definition import Definition
 from torana.core.llb.policy import SourcePolicy
 from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform
+from torana.core.records import dataclass
 
 if TYPE_CHECKING:
     from torana.gateway.client.containers import Container, ContainerSpec

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -27,6 +27,7 @@ from torana.core.llb.ops import (
     TmpfsOpt,
 )
 from torana.core.oci.platform import Platform
+from torana.core.records import dataclass
 
 if TYPE_CHECKING:
     from torana.gateway.client.client import Reference, Stat

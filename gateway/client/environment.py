@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from torana.core.errors import UserError
 from torana.core.oci.platform import Platform
+from torana.core.records import dataclass
 from torana.gateway.client.client import Worker
 
 _OPTION: Final = "BUILDKIT_FRONTEND_OPT_"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torana.core.ops.exec.cdi import Devices
 from torana.core.ops.exec.limits import StepLimits
 from torana.core.ops.exec.network_files import DNSConfig
 from torana.core.quantities import Size, parse_duration_s, parse_size
+from torana.core.records import dataclass
 from torana.plugins.networks.cni import DEFAULT_CONFIG, DEFAULT_FOLDERS, BridgeSettings, CNISettings
 from torana.plugins.schemas import first_problem, load_schema
 

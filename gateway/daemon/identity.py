@@ -10,12 +10,13 @@ import secrets
 import socket
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 
 from torana import __version__
 from torana.core.oci.platform import Platform, parse_platform
+from torana.core.records import dataclass
 from torana.core.worker import Worker
 from torana.gateway.daemon.config import WorkerConfig
 

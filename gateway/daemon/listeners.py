@@ -12,13 +12,13 @@ import os
 import socket
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import grpc
 
 from torana.core.errors import ConflictError, UserError
+from torana.core.records import dataclass
 from torana.gateway.daemon.config import TLSConfig
 from torana.gateway.daemon.systemd import pick_listeners
 

@@ -6,10 +6,11 @@ Spec: `moby.buildkit.v1.BuildHistoryRecord`; reference of the daemon, section 7.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from torana.core.oci.digest import Digest
+from torana.core.records import dataclass
 
 STATUS_LOG: Final = "application/vnd.buildkit.status.v0"
 ERROR_STATUS: Final = "application/vnd.googeapis.google.rpc.status+proto"  # spelt so on the wire

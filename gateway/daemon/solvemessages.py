@@ -6,12 +6,13 @@ Spec: wire reference, control, Solve.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from torana.core.errors import UnsupportedError, UserError
 from torana.core.llb.definition import Definition
 from torana.core.llb.policy import SourcePolicy
+from torana.core.records import dataclass
 from torana.gateway.client.client import CacheImport
 from torana.gateway.client.policy_messages import policies_of
 from torana.gateway.protocol import control_pb2 as pb

@@ -15,12 +15,13 @@ import re
 import secrets
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from torana import __version__
 from torana.core.errors import UnsupportedError
+from torana.core.records import dataclass
 from torana.core.solver.progress import ProgressEvent, VertexEvent
 from torana.gateway.daemon.record import BuildRecord
 

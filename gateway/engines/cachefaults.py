@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from torana.core.cache.imagelayers import LayerProvider
 from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.digest import Digest
+from torana.core.records import dataclass
 from torana.core.remotecache.backend import CacheProgress, CacheReader
 from torana.core.remotecache.imported import BlobSource, FoundCache
 

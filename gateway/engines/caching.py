@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from torana.core.cache.layers import Layer, LayerForm
@@ -15,6 +15,7 @@ from torana.core.cache.pending import PendingRef
 from torana.core.cache.snapshotref import SnapshotRef
 from torana.core.errors import ToranaError
 from torana.core.pool import tasks_together
+from torana.core.records import dataclass
 from torana.core.remotecache.backend import (
     MANIFEST_ANSWER,
     CacheReader,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -20,6 +20,7 @@ from torana.core.errors import NotFoundError, ToranaError, UserError
 from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.digest import Digest
 from torana.core.pool import run_blocking
+from torana.core.records import dataclass
 from torana.core.remotecache.backend import MANIFEST_ANSWER
 from torana.gateway.client.client import CacheImport
 from torana.gateway.session.layout import LayoutStore

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
+from torana.core.records import dataclass
 from torana.core.remotecache.backend import CacheReader
 from torana.core.solver.progress import ProgressSink, WarningEvent
 from torana.core.worker import Worker

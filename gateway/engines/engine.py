@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Protocol
 
 from torana.core.llb.definition import Definition
 from torana.core.llb.policy import Policy, SourcePolicy
+from torana.core.records import dataclass
 from torana.core.solver.progress import ProgressSink
 from torana.gateway.client.client import CacheImport
 from torana.plugins.selection import FrontendRules

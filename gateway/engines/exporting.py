@@ -9,13 +9,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torana.core.cache.ref import ImmutableRef
 from torana.core.errors import UserError
 from torana.core.oci.platform import Platform
 from torana.core.pool import run_blocking, tasks_together
+from torana.core.records import dataclass
 from torana.core.solver.job import Job
 from torana.core.solver.keys import ExportableKey
 from torana.core.solver.progress import WarningEvent

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from torana.core.llb.definition import Definition
@@ -21,6 +21,7 @@ from torana.core.ops.source import (
     SourceRequest,
     UnknownSchemeError,
 )
+from torana.core.records import dataclass
 from torana.core.solver.job import Job
 from torana.core.solver.progress import ProgressSink
 from torana.core.worker import Worker

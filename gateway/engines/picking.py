@@ -7,9 +7,9 @@ never given to it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
+from torana.core.records import dataclass
 from torana.frontends.kit.diagnostics import SourceFile
 from torana.frontends.kit.forward import FROM_USER, hand_on, wanted_syntax
 from torana.frontends.kit.syntax import Syntax

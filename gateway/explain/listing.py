@@ -10,11 +10,11 @@ import os
 import secrets
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from torana.core.database import pack, unpack
+from torana.core.records import dataclass
 
 _KEPT: Final = 40
 _SHORT: Final = 8

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from torana.core.llb import ops as o
 from torana.core.llb.comparison import partners
 from torana.core.oci.digest import Digest
+from torana.core.records import dataclass
 from torana.gateway.explain.differences import differences
 from torana.gateway.explain.listing import Listing, compare_listings
 from torana.gateway.explain.record import BuildRecord, Outcome, StepRecord

@@ -9,7 +9,7 @@ import os
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ from torana.core.llb.codec import decode
 from torana.core.llb.definition import Definition
 from torana.core.llb.ops import Op, OpMetadata, SourceOp
 from torana.core.oci.digest import Digest
+from torana.core.records import dataclass
 
 KEPT: Final = 6
 """Builds remembered of one project."""

@@ -14,7 +14,6 @@ import asyncio
 import errno
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -32,6 +31,7 @@ from torana.core.errors import (
     UnsupportedError,
     UserError,
 )
+from torana.core.records import dataclass
 from torana.gateway.protocol import (
     details,
     errdefs_pb2,

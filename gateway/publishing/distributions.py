@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 from typing import Final
 
 from torana.core.errors import NotFoundError, UserError
+from torana.core.records import dataclass
 
 # Of Torana's own requirements these serve engines and command lines, never a frontend.
 _UNUSED: Final = frozenset({"click", "isal", "rich", "urllib3", "zstandard"})

@@ -11,11 +11,11 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from py_compile import PycInvalidationMode
 from typing import Final
 
+from torana.core.records import dataclass
 from torana.gateway.publishing.distributions import Packed, closure, pack
 from torana.gateway.publishing.interpreter import (
     LIBRARIES,

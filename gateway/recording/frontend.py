@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torana import __version__
 from torana.core.errors import ToranaError
+from torana.core.records import dataclass
 from torana.gateway.bridge.bridge import Bridge
 from torana.gateway.bridge.loopback import LoopbackTransport
 from torana.gateway.client.client import Client, Result

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
 import msgpack
 
 from torana.core.errors import CorruptError, ToranaError
+from torana.core.records import dataclass
 from torana.gateway.client.transport import ExecCall, Transport
 from torana.gateway.protocol import gateway_pb2 as pb
 from torana.gateway.protocol.errors import status_of

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from torana.core.oci.digest import Digest
+from torana.core.records import dataclass
 
 _NAME: Final = re.compile(r"(?i)token|secret|passw|credential|api_?key|private|auth(?!or)")
 _USERINFO: Final = re.compile(r"://([^/@\s]+)@")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from torana.core.errors import NotFoundError, ToranaError, UnsupportedError
+from torana.core.records import dataclass
 from torana.gateway.client.remote import RemoteClient
 from torana.gateway.client.transport import ExecCall
 from torana.gateway.protocol import gateway_pb2 as pb

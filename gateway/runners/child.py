@@ -15,11 +15,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import field
 from io import FileIO
 from typing import Final
 
 from torana.core.errors import ToranaError
+from torana.core.records import dataclass
 from torana.gateway.bridge.bridge import Bridge
 from torana.gateway.client.client import Result
 from torana.gateway.client.environment import FrontendEnvironment

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from torana.core.errors import ToranaError
+from torana.core.records import dataclass
 from torana.gateway.client.client import Result
 from torana.gateway.runners.imageref import parse_source
 from torana.plugins.manager import PluginManager

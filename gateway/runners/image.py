@@ -13,7 +13,6 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -24,6 +23,7 @@ from torana.core.oci.image import parse_config
 from torana.core.oci.reference import ImageReference
 from torana.core.ops.runtime import ContainerMount as HostMount
 from torana.core.ops.runtime import Streams
+from torana.core.records import dataclass
 from torana.frontends.kit.subrequests import UnsupportedFrontendCapError
 from torana.gateway.bridge.bridge import Bridge
 from torana.gateway.bridge.containers import InProcessContainer

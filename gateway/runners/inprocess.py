@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torana.core.errors import NotFoundError, ToranaError
+from torana.core.records import dataclass
 from torana.gateway.client.client import Result
 from torana.gateway.runners.crashes import crash
 from torana.plugins.installed import PluginError

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from torana.core.errors import UsageError, UserError
 from torana.core.quantities import parse_duration_s, parse_size
+from torana.core.records import dataclass
 
 VARIABLE: Final = "TORANA_FRONTEND_LIMITS"
 

@@ -17,10 +17,10 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from torana.core.errors import ToranaError
+from torana.core.records import dataclass
 from torana.gateway.client.environment import FrontendEnvironment
 from torana.gateway.runners.limits import Limits
 from torana.gateway.runners.workers import WORKER

@@ -15,7 +15,8 @@ import signal
 import socket
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from torana.core.records import dataclass
 
 WORKER = "--worker"
 

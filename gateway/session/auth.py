@@ -14,10 +14,10 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
 from torana.core.errors import CorruptError, UnsupportedError
+from torana.core.records import dataclass
 from torana.gateway.protocol import filesync_pb2 as pb
 from torana.gateway.session import ed25519
 from torana.gateway.session.manager import SessionManager

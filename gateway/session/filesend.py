@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from torana.core.errors import ConflictError, NotFoundError, UnsupportedError
 from torana.core.pool import run_blocking
+from torana.core.records import dataclass
 from torana.gateway.session.bytestreams import pieces, send_piece
 from torana.gateway.session.files.receiver import ReceiveOptions, receive_tree
 from torana.gateway.session.files.sender import OnBytes, SentTree, send_tree

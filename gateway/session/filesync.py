@@ -6,13 +6,13 @@ Spec: `moby.filesync.v1.FileSync`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote_plus, unquote_plus
 
 from torana.core.errors import NotFoundError, UnsupportedError
 from torana.core.pool import run_blocking
+from torana.core.records import dataclass
 from torana.gateway.session.files.receiver import ReceiveOptions, receive_tree
 from torana.gateway.session.files.sender import OnBytes, send_tree
 from torana.gateway.session.files.walk import FolderTree, Selection, owned_by_root

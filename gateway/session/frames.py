@@ -6,11 +6,11 @@ Spec: RFC 9113, sections 4 and 6.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
 from torana.core.errors import ToranaError
+from torana.core.records import dataclass
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 FRAME_BYTES: Final = 16384  # what everybody takes unless told otherwise; we take no more, either

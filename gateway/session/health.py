@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from torana.core.errors import NotFoundError, ToranaError
+from torana.core.records import dataclass
 from torana.gateway.protocol.health_pb2 import (
     HealthCheckRequest,
     HealthCheckResponse,

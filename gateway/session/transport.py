@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -20,6 +19,7 @@ from torana.core.errors import (
     UnsupportedError,
     UserError,
 )
+from torana.core.records import dataclass
 from torana.gateway.protocol import errors
 
 _CODES: Final = (

@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from torana.core.records import dataclass
 
 _TORANAD = (sys.executable, "-c", "from torana.cli.daemon import main; main()")
 _STOP_S = 30.0

@@ -9,9 +9,11 @@ import base64
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
+
+from torana.core.records import dataclass
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 

@@ -13,7 +13,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from typing import Any, Final
 import grpc.aio
 
 from torana.core.errors import NotFoundError
+from torana.core.records import dataclass
 from torana.gateway.protocol import control_pb2, filesync_pb2, gateway_pb2
 from torana.gateway.protocol.errors import RemoteError
 from torana.gateway.protocol.status_pb2 import Status

@@ -8,13 +8,13 @@ Spec: the cache reference, section 4, local.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from torana.core.cache.layers import Layer, LayerForm
 from torana.core.content.store import ContentStore
 from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.digest import Digest
 from torana.core.oci.reference import ImageReference
+from torana.core.records import dataclass
 from torana.core.remotecache.backend import CacheProgress
 from torana.core.remotecache.chains import ExportedCache
 from torana.core.remotecache.manifest import ManifestForm

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.digest import Digest, InvalidDigestError
 from torana.core.oci.layertypes import SOURCE_ANNOTATION, is_layer, oci_layer
 from torana.core.oci.reference import ImageReference
+from torana.core.records import dataclass
 from torana.core.remotecache.backend import CacheProgress
 from torana.core.remotecache.config import (
     CONFIG_TYPE,

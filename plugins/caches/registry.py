@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 
 from torana.core.cache.layers import Layer, LayerForm
 from torana.core.content.store import ContentStore
 from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.reference import ImageReference, parse_reference
+from torana.core.records import dataclass
 from torana.core.remotecache.backend import CacheProgress
 from torana.core.remotecache.chains import ExportedCache
 from torana.core.remotecache.manifest import ManifestForm

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from torana.core.errors import UserError
 from torana.core.oci.platform import Platform, parse_platform
+from torana.core.records import dataclass
 
 _KEY: Final = re.compile(r"annotation(?:-([a-z-]+))?(?:\[([A-Za-z0-9_/-]+)\])?\.(\S+)")
 _INDEX, _INDEX_DESCRIPTOR = "index", "index-descriptor"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from torana.core.oci.digest import Digest, InvalidDigestError
 from torana.core.oci.layertypes import SOURCE_ANNOTATION, distributable, docker_layer
 from torana.core.oci.platform import Platform
 from torana.core.pool import run_blocking
+from torana.core.records import dataclass
 from torana.plugins.exporter import ExportContext, ExportResult, PlatformResult
 from torana.plugins.exporters.imageoptions import ImageOptions
 

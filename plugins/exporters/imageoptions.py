@@ -6,10 +6,11 @@ Spec: exporters reference, sections 2, 3, 9 and 12.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from torana.core.content.compression import GZIP, Compression
 from torana.core.errors import UserError
+from torana.core.records import dataclass
 from torana.plugins.exporter import ExportResult
 from torana.plugins.exporters import attributes
 from torana.plugins.exporters.annotations import Annotations, read_annotations

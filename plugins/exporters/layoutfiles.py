@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -19,6 +19,7 @@ from torana.core.oci import image as oci
 from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.digest import Digest
 from torana.core.oci.reference import parse_reference
+from torana.core.records import dataclass
 from torana.core.snapshots.layertar import tar_header
 
 _BLOCK: Final = 512

@@ -8,12 +8,12 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from torana.core.errors import ToranaError, UnsupportedError, UserError
 from torana.core.ops.exec.networks import NetworkNamespace, NetworkProvider
+from torana.core.records import dataclass
 from torana.core.snapshots.namespace import is_mapped_user
 from torana.plugins.networks.cni import CNINetwork, CNISettings, bridge_network, read_network
 from torana.plugins.networks.namespaces import network_namespace

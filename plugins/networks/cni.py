@@ -10,13 +10,14 @@ import json
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
 from torana.core.errors import UserError
 from torana.core.ops.exec.networks import NetworkNamespace
 from torana.core.ops.runtime import RuntimeFailedError
+from torana.core.records import dataclass
 from torana.plugins.networks.namespaces import network_namespace
 
 DEFAULT_CONFIG: Final = Path("/etc/buildkit/cni.json")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Self
 
+from torana.core.records import dataclass
 from torana.plugins.registry.authorization import Authorizer
 from torana.plugins.registry.connection import Pools
 from torana.plugins.registry.credentials import Credentials, DockerCredentials

@@ -8,12 +8,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
 import urllib3
 
+from torana.core.records import dataclass
 from torana.plugins.registry.challenge import Challenge, parse_challenges
 from torana.plugins.registry.connection import Connection
 from torana.plugins.registry.credentials import Credentials

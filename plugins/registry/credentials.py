@@ -12,10 +12,11 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from torana.core.records import dataclass
 from torana.plugins.registry.errors import RegistryAuthError
 
 _HUB: Final = "docker.io"

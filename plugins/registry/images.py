@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
@@ -23,6 +22,7 @@ from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.digest import Digest, InvalidDigestError
 from torana.core.oci.platform import Platform, best_match
 from torana.core.oci.reference import ImageReference
+from torana.core.records import dataclass
 from torana.plugins.registry.client import MAX_MANIFEST
 from torana.plugins.registry.errors import RegistryContentError
 from torana.plugins.registry.origin import ImageOrigin

@@ -11,11 +11,12 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from torana.core.oci.reference import ImageReference
+from torana.core.records import dataclass
 from torana.plugins.registry.errors import InvalidRegistrySettingsError
 
 _FILE: Final = "TORANA_REGISTRIES"

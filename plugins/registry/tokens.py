@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Protocol
 from urllib.parse import urlencode, urlsplit
 
 import urllib3
 
+from torana.core.records import dataclass
 from torana.plugins.registry.connection import Connection
 from torana.plugins.registry.credentials import Credential
 from torana.plugins.registry.errors import RegistryAuthError, RegistryError

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
 from torana.core.ops.runtime import ContainerMount, ContainerSpec, User
+from torana.core.records import dataclass
 from torana.core.snapshots.rootfs import resolve
 from torana.plugins.runtimes.sharedobjects import ProgramFiles
 from torana.plugins.runtimes.spec import (

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from torana.core.errors import UnsupportedError
 from torana.core.ops.runtime import Runtime
+from torana.core.records import dataclass
 
 _MEMO: Final = "runtimes.json"
 

@@ -24,13 +24,13 @@ import struct
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from torana.core.errors import UnsupportedError
 from torana.core.ops.runtime import Output, RuntimeFailedError, Streams
+from torana.core.records import dataclass
 from torana.core.snapshots import mounts
 from torana.plugins.runtimes import cgroups
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
 from torana.core.ops.runtime import RuntimeFailedError
+from torana.core.records import dataclass
 
 _NAMED: Final = re.compile(r"^\s*(\S+) => (/\S+)", re.MULTILINE)
 _LOADER: Final = re.compile(r"^\s*(/\S*/ld-\S+)", re.MULTILINE)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from torana.core.llb.ops import LinuxResources
@@ -21,6 +20,7 @@ from torana.core.ops.runtime import (
     ProcessSpec,
     User,
 )
+from torana.core.records import dataclass
 from torana.core.snapshots.rootfs import clean
 
 CAPABILITIES: Final = tuple(

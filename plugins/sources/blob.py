@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -22,6 +21,7 @@ from torana.core.oci.reference import ImageReference, parse_reference
 from torana.core.ops.keyjson import key_json
 from torana.core.ops.source import InvalidSourceError, SourceKey, SourceRequest, SourceServices
 from torana.core.pool import run_blocking
+from torana.core.records import dataclass
 from torana.plugins.registry.access import RegistryAccess, default_access
 from torana.plugins.registry.client import RegistryClient
 from torana.plugins.registry.origin import OpenOrigin

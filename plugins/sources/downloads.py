@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from torana.core.database import Database, pack, unpack
 from torana.core.oci.digest import Digest
+from torana.core.records import dataclass
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS downloads (

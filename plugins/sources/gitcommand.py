@@ -11,11 +11,12 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Final
 
 from torana.core.errors import ToranaError, UnsupportedError
+from torana.core.records import dataclass
 from torana.plugins.sources.gitoptions import is_sha
 
 _PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")

@@ -6,12 +6,12 @@ Spec: reference of sources, section 5; reference of the solver, section 6.1.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
 from torana.core.errors import NotFoundError, UnsupportedError, UserError
 from torana.core.ops.source import InvalidSourceError, SourceRequest
+from torana.core.records import dataclass
 from torana.plugins.sources.gitsignature import SignaturePolicy, parse_policy
 
 _TRANSPORT: Final = re.compile(r"(https?|ssh|git)://|[\w.-]+@[\w.-]+:")

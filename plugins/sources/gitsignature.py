@@ -14,11 +14,11 @@ import hashlib
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from torana.core.errors import CorruptError, ToranaError, UnsupportedError
+from torana.core.records import dataclass
 
 _HEADERS: Final = (b"gpgsig ", b"gpgsig-sha256 ")
 _PGP: Final = b"-----BEGIN PGP SIGNATURE-----"

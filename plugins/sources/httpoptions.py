@@ -6,7 +6,6 @@ Spec: reference of sources, section 6; reference of the solver, section 6.1.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from email.message import Message
 from email.utils import formatdate
 from typing import Any, Final
@@ -16,6 +15,7 @@ from torana.core.errors import UnsupportedError
 from torana.core.oci.digest import Digest
 from torana.core.ops.keyjson import key_json
 from torana.core.ops.source import InvalidSourceError, SourceRequest
+from torana.core.records import dataclass
 from torana.plugins.sources.webclient import Answer
 
 _DEFAULT_NAME: Final = "download"

@@ -10,7 +10,6 @@ import re
 import threading
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -27,6 +26,7 @@ from urllib3.exceptions import (
 
 from torana import __version__
 from torana.core.errors import ToranaError, UserError
+from torana.core.records import dataclass
 
 _CHUNK: Final = 1 << 18
 _RESUMES: Final = 5

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import pytest
 
 from torana.core.errors import ToranaError
+from torana.core.records import dataclass
 from torana.plugins.secretreader import SecretReader
 
 

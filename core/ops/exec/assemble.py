@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +39,7 @@ from torana.core.ops.exec.sources import Sources
 from torana.core.ops.exec.stubs import make_directories, mount_points
 from torana.core.ops.exec.users import resolve_user
 from torana.core.ops.runtime import ContainerMount, ContainerNetwork, ContainerSpec, User
+from torana.core.records import dataclass
 from torana.core.snapshots.namespace import has_ids
 from torana.core.snapshots.rootfs import clean, resolve
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from torana.core.cache.ref import ImmutableRef, MutableRef, RefStore
 from torana.core.llb.ops import CacheSharing
 from torana.core.pool import run_blocking
+from torana.core.records import dataclass
 
 # Who writes a build chooses ids, and must not get at what else the store retains under a key of its
 # own: repositories, files of clients.

@@ -11,7 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from torana.core.errors import ToranaError, UnsupportedError
 from torana.core.llb.ops import CDIDevice
 from torana.core.ops.exec.entitlements import NotEntitledError
 from torana.core.ops.runtime import ContainerMount, DeviceNode, Hook
+from torana.core.records import dataclass
 
 log = logging.getLogger(__name__)
 

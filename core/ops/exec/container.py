@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +34,7 @@ from torana.core.ops.runtime import (
     Streams,
 )
 from torana.core.pool import run_blocking
+from torana.core.records import dataclass
 from torana.core.snapshots.rootfs import clean
 
 _TERM: Final = "xterm"

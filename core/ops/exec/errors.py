@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torana.core.errors import NotFoundError, ToranaError, UserError
+from torana.core.records import dataclass
 
 if TYPE_CHECKING:
     from torana.core.cache.ref import Tree

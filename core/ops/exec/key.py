@@ -6,7 +6,7 @@ Pure. Spec: reference of the solver, section 6.2; member names and order are Bui
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from torana.core.cache.ref import Selector
@@ -25,6 +25,7 @@ from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform
 from torana.core.ops.exec.errors import InvalidExecOpError
 from torana.core.ops.keyjson import key_json
+from torana.core.records import dataclass
 from torana.core.snapshots.rootfs import clean
 
 _NO_CONTENT: Final = (MountType.SECRET, MountType.SSH, MountType.TMPFS)

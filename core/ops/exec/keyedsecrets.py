@@ -13,7 +13,6 @@ import os
 import secrets
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +20,7 @@ from torana.core.llb.ops import ExecOp
 from torana.core.oci.digest import Digest
 from torana.core.ops.exec.services import SecretProvider
 from torana.core.pool import run_blocking
+from torana.core.records import dataclass
 
 _FILE: Final = "secret.key"
 _SIZE_BYTES: Final = 32

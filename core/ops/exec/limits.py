@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from torana.core.errors import UsageError
 from torana.core.llb.ops import LinuxResources
 from torana.core.quantities import InvalidQuantityError, parse_size
+from torana.core.records import dataclass
 
 _DEFAULT_PIDS: Final = 16384  # far more than builds have, far fewer than bring a machine down
 _PERIOD_US: Final = 100_000

@@ -8,9 +8,10 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from math import ceil
 from typing import Final
+
+from torana.core.records import dataclass
 
 _KEPT_BYTES: Final = 256 << 10
 

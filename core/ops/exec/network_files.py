@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from torana.core.llb.ops import HostIP
 from torana.core.ops.exec.errors import InvalidExecOpError
+from torana.core.records import dataclass
 
 _HOST_FILE: Final = Path("/etc/resolv.conf")
 _SYSTEMD_FILE: Final = Path("/run/systemd/resolve/resolv.conf")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from torana.core.llb.ops import ExecOp, NetMode
+from torana.core.records import dataclass
 
 if TYPE_CHECKING:
     from torana.core.ops.exec.services import StepServices

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 
 from torana.core.llb.ops import ExecOp, Mount, MountType
 from torana.core.ops.exec.errors import InvalidExecOpError
+from torana.core.records import dataclass
 from torana.core.snapshots.rootfs import clean
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from torana.core.ops.exec.logs import LogLimits
 from torana.core.ops.exec.network_files import DNSConfig
 from torana.core.ops.exec.networks import NetworkProvider
 from torana.core.ops.runtime import Runtime
+from torana.core.records import dataclass
 
 
 class SecretProvider(Protocol):

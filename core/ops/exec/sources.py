@@ -10,7 +10,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from torana.core.cache.ref import ImmutableRef, MutableRef, RecordType, Tree
@@ -20,6 +20,7 @@ from torana.core.ops.exec.caches import CacheRequest
 from torana.core.ops.exec.errors import InvalidExecOpError, SecretNotFoundError
 from torana.core.ops.exec.plan import Content, MountPlan, PlannedMount
 from torana.core.ops.exec.services import StepServices
+from torana.core.records import dataclass
 
 
 @dataclass(slots=True)

@@ -9,9 +9,10 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from torana.core.records import dataclass
 from torana.core.snapshots.rootfs import resolve
 
 

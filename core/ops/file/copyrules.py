@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 
 from torana.core.ops.file.modes import ModeChange
 from torana.core.ops.file.owner import Owner
 from torana.core.ops.file.reuse import Look
 from torana.core.patterns import PatternMatcher
+from torana.core.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

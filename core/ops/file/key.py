@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import posixpath
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from torana.core.cache.ref import Selector
@@ -26,6 +26,7 @@ from torana.core.llb.ops import (
 from torana.core.oci.digest import Digest
 from torana.core.ops.file.plan import InvalidFileOpError, owner_of
 from torana.core.ops.keyjson import key_json
+from torana.core.records import dataclass
 from torana.core.wildcards import has_wildcard
 
 

@@ -9,11 +9,11 @@ bit, and a copied class leaves set-id bits alone.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 from torana.core.errors import UserError
+from torana.core.records import dataclass
 
 PERMISSIONS: Final = 0o7777
 _MASKS: Final = {"u": 0o4700, "g": 0o2070, "o": 0o0007, "a": 0o6777}

@@ -6,10 +6,10 @@ Pure. Numbers of trees ("slots") are LLB's: the op's inputs first, then results 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from torana.core.errors import UserError
 from torana.core.llb.ops import ChownOpt, Copy, FileAction, FileActionKind, Rm
+from torana.core.records import dataclass
 
 
 class InvalidFileOpError(UserError):

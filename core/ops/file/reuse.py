@@ -12,11 +12,12 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, NamedTuple
 
 from torana.core.cache.copies import EarlierCopy
 from torana.core.ops.file.owner import Owner
+from torana.core.records import dataclass
 from torana.core.snapshots.copytree import copy_metadata, make_node
 
 _MAX_LINKS: Final = 30_000  # far from what ext4 allows

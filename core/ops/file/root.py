@@ -12,12 +12,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from torana.core.ops.file.errors import FileActionError, path_error
+from torana.core.records import dataclass
 
 MAX_LINKS: Final = 255
 OPEN_FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

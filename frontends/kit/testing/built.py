@@ -5,13 +5,13 @@ from __future__ import annotations
 import fnmatch
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from torana.core.llb import ops as o
 from torana.core.llb.definition import Definition
 from torana.core.llb.render import render
 from torana.core.oci.digest import Digest
+from torana.core.records import dataclass
 from torana.gateway.client.client import Result, Warning
 
 _LEFT_OUT = ("    digest ", "    needs ")

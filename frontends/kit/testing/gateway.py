@@ -7,7 +7,7 @@ import fnmatch
 import posixpath
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Final
 
 from torana.core.errors import CorruptError, NotFoundError, UnsupportedError
@@ -18,6 +18,7 @@ from torana.core.oci.digest import Digest
 from torana.core.oci.image import compact_json, default_config
 from torana.core.oci.platform import Platform, parse_platform
 from torana.core.oci.reference import parse_reference
+from torana.core.records import dataclass
 from torana.frontends.kit.testing.built import Built
 from torana.gateway.client.client import (
     ResolvedImage,

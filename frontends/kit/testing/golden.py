@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from torana.core.records import dataclass
 from torana.frontends.kit.testing.built import Built
 
 

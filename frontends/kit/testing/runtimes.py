@@ -11,10 +11,10 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from torana.core.records import dataclass
 from torana.frontends.kit.testing.built import Built
 from torana.frontends.kit.testing.gateway import FakeGateway
 

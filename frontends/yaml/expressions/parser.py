@@ -8,11 +8,11 @@ Spec: `grammar.lark`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any, Final
 
+from torana.core.records import dataclass
 from torana.frontends.kit.suggest import suggest
 from torana.frontends.yaml.expressions.functions import FUNCTIONS, MAX_TEXT
 from torana.frontends.yaml.expressions.values import (

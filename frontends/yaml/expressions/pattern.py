@@ -11,9 +11,11 @@ Syntax: literals, `.`, `[...]` with ranges and `^`, `\\d \\w \\s` and their capi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import Final
+
+from torana.core.records import dataclass
 
 MAX_PATTERN: Final = 512  # characters
 MAX_STATES: Final = 2000

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import total_ordering
 from typing import Any, Final
+
+from torana.core.records import dataclass
 
 _PART: Final = re.compile(r"[0-9]+|[A-Za-z]+")
 

@@ -13,12 +13,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from torana.core.errors import UsageError
+from torana.core.records import dataclass
 
 _DOCKER_SOCKET: Final = "/var/run/docker.sock"
 _DIAL_ANY: Final = (

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 import grpc.aio
 
 from torana.core.errors import ToranaError, UsageError
+from torana.core.records import dataclass
 from torana.gateway.engines.remote.address import (
     TLS,
     Address,

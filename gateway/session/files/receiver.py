@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from torana.core.errors import ToranaError
 from torana.core.pool import run_blocking, tasks_together
+from torana.core.records import dataclass
 from torana.gateway.protocol import filemode
 from torana.gateway.protocol.files_pb2 import Packet, Stat
 from torana.gateway.session.files.order import OrderChecker, ProtocolError

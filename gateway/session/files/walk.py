@@ -13,12 +13,12 @@ import errno
 import os
 import stat as posix
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
 from torana.core.cache.followpaths import include_patterns
 from torana.core.cache.treefilter import TreeFilter
+from torana.core.records import dataclass
 from torana.core.snapshots.rootfs import RootFolder
 from torana.gateway.protocol import filemode
 from torana.gateway.protocol.files_pb2 import Stat

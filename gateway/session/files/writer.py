@@ -16,11 +16,12 @@ import stat as posix
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final, Self
 
 from torana.core.errors import UnsupportedError
+from torana.core.records import dataclass
 from torana.core.snapshots.removal import remove_entry
 from torana.core.snapshots.rootfs import RootFolder
 from torana.gateway.protocol import filemode
