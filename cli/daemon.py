@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torana.gateway.daemon.config import Config, WorkerConfig
 
 _ENTITLEMENTS: Final = ("network.host", "security.insecure", "device")
+_NETWORKS: Final = ("auto", "host", "none", "pasta", "slirp4netns", "cni", "bridge")
 _MB: Final = 1_000_000
 # Flags of buildkitd that change nothing here; taken, so that its command lines work.
 _UNUSED_VALUES: Final = (
@@ -38,8 +39,6 @@ _UNUSED_VALUES: Final = (
     "--containerd-worker-gc-keepstorage",
     "--oci-worker",
     "--oci-worker-proxy-snapshotter-path",
-    "--oci-cni-config-path",
-    "--oci-cni-binary-dir",
     "--oci-cni-pool-size",
 )
 _UNUSED_SWITCHES: Final = (
@@ -48,7 +47,6 @@ _UNUSED_SWITCHES: Final = (
     "--containerd-worker-selinux",
     "--containerd-worker-rootless",
     "--containerd-worker-gc",
-    "--oci-worker-selinux",
     "--oci-worker-no-process-sandbox",
     "--oci-worker-rootless",
     "--rootless",
@@ -91,9 +89,12 @@ def _switch(name: str, **attributes: Any) -> Callable[[Callable[..., None]], Cal
 @click.option("--oci-worker-labels", "labels", multiple=True, metavar="KEY=VALUE")
 @click.option("--oci-worker-platform", "platforms", multiple=True, metavar="PLATFORM")
 @click.option("--oci-worker-snapshotter", "snapshotter", metavar="auto|overlayfs|native")
-@click.option("--oci-worker-net", "network", type=click.Choice(["auto", "host"]))
+@click.option("--oci-worker-net", "network", type=click.Choice(_NETWORKS))
+@click.option("--oci-cni-config-path", "cni_config", metavar="FILE")
+@click.option("--oci-cni-binary-dir", "cni_folder", metavar="FOLDER")
 @click.option("--oci-worker-binary", "runtime", metavar="NAME", help="Container runtime.")
 @click.option("--oci-worker-apparmor-profile", "apparmor_profile", metavar="NAME")
+@_switch("--oci-worker-selinux", help="Give steps SELinux labels.")
 @click.option("--cdi-spec-dir", "device_folders", multiple=True, metavar="FOLDER")
 @click.option("--cdi-disabled", "has_no_devices", is_flag=True, help="Offer no CDI devices.")
 @click.option("--oci-max-parallelism", "max_parallelism", type=click.IntRange(0))
@@ -183,9 +184,15 @@ def _worker(worker: WorkerConfig, given: Mapping[str, Any]) -> WorkerConfig:
     if "platforms" in given:
         listed = [each for text in given["platforms"] for each in text.split(",")]
         worker = replace(worker, platforms=tuple(listed))
-    for flag in ("snapshotter", "runtime", "max_parallelism", "apparmor_profile"):
+    for flag in ("snapshotter", "runtime", "network", "max_parallelism", "apparmor_profile"):
         if flag in given:
             worker = replace(worker, **{flag: given[flag]})
+    if "cni_config" in given:
+        worker = replace(worker, cni=replace(worker.cni, config=Path(given["cni_config"])))
+    if "cni_folder" in given:
+        worker = replace(worker, cni=replace(worker.cni, folders=(Path(given["cni_folder"]),)))
+    if "oci_worker_selinux" in given:
+        worker = replace(worker, has_selinux=given["oci_worker_selinux"])
     if "oci_worker_gc" in given:
         worker = replace(worker, has_gc=given["oci_worker_gc"])
     if "keep" in given:

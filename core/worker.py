@@ -110,6 +110,8 @@ class Worker:
         self.limits = StepLimits.from_environment(os.environ)
         self.devices = Devices.from_environment(os.environ)
         self.apparmor_profile = os.environ.get("TORANA_APPARMOR_PROFILE", "")  # of steps
+        self.cgroup_parent = ""  # of steps that name none
+        self.has_selinux = os.environ.get("TORANA_SELINUX", "") not in ("", "0")  # labels of steps
         self._executor: ExecutorFolder | None = None
         self._slots = Slots(0)
         self._logs = StepLogs()
@@ -336,6 +338,8 @@ class Worker:
             network=self.network,
             limits=self.limits,
             apparmor_profile=self.apparmor_profile,
+            cgroup_parent=self.cgroup_parent,
+            has_selinux=self.has_selinux,
         )
 
     def flush(self) -> None:

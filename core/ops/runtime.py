@@ -109,6 +109,8 @@ class ContainerSpec:
     devices: tuple[DeviceNode, ...] = ()
     hooks: tuple[Hook, ...] = ()
     apparmor_profile: str = ""  # a loaded one that confines all but insecure processes; empty: none
+    selinux_label: str = ""  # of its processes
+    mount_label: str = ""  # of the file systems that are mounted for it alone
     pids_limit: int = 0  # processes and threads at once; 0 is any number
     is_terminal: bool = False  # the process gets a terminal of its own; only with `start`
 
@@ -123,6 +125,7 @@ class ProcessSpec:
     user: User = User()
     insecure: bool = False
     apparmor_profile: str = ""
+    selinux_label: str = ""
     is_terminal: bool = False
 
 

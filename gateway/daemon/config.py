@@ -69,6 +69,8 @@ class WorkerConfig:
     min_free: Size | None = None
     gc_rules: tuple[GCRule, ...] = ()
     apparmor_profile: str | None = None  # of steps; None: that of the environment
+    cgroup_parent: str = ""  # of steps that name none
+    has_selinux: bool | None = None  # labels for steps; None: what the environment says
     step_limits: StepLimits | None = None  # None: those of the environment
 
 
@@ -105,7 +107,7 @@ class Config:
     may_be_open: bool = False  # TCP without client certificates is meant
     log_level: str = "info"
     log_format: str = "text"
-    entitlements: frozenset[str] = frozenset({"device"})  # that builds may be granted
+    entitlements: frozenset[str] = frozenset()  # that builds may be granted, but for devices
     devices: Devices | None = None  # None: those of the environment
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     registries: Mapping[str, RegistryConfig] = field(default_factory=dict)
@@ -114,6 +116,12 @@ class Config:
     history_max_age_s: float = 2 * _DAY_S
     history_max_entries: int = 50
     unused: tuple[str, ...] = ()  # keys that were given and change nothing here
+
+    @property
+    def grantable(self) -> frozenset[str]:
+        """What builds may be granted; devices, too, unless there are none by configuration."""
+        has_devices = self.devices is None or bool(self.devices.folders)
+        return self.entitlements | {"device"} if has_devices else self.entitlements - {"device"}
 
 
 def default_root() -> Path:
@@ -197,7 +205,7 @@ def _config(document: Mapping[str, Any], unused: tuple[str, ...]) -> Config:
         may_be_open=grpc.get("insecureTCP", False),
         log_level=level,
         log_format=log.get("format", "text"),
-        entitlements=frozenset(document.get("insecure-entitlements", ("device",))),
+        entitlements=frozenset(document.get("insecure-entitlements", ())),
         devices=_devices(document["cdi"]) if "cdi" in document else None,
         worker=_worker(document.get("worker", {}).get("oci", {})),
         registries={host: _registry(raw) for host, raw in document.get("registry", {}).items()},
@@ -243,6 +251,8 @@ def _worker(raw: Mapping[str, Any]) -> WorkerConfig:
         min_free=_size(raw, "minFreeSpace"),
         gc_rules=tuple(_gc_rule(rule) for rule in raw.get("gcpolicy", ())),
         apparmor_profile=raw.get("apparmor-profile"),
+        cgroup_parent=raw.get("defaultCgroupParent", ""),
+        has_selinux=raw.get("selinux"),
         step_limits=_step_limits(raw["stepLimits"]) if "stepLimits" in raw else None,
     )
 

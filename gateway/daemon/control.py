@@ -41,7 +41,7 @@ class Control(ControlServicer):
         metadata = dict(context.invocation_metadata() or ())
         wanted = read_request(
             request,
-            granted=self._daemon.config.entitlements,
+            granted=self._daemon.config.grantable,
             traceparent=str(metadata.get("traceparent", "")),
         )
         response = await self._daemon.build(wanted)

@@ -61,7 +61,7 @@ def identify(worker: Worker, config: WorkerConfig) -> Identity:
         f"{_LABEL}hostname": socket.gethostname(),
         f"{_LABEL}network": "host" if config.network == "auto" else config.network,
         f"{_LABEL}oci.process-mode": "sandbox",
-        f"{_LABEL}selinux.enabled": "false",
+        f"{_LABEL}selinux.enabled": "true" if worker.has_selinux else "false",
         f"{_LABEL}snapshotter": _snapshotter(worker),
         **config.labels,
     }

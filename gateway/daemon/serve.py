@@ -64,6 +64,9 @@ def serve(config: Config) -> None:
         worker.limit_parallelism(config.worker.max_parallelism)
         if config.worker.apparmor_profile is not None:
             worker.apparmor_profile = config.worker.apparmor_profile
+        worker.cgroup_parent = config.worker.cgroup_parent
+        if config.worker.has_selinux is not None:
+            worker.has_selinux = config.worker.has_selinux
         if config.devices is not None:
             worker.devices = config.devices
         if config.worker.step_limits is not None:

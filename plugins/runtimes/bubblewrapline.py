@@ -74,6 +74,11 @@ def arguments(
         words += ["--setenv", name, value]
     if not any(entry.startswith("HOME=") for entry in spec.env):
         words += ["--setenv", "HOME", _home(spec)]
+    # Where bubblewrap was built without SELinux, it refuses these.
+    if spec.selinux_label:
+        words += ["--exec-label", spec.selinux_label]
+    if spec.mount_label:
+        words += ["--file-label", spec.mount_label]
     words += ["--chdir", spec.cwd, "--json-status-fd", str(status)]
     if seccomp is not None:
         words += ["--seccomp", str(seccomp), "--cap-drop", "ALL"]

@@ -100,6 +100,7 @@ def oci_spec(container: ContainerSpec, host: HostTraits) -> dict[str, Any]:
             user=container.user,
             insecure=container.insecure,
             apparmor_profile=container.apparmor_profile,
+            selinux_label=container.selinux_label,
             is_terminal=container.is_terminal,
         ),
         host,
@@ -134,6 +135,8 @@ def process_spec(process: ProcessSpec, host: HostTraits) -> dict[str, Any]:
     }
     if process.apparmor_profile and not process.insecure:
         document["apparmorProfile"] = process.apparmor_profile
+    if process.selinux_label:
+        document["selinuxLabel"] = process.selinux_label
     return document
 
 
@@ -173,6 +176,8 @@ def _linux(container: ContainerSpec, host: HostTraits) -> dict[str, Any]:
     if container.network is ContainerNetwork.SANDBOX:
         namespaces.append({"type": "network", "path": str(container.network_namespace)})
     linux: dict[str, Any] = {"namespaces": namespaces}
+    if container.mount_label:
+        linux["mountLabel"] = container.mount_label
     if host.manages_cgroups:
         linux["cgroupsPath"] = cgroup_path(container)
         linux["resources"] = _resources(container, host)
@@ -191,10 +196,14 @@ def _linux(container: ContainerSpec, host: HostTraits) -> dict[str, Any]:
 
 
 def cgroup_path(container: ContainerSpec) -> str:
-    """Give the path of the container's cgroup, below the root of each hierarchy."""
+    """Give the path of the container's cgroup, below the root of each hierarchy.
+
+    The parent comes from whoever writes the build: no part of it leads up.
+    """
     parent = container.cgroup_parent
     if ".slice" in parent and parent.endswith(":"):
-        return parent + container.id
+        parts = (part.strip("/") for part in parent.split(":"))
+        return ":".join(clean(part).lstrip("/") for part in parts) + container.id
     return f"{clean(parent).rstrip('/')}/buildkit/{container.id}"
 
 

@@ -34,6 +34,7 @@ from torana.core.ops.exec.network_files import (
 )
 from torana.core.ops.exec.networks import NetworkNamespace
 from torana.core.ops.exec.plan import Content, MountPlan, PlannedMount, is_below
+from torana.core.ops.exec.selinux import Labels, container_labels
 from torana.core.ops.exec.services import StepServices
 from torana.core.ops.exec.sources import Sources
 from torana.core.ops.exec.stubs import make_directories, mount_points
@@ -116,6 +117,10 @@ class Assembler:
         )
         cwd = clean(meta.cwd)
         make_directories(rootfs, cwd, user.uid, user.gid)
+        is_insecure = op.security is SecurityMode.INSECURE
+        labels = Labels()
+        if parts.services.has_selinux:
+            labels = container_labels(is_insecure=is_insecure)
         directory = parts.directory / "bundle"
         directory.mkdir(0o700)
         return ContainerSpec(
@@ -131,13 +136,15 @@ class Assembler:
             mounts=tuple(mounts),
             network=self._network,
             network_namespace=None if parts.network is None else parts.network.path,
-            insecure=op.security is SecurityMode.INSECURE,
+            insecure=is_insecure,
             ulimits=meta.ulimit,
-            cgroup_parent=meta.cgroup_parent,
+            cgroup_parent=meta.cgroup_parent or parts.services.cgroup_parent,
             resources=parts.services.limits.narrow(parts.resources),
             devices=devices.nodes,
             hooks=devices.hooks,
             apparmor_profile=parts.services.apparmor_profile,
+            selinux_label=labels.process,
+            mount_label=labels.files,
             pids_limit=parts.services.limits.pids,
         )
 

@@ -61,6 +61,7 @@ class OpenContainer:
         self._mounted = ExitStack()
         self._lock = asyncio.Lock()
         self._running: RunningContainer | None = None
+        self._selinux_label = ""
         self._is_closed = False
 
     @classmethod
@@ -124,6 +125,7 @@ class OpenContainer:
                 op = replace(self._op, meta=meta, security=process.security)
                 spec = await run_blocking(self._assembler.assemble, op, secrets, process.binds)
                 spec = replace(spec, is_terminal=process.is_terminal)
+                self._selinux_label = spec.selinux_label
                 self._running = await self._services.runtime.start(spec, streams)
                 return self._running
             rootfs = await run_blocking(self._assembler.tree, self._plan.root)
@@ -135,6 +137,7 @@ class OpenContainer:
                     user=await run_blocking(resolve_user, meta.user, rootfs),
                     insecure=process.security is SecurityMode.INSECURE,
                     apparmor_profile=self._services.apparmor_profile,
+                    selinux_label=self._selinux_label,
                     is_terminal=process.is_terminal,
                 ),
                 streams,

@@ -54,4 +54,6 @@ class StepServices:
     limits: StepLimits = field(default_factory=StepLimits)
     devices: Devices = field(default_factory=Devices)
     apparmor_profile: str = ""
+    cgroup_parent: str = ""  # of steps that name none
+    has_selinux: bool = False  # steps get labels
     network: NetworkProvider | None = None

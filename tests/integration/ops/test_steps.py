@@ -583,7 +583,8 @@ async def test_out_of_memory(steps: Any) -> None:
         await steps.run(script, resources=limits)
 
 
-async def test_limits_lie_below_the_parent_that_was_asked_for(steps: Any) -> None:
+@pytest.mark.parametrize("asked_by", ["the step", "the worker"])
+async def test_limits_lie_below_the_parent_that_was_asked_for(steps: Any, asked_by: str) -> None:
     """In groups of the container's own, which go with it; those of the machine tell."""
     needs_limits(steps)
     parent = f"torana-test-{token_hex(4)}"
@@ -598,8 +599,11 @@ async def test_limits_lie_below_the_parent_that_was_asked_for(steps: Any) -> Non
 
     steps.log.on_data = look
     limits = LinuxResources(memory=64 << 20, cpu_quota=50_000, cpu_period=100_000)
+    if asked_by == "the worker":
+        steps.services = replace(steps.services, cgroup_parent=parent)
+    meta = {"cgroup_parent": parent} if asked_by == "the step" else {}
     try:
-        await steps.run("echo up; sleep 0.1", resources=limits, meta={"cgroup_parent": parent})
+        await steps.run("echo up; sleep 0.1", resources=limits, meta=meta)
         assert groups_below(parent) == []
     finally:
         remove_groups(parent)

@@ -132,6 +132,8 @@ def test_what_steps_may_use() -> None:
     text = """
 [worker.oci]
 apparmor-profile = "steps"
+selinux = true
+defaultCgroupParent = "builds"
 [worker.oci.stepLimits]
 memory = "2GB"
 cpus = 1.5
@@ -140,7 +142,12 @@ specDirs = ["/d"]
 autoAllowed = ["acme.com/gpu"]
 """
     config = parse_config(text, "x.toml")
-    assert config.entitlements == {"device"}  # unless the file names others
+    assert config.grantable == {"device"}
+    more = parse_config(f"insecure-entitlements = ['network.host']\n{text}", "x.toml")
+    assert more.grantable == {"device", "network.host"}
+    without = "insecure-entitlements = ['device', 'network.host']\n[cdi]\ndisabled = true\n"
+    assert parse_config(without, "x.toml").grantable == {"network.host"}
+    assert config.worker.has_selinux is True and config.worker.cgroup_parent == "builds"
     assert config.worker.apparmor_profile == "steps"
     limits = StepLimits(pids=StepLimits().pids, memory_bytes=2 << 30, cpus=1.5)
     assert config.worker.step_limits == limits

@@ -49,6 +49,19 @@ def test_limits_are_written(hierarchies: Path) -> None:
     assert cgroups.step_groups(wanted) == made
 
 
+@pytest.mark.parametrize("parent", ["../../out", "../../out.slice:", "x:../..:../out.slice:"])
+def test_no_parent_leads_out(
+    hierarchies: Path, parent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = hierarchies / "memory"
+    (top / "pids").mkdir()
+    monkeypatch.setattr(cgroups, "_MOUNT", top)
+    (group,) = cgroups.step_groups(spec(cgroup_parent=parent))
+    assert (top / "pids").resolve() in group.resolve().parents
+    assert {path.name for path in hierarchies.iterdir()} == {"cpu", "memory", "pids"}
+    assert {path.name for path in top.iterdir()} == {"pids"}
+
+
 def test_no_limits_no_groups(hierarchies: Path) -> None:
     assert cgroups.step_groups(spec(pids_limit=0)) == ()
     assert not any(path.is_file() for path in hierarchies.rglob("*"))

@@ -173,6 +173,8 @@ def test_no_rlimits_without_ulimits() -> None:
         ("/p/q/", "/p/q/buildkit/abc"),
         ("../../p", "/p/buildkit/abc"),
         ("system.slice:torana:", "system.slice:torana:abc"),
+        ("../../../etc/x.slice:..:", "etc/x.slice::abc"),
+        ("/a/../../x.slice:", "x.slice:abc"),
     ],
 )
 def test_cgroup_path(parent: str, path: str) -> None:
@@ -210,3 +212,11 @@ def test_processes_are_limited_where_there_is_a_controller() -> None:
     assert limited["linux"]["resources"]["pids"] == {"limit": 7}
     other = spec(replace(HOST, limits_pids=False), pids_limit=7)
     assert "pids" not in other["linux"]["resources"]
+
+
+def test_selinux_labels() -> None:
+    document = spec(selinux_label="p", mount_label="f")
+    assert document["process"]["selinuxLabel"] == "p"
+    assert document["linux"]["mountLabel"] == "f"
+    plain = spec()
+    assert "selinuxLabel" not in plain["process"] and "mountLabel" not in plain["linux"]
