@@ -6,10 +6,14 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from torana.core.errors import ToranaError
 from torana.gateway.runners.limits import VARIABLE, Limits
 from torana.plugins.loading import place_of
+
+if TYPE_CHECKING:
+    from torana.gateway.runners.printing import Printed
 
 _NO_NETWORK = (
     "frontends have no network: the build fetches for them, by sources such as `http` and `git`"
@@ -24,13 +28,25 @@ _NETWORK_ERRORS = (
 )
 
 
-class FrontendCrashedError(ToranaError):
+class FrontendFaultError(ToranaError):
+    """A frontend did what none may do. What it left behind in its process is anybody's guess."""
+
+    code = "FRONTEND_FAULT"
+
+
+class FrontendCrashedError(FrontendFaultError):
     """A frontend has a bug, or used what it may not use."""
 
     code = "FRONTEND_CRASHED"
 
 
-class FrontendLimitError(ToranaError):
+class FrontendPrintedError(FrontendFaultError):
+    """A frontend wrote to standard output, which is not its own."""
+
+    code = "FRONTEND_PRINTED"
+
+
+class FrontendLimitError(FrontendFaultError):
     """A frontend used too much time or wrote too much."""
 
     code = "FRONTEND_LIMIT"
@@ -42,6 +58,16 @@ def crash(what: str, error: BaseException, *, hint: str) -> FrontendCrashedError
     kind = type(error).__name__
     shown = f"{kind}: {text}" if text else kind
     return FrontendCrashedError(f"frontend {what} crashed{place_of(error)}: {shown}", hint=hint)
+
+
+def prints(what: str, printed: Printed) -> FrontendPrintedError:
+    """Make the error for one that builds, but prints."""
+    text = f": `{printed.text}`" if printed.text else ""
+    return FrontendPrintedError(
+        f"frontend {what} printed to standard output{printed.place}{text}",
+        hint="frontends give a result and nothing else: `client.warn` warns who builds, "
+        "`print(..., file=sys.stderr)` is shown in the log",
+    )
 
 
 def confinement_hint(error: BaseException, limits: Limits) -> str | None:

@@ -10,6 +10,7 @@ from torana.core.errors import ToranaError
 from torana.core.records import dataclass
 from torana.gateway.client.client import Result
 from torana.gateway.runners.imageref import parse_source
+from torana.gateway.runners.printing import noting
 from torana.plugins.manager import PluginManager
 from torana.plugins.selection import (
     Choice,
@@ -76,7 +77,9 @@ class FrontendFinder:
                     return self._confined(f"{choice.path}:{choice.attribute}", "")
                 from torana.gateway.runners.inprocess import InProcessFrontend, load_local
 
-                return InProcessFrontend(load_local(choice), f"`{choice.path.name}`")
+                with noting(is_process=False):
+                    frontend = load_local(choice)
+                return InProcessFrontend(frontend, f"`{choice.path.name}`")
             case PackagedChoice():
                 from torana.gateway.runners.environments import packaged
 
@@ -93,11 +96,10 @@ class FrontendFinder:
         if self.is_isolated or not is_trusted:
             self.plugins.check(found)
             return self._confined(found.qualified_name, "" if found.is_builtin else str(found))
-        frontend = self.plugins.load(found)
-        if found.is_builtin:
-            return frontend
         from torana.gateway.runners.inprocess import InProcessFrontend
 
+        with noting(is_process=False):
+            frontend = self.plugins.load(found)
         return InProcessFrontend(frontend, str(found))
 
     def _confined(self, name: str, described: str) -> Any:

@@ -1,9 +1,10 @@
-"""`InProcessFrontend`: a frontend that is no part of Torana, in this process."""
+"""`InProcessFrontend`: a frontend in this process, a built-in one or one that is trusted."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,21 @@ from torana.core.errors import NotFoundError, ToranaError
 from torana.core.records import dataclass
 from torana.gateway.client.client import Result
 from torana.gateway.runners.crashes import crash
+from torana.gateway.runners.printing import noting
 from torana.plugins.installed import PluginError
 from torana.plugins.loading import place_of
 from torana.plugins.selection import LocalChoice
 
+_ENGINE = "torana.gateway.bridge."
 _TRACEBACK = "`torana --debug ...` shows its traceback"
 
 
 @dataclass(frozen=True, slots=True)
 class InProcessFrontend:
-    """Runs `frontend`; what it lets through that is no error of ours is told as its crash."""
+    """Runs `frontend`; what it lets through that is no error of ours is told as its crash.
+
+    What it prints goes to standard error: standard output may be a file that it would spoil.
+    """
 
     frontend: Any
     described: str
@@ -37,12 +43,21 @@ class InProcessFrontend:
             FrontendCrashedError: it raised something else, or gave no result.
         """
         try:
-            result = await self.frontend.build(client)
+            with noting(is_process=False):
+                result = await self.frontend.build(client)
         except ToranaError:
             raise
         except (Exception, SystemExit) as err:
+            if _is_of_engine(err):
+                raise
             raise crash(self.described, err, hint=_TRACEBACK) from err
         return checked(result, self.described)
+
+
+def _is_of_engine(error: BaseException) -> bool:
+    """Say whether the engine failed while it did what a frontend had asked for."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(frame.f_globals.get("__name__", "").startswith(_ENGINE) for frame in frames)
 
 
 def checked(result: object, described: str) -> Result:

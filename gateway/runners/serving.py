@@ -22,7 +22,7 @@ from typing import Any, Final
 from torana.core.errors import ToranaError
 from torana.core.records import dataclass
 from torana.gateway.client.environment import FrontendEnvironment
-from torana.gateway.runners.limits import Limits
+from torana.gateway.runners.limits import WARM_SHARE, Limits
 from torana.gateway.runners.workers import WORKER
 
 MODULE: Final = "torana.gateway.runners.serving"
@@ -30,6 +30,7 @@ CONFINED: Final = "--confined"
 _PR_SET_PDEATHSIG: Final = 1
 _FAILED: Final = 1
 _USAGE: Final = 2
+_FAULT: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ async def serve_loading(
     """
     from torana.gateway.client.remote import RemoteClient
     from torana.gateway.client.stdio import channel_over, take_stdio
+    from torana.gateway.runners.crashes import FrontendFaultError
 
     told = FrontendEnvironment.decode(environment)
     async with channel_over(*(gateway or take_stdio())) as channel:
@@ -73,7 +75,7 @@ async def serve_loading(
             result = await _built(served, client)
         except ToranaError as err:
             await client.fail(err)
-            return _FAILED
+            return _FAULT if isinstance(err, FrontendFaultError) else _FAILED
         except asyncio.CancelledError as err:
             await client.fail(err)
             raise
@@ -84,10 +86,12 @@ async def serve_loading(
 async def serve_builds(served: Served, control: socket.socket) -> int:
     """Run the builds that `control` brings, one after the other, until it ends.
 
-    Ends by itself when much of the processor time that a build may use is gone.
+    Each is answered by its exit code, and whether there may be another one here: not after a
+    fault of the frontend, and not when half of the processor time that a build may use is gone.
     """
-    limit_s = None if served.limits is None else served.limits.cpu_s / 2
-    while limit_s is None or time.process_time() < limit_s:
+    limit_s = None if served.limits is None else served.limits.cpu_s * WARM_SHARE
+    stays = True
+    while stays:
         told = await _next_build(control)
         if told is None:
             break
@@ -105,7 +109,8 @@ async def serve_builds(served: Served, control: socket.socket) -> int:
             for descriptor in (1, 2):  # its reader waits until nobody can write any more
                 os.dup2(nowhere, descriptor)
             os.close(nowhere)
-        control.sendall(b"%d\n" % code)
+        stays = code != _FAULT and (limit_s is None or time.process_time() < limit_s)
+        control.sendall(b"%d %d\n" % (code, stays))
     return 0
 
 
@@ -141,13 +146,14 @@ async def _next_build(control: socket.socket) -> tuple[Mapping[str, str], int, i
 
 async def _built(served: Served, client: Any) -> Any:
     """Give the result of the frontend; whatever it raises comes out as an error of ours."""
-    from torana.gateway.runners.crashes import confinement_hint, crash
+    from torana.gateway.runners.crashes import confinement_hint, crash, prints
     from torana.gateway.runners.inprocess import checked
+    from torana.gateway.runners.printing import noting
     from torana.gateway.runners.stopping import Stopper
 
-    with Stopper(served.described, served.limits) as stopper:
+    with noting(is_process=True) as printed, Stopper(served.described, served.limits) as stopper:
         try:
-            return checked(await served.load().build(client), served.described)
+            result = checked(await served.load().build(client), served.described)
         except ToranaError:
             raise
         except (Exception, SystemExit) as err:
@@ -161,6 +167,9 @@ async def _built(served: Served, client: Any) -> Any:
             if stopper.error is not None:
                 raise stopper.error from None
             raise
+        if printed.is_any:
+            raise prints(served.described, printed)
+        return result
 
 
 def die_with_parent() -> None:

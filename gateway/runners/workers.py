@@ -1,8 +1,9 @@
 """`FrontendWorkers`: processes of frontends that wait for the next build of a session.
 
 A worker is told of a build over a socket that is its standard input: variables as a line of JSON,
-with the descriptors of the gateway and of its standard error. It answers with an exit code. The
-second build by a frontend thus costs no start of Python and no import.
+with the descriptors of the gateway and of its standard error. It answers with an exit code, and
+whether it can be used again. The second build by a frontend thus costs no start of Python and no
+import.
 """
 
 from __future__ import annotations
@@ -67,8 +68,11 @@ class FrontendWorker:
         finally:
             self.control.setblocking(False)
 
-    async def ended(self) -> int | None:
-        """Wait for the end of the build; gives its exit code, None if the process is ending."""
+    async def ended(self) -> tuple[int, bool] | None:
+        """Wait for the end of the build; gives its exit code, and if there may be another one.
+
+        None if the process is ending instead.
+        """
         answer = b""
         loop = asyncio.get_running_loop()
         with contextlib.suppress(ConnectionError):
@@ -77,7 +81,8 @@ class FrontendWorker:
                 if not data:
                     return None
                 answer += data
-            return int(answer)
+            code, stays = map(int, answer.split())
+            return code, bool(stays)
         return None
 
     async def see_end(self, grace_s: float) -> None:

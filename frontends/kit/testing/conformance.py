@@ -149,6 +149,12 @@ class FrontendSuite:
                 assert golden.is_updating, f"{path.name}: its options are old; {_UPDATE}"
                 path.write_text(new, "utf-8")
 
+    def test_prints_nothing(self, capfd: pytest.CaptureFixture[str]) -> None:
+        for text in self.valid:
+            self.build(text)
+            printed = capfd.readouterr().out
+            assert not printed, f"printed to standard output, which is the engine's: {printed!r}"
+
     def test_import_is_light(self) -> None:
         module = type(self.frontend).__module__
         script = f"import sys, {module}; print(*{{n.partition('.')[0] for n in sys.modules}})"

@@ -141,19 +141,83 @@ def test_told_in_one_screen(tmp_path: Path, site: Site, name: str) -> None:
         assert "torana-bad" in listed.stdout
 
 
-def test_printing_does_no_harm(tmp_path: Path, site: Site) -> None:
+@pytest.mark.parametrize(
+    ("top", "body", "said"),
+    [
+        ("pass", "print('raw or not')", " at frontend.py:11: `raw or not`"),
+        ("pass", "sys.stdout.buffer.write(b'bytes')", " at frontend.py:11: `bytes`"),
+        (
+            "pass",
+            "t = threading.Thread(target=print, args=('in a thread',)); t.start(); t.join()",
+            ": `in a thread`",
+        ),
+        ("print('on import')", "pass", " at frontend.py:5: `on import`"),
+    ],
+)
+def test_printing_is_an_error_that_says_where(
+    tmp_path: Path, site: Site, top: str, body: str, said: str
+) -> None:
+    site.frontend("loud", version="2.1", top=f"import os, sys, threading; {top}", body=body)
+    project = Project(tmp_path)
+    project.write("Dockerfile", "# syntax=loud\n")
+    result = project.run("build", ".", "-o", "type=tar,dest=-", PYTHONPATH=str(site.path))
+    assert result.returncode == 1
+    assert result.stdout == ""
+    error = result.stderr[result.stderr.rindex("ERROR: ") :]
+    assert (
+        f"frontend `loud` of distribution `torana-loud` 2.1 printed to standard output{said}"
+        in (error)
+    )
+    assert "hint: frontends give a result and nothing else" in error
+    assert result.stderr.index(said.partition("`")[2].rstrip("`")) < result.stderr.index("ERROR: ")
+
+
+def test_what_programs_print_goes_to_the_log(tmp_path: Path, site: Site) -> None:
     site.frontend(
-        "loud",
-        top="import os\nprint('while importing')",
-        body="print('while building'); os.write(1, b'raw\\n')",
+        "loud", top="import os, sys", body="os.write(1, b'raw'); print(1, file=sys.stderr)"
     )
     project = Project(tmp_path)
     project.write("Dockerfile", "# syntax=loud\n")
     result = project.run("build", ".", "-o", "type=tar,dest=-", PYTHONPATH=str(site.path))
     assert result.returncode == 0, result.stderr
+    assert "raw" in result.stderr
+    assert "raw" not in result.stdout
+
+
+def test_a_trusted_frontend_prints_to_standard_error(tmp_path: Path, site: Site) -> None:
+    site.frontend(
+        "loud", top="print('while importing')", body="print('while building', flush=True)"
+    )
+    project = Project(tmp_path)
+    project.write("Dockerfile", "# syntax=loud\n")
+    arguments = ("build", ".", "--trust-plugin", "loud", "-o", "type=tar,dest=-")
+    result = project.run(*arguments, PYTHONPATH=str(site.path))
+    assert result.returncode == 0, result.stderr
     assert "while" not in result.stdout
-    for line in ("while importing", "while building", "raw"):
+    for line in ("while importing", "while building"):
         assert line in result.stderr
+
+
+def test_a_crash_of_a_built_in_frontend_is_told_like_any_other(tmp_path: Path) -> None:
+    crash = tmp_path / "crash"
+    crash.mkdir()
+    (crash / "sitecustomize.py").write_text(
+        "import torana.frontends.dockerfile.convert as convert\n"
+        "def fail(*_, **__): raise KeyError('no luck')\n"
+        "convert.evaluate_stage = fail\n"
+    )
+    project = Project(tmp_path)
+    project.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
+    result = project.run("build", ".", PYTHONPATH=str(crash))
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    error = result.stderr[result.stderr.rindex("ERROR: ") :]
+    assert error.startswith(
+        "ERROR: frontend `dockerfile` of distribution `torana` 0.1.0 crashed at "
+    )
+    assert "KeyError: 'no luck'\nhint: `torana --debug ...` shows its traceback" in error
+    shown = project.run("--debug", "build", ".", PYTHONPATH=str(crash))
+    assert "in fail" in shown.stderr
 
 
 def test_broken_plugins_do_not_keep_others_from_building(tmp_path: Path, site: Site) -> None:

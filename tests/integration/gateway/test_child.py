@@ -63,7 +63,7 @@ def said(events: Events) -> str:
 
 async def test_result(inprocess: InProcessClient, events: Events) -> None:
     body = """
-print("to the log, not into the connection")
+os.write(1, b"to the log, not into the connection\\n")
 definition = scratch().file(mkfile("/made", client.options["two"].encode())).marshal()
 return await client.solve(SolveRequest(definition=definition))
 """

@@ -11,22 +11,26 @@ import pytest
 from tests.integration.gateway.conftest import Events
 from tests.sites import Site
 
-from torana.core.errors import ToranaError
+from torana.core.errors import ToranaError, UserError
 from torana.core.solver.progress import LogEvent
 from torana.gateway.bridge.inprocess import InProcessClient
 from torana.gateway.client.client import Result
-from torana.gateway.runners.crashes import FrontendCrashedError
 from torana.gateway.runners.finder import FrontendFinder
 from torana.gateway.runners.workers import FrontendWorkers
 from torana.plugins.manager import PluginManager
 
 pytestmark = pytest.mark.needs("root", "crun")
 
-TOP = "import os, subprocess, time\nSTARTED = time.time_ns()\nprint('imported')"
+TOP = "import os, subprocess, sys, time\nSTARTED = time.time_ns()\nprint('imported', file=sys.stderr)"
 BODY = """
-        print("building")
+        print("building", file=sys.stderr)
         if client.options["what"] == "crash":
             raise ValueError("no luck")
+        if client.options["what"] == "mistake":
+            from torana.core.errors import UserError
+            raise UserError("wrong file")
+        if client.options["what"] == "print":
+            print("stray")
         if client.options["what"] == "exit":
             os._exit(3)
         if client.options["what"] == "start":
@@ -71,8 +75,8 @@ async def test_second_build_uses_the_same_process(
     finder: FrontendFinder, inprocess: InProcessClient, events: Events
 ) -> None:
     one = await build(finder, inprocess, "build")
-    with pytest.raises(FrontendCrashedError, match="no luck"):
-        await build(finder, inprocess, "crash")
+    with pytest.raises(UserError, match="wrong file"):
+        await build(finder, inprocess, "mistake")
     other = await build(finder, inprocess, "start")  # what it starts does not keep the log open
     assert one.metadata["started"] == other.metadata["started"]
     assert said(events).count("building") == 3
@@ -86,12 +90,15 @@ async def test_builds_at_once_have_processes_of_their_own(
     assert len({result.metadata["started"] for result in found}) == 2
 
 
-async def test_one_that_ended_is_replaced(
-    finder: FrontendFinder, inprocess: InProcessClient
+@pytest.mark.parametrize(
+    ("what", "error"), [("exit", "exit code: 3"), ("crash", "no luck"), ("print", "`stray`")]
+)
+async def test_one_that_failed_is_replaced(
+    finder: FrontendFinder, inprocess: InProcessClient, what: str, error: str
 ) -> None:
     one = await build(finder, inprocess, "build")
-    with pytest.raises(ToranaError, match="exit code: 3"):
-        await build(finder, inprocess, "exit")
+    with pytest.raises(ToranaError, match=error):
+        await build(finder, inprocess, what)
     other = await build(finder, inprocess, "build")
     assert one.metadata["started"] != other.metadata["started"]
 

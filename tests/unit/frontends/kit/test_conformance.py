@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 
 from torana.core.errors import BuildFileError
+from torana.frontends.kit.testing.built import Built
 from torana.frontends.kit.testing.conformance import FrontendSuite
 from torana.frontends.kit.testing.failures import assert_fails
 from torana.frontends.kit.testing.gateway import FakeGateway
@@ -82,6 +83,16 @@ def test_assertions_can_fail() -> None:
     with pytest.raises(AssertionError, match="not 2"):
         assert_fails(gateway, MINI, "rnu x\nrun y ### found `rnu`\n")
     assert isinstance(assert_fails(gateway, MINI, "rnu x ### found `rnu`\n"), BuildFileError)
+
+
+def test_printing_is_found(capfd: pytest.CaptureFixture[str]) -> None:
+    class Loud(TestMini):
+        def build(self, text: str, **opts: str) -> Built:
+            print("stray")
+            return super().build(text, **opts)
+
+    with pytest.raises(AssertionError, match=r"printed to standard output.*'stray"):
+        Loud().test_prints_nothing(capfd)
 
 
 def test_runtimes_agree() -> None:
