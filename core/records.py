@@ -38,9 +38,9 @@ def _decorated(cls: Any, *, eq: bool, frozen: bool, slots: bool, kw_only: bool) 
     cls = dataclasses.dataclass(init=False, repr=False, eq=False, slots=slots, kw_only=kw_only)(cls)
     methods: dict[str, Any] = {"__init__": _late_init(cls, frozen=frozen), "__repr__": _repr}
     if eq:
-        values = attrgetter(*names) if (names := _compared(cls)) else _nothing
-        methods["__eq__"] = _equality(values)
-        methods["__hash__"] = _hash(values) if frozen else None
+        methods["__eq__"] = _equality(_values(cls, lambda field: field.compare))
+        hashed = _values(cls, lambda field: field.compare if field.hash is None else field.hash)
+        methods["__hash__"] = _hash(hashed) if frozen else None
     if frozen:
         methods["__setattr__"], methods["__delattr__"] = _refusals(cls)
         if slots:
@@ -98,8 +98,9 @@ def _parameter(field: Field[Any], names: dict[str, Any]) -> str:
     return field.name if field.default_factory is MISSING else f"{field.name}=_absent"
 
 
-def _compared(cls: Any) -> list[str]:
-    return [field.name for field in fields(cls) if field.compare]
+def _values(cls: Any, is_wanted: Callable[[Field[Any]], bool]) -> Callable[[Any], object]:
+    names = [field.name for field in fields(cls) if is_wanted(field)]
+    return attrgetter(*names) if names else _nothing
 
 
 def _nothing(_: object) -> tuple[()]:

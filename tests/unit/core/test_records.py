@@ -95,6 +95,17 @@ def test_comparing_hashing_and_showing(dataclass: Maker) -> None:
 
 
 @BOTH
+def test_a_field_can_be_compared_and_not_hashed(dataclass: Maker) -> None:
+    @dataclass(frozen=True)
+    class Named:
+        name: str
+        data: dict[str, int] = field(hash=False)
+
+    assert hash(Named("a", {"x": 1})) == hash(Named("a", {"x": 2}))
+    assert Named("a", {"x": 1}) != Named("a", {"x": 2})
+
+
+@BOTH
 def test_frozen_stays_frozen(dataclass: Maker) -> None:
     base, _ = _classes(dataclass)
     thing = base("a")
