@@ -10,11 +10,11 @@ Spec: reference of exec, section 7; selinux(8), lxc_contexts of libselinux.
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from torana.core.errors import UnsupportedError
+from torana.core.records import dataclass
 
 _KERNEL: Final = Path("/sys/fs/selinux")
 _CONFIG: Final = Path("/etc/selinux")
