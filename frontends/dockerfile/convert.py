@@ -24,7 +24,6 @@ from torana.frontends.dockerfile.emit import Emitter
 from torana.frontends.dockerfile.evaluation import Evaluation, Settings, note_global_scans
 from torana.frontends.dockerfile.expansion import Expander
 from torana.frontends.dockerfile.globals import (
-    EPOCH,
     GlobalArgs,
     evaluate_from,
     evaluate_globals,
@@ -37,10 +36,11 @@ from torana.frontends.dockerfile.paths import stored_work_dir, work_dir
 from torana.frontends.dockerfile.planning import Plan, lint_together, read_file
 from torana.frontends.dockerfile.resolve import Resolver
 from torana.frontends.dockerfile.run import run
-from torana.frontends.dockerfile.sourcedate import resolve_epoch, rfc3339
+from torana.frontends.dockerfile.sourcedate import stage_epoch
 from torana.frontends.dockerfile.stage import SCRATCH, PlannedStep, Stage, Stages
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.diagnostics import located
+from torana.frontends.kit.epoch import EPOCH, rfc3339
 from torana.frontends.kit.lint import Linter
 from torana.frontends.kit.proxies import proxy_env
 from torana.frontends.kit.suggest import did_you_mean
@@ -132,7 +132,7 @@ class Conversion:
         """Resolve SOURCE_DATE_EPOCH and put the number where the argument is read."""
         text = build_args.get(EPOCH, args.values.get(EPOCH, ""))
         if text:
-            self.epoch = await resolve_epoch(text, self.context, plan, args, expander)
+            self.epoch = await stage_epoch(text, self.context, plan, args, expander)
         resolved = "" if self.epoch is None else str(self.epoch)
         for values in (build_args, args.values):
             if EPOCH in values:

@@ -19,7 +19,7 @@ from torana.frontends.kit.results import PlatformResult, assemble
 from torana.gateway.client.client import Attestation, Client, Result
 
 if TYPE_CHECKING:
-    from torana.frontends.dockerfile.scan import Scanner
+    from torana.frontends.kit.scan import Scanner
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class DockerfileFrontend:
             return await answer_request(request, context)
         scanner = None
         if context.options.sbom is not None:
-            from torana.frontends.dockerfile.scan import Scanner
+            from torana.frontends.kit.scan import Scanner
 
             scanner = await Scanner.find(context, context.options.sbom)
         return await _build(context, scanner)
@@ -85,9 +85,12 @@ async def _build(context: BuildContext, scanner: Scanner | None) -> Result:
         refs[_id(conversion)] = await context.solve_result(definition)
     attestations: dict[str, Sequence[Attestation]] = {}
     if scanner is not None:
+        from torana.frontends.dockerfile.scanned import scan_of
+
         for key in sorted(emitters):
             conversion = next(other for other in conversions if _id(other) == key)
-            attestations[key] = (await scanner.attest(conversion, emitters[key], key),)
+            scan = scan_of(conversion, emitters[key])
+            attestations[key] = (await scanner.attest(context, scan, key),)
     results = [
         PlatformResult(
             id=_id(conversion),

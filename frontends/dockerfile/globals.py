@@ -18,7 +18,6 @@ from torana.frontends.kit.diagnostics import SourceFile, located
 from torana.frontends.kit.lint import Linter
 from torana.frontends.kit.suggest import did_you_mean
 
-EPOCH = "SOURCE_DATE_EPOCH"
 _TARGET_PLATFORM = "TARGETPLATFORM"
 
 

@@ -1,49 +1,32 @@
-"""SOURCE_DATE_EPOCH: a number, or where to take one from.
+"""SOURCE_DATE_EPOCH by the name of a stage, which holds the source whose time it is.
 
 Spec: conversion reference, section 10.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from torana.core.errors import BuildFileError, UserError
+from torana.core.errors import BuildFileError
 from torana.core.llb.state import State, http
 from torana.frontends.dockerfile.arguments import Environment
 from torana.frontends.dockerfile.copy import check_digest, download_name
 from torana.frontends.dockerfile.expansion import Expander
-from torana.frontends.dockerfile.globals import EPOCH, GlobalArgs
+from torana.frontends.dockerfile.globals import GlobalArgs
 from torana.frontends.dockerfile.instructions import Add, Arg, StageText
 from torana.frontends.dockerfile.planning import Plan
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.diagnostics import located
-from torana.frontends.kit.epoch import main_epoch, source_epoch
+from torana.frontends.kit.epoch import EPOCH, resolve_epoch
 from torana.frontends.kit.gitref import parse_git_ref
 from torana.frontends.kit.sources import git_state
 
-_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,18}")
-_RESOLVE: Final = "[internal] resolve SOURCE_DATE_EPOCH"
 _STAGE: Final = "SOURCE_DATE_EPOCH stage "
 
 
-class InvalidEpochError(UserError):
-    """Neither a number nor something that has a time."""
-
-    code = "EPOCH_INVALID"
-
-
-def rfc3339(seconds: int) -> str:
-    """Write a time as image configs have it."""
-    import datetime
-
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-async def resolve_epoch(
+async def stage_epoch(
     text: str, context: BuildContext, plan: Plan, args: GlobalArgs, expander: Expander
 ) -> int | None:
     """Give the seconds that `text` stands for; None where nothing has a time.
@@ -53,20 +36,15 @@ async def resolve_epoch(
         NamedContextError: it cannot be the name of a context.
         BuildFileError: a stage of that name does more than fetch one thing.
     """
-    if _NUMBER.fullmatch(text):
-        return int(text)
-    if text == "context":
-        return await main_epoch(context)
-    named = await context.named(text, None)
-    if named is not None:
-        name = f"{_RESOLVE} named context {text}"
-        return await source_epoch(context, named.state(), name)
-    stage = next((s for s in plan.stages if s.head.name and s.head.name == text.lower()), None)
-    if stage is None:
-        raise InvalidEpochError(f"invalid SOURCE_DATE_EPOCH: {text}")
-    with located(context.file, stage.head.ranges):
-        state = _only_source(stage, context, args, expander)
-    return await source_epoch(context, state, f"{_RESOLVE} source stage {stage.head.name}")
+
+    def stage_source(name: str) -> State | None:
+        stage = next((s for s in plan.stages if s.head.name and s.head.name == name.lower()), None)
+        if stage is None:
+            return None
+        with located(context.file, stage.head.ranges):
+            return _only_source(stage, context, args, expander)
+
+    return await resolve_epoch(text, context, stage_source)
 
 
 def _only_source(

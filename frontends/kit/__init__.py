@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from torana.core.errors import BuildFileError, UserError
-    from torana.core.llb.ops import NetMode
+    from torana.core.llb.ops import CDIDevice, NetMode, SecurityMode
     from torana.core.llb.state import State
     from torana.core.llb.vertices import MountSpec, SecretSpec, SSHSpec
     from torana.core.oci.platform import Platform
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BuildContext",
     "BuildFileError",
+    "CDIDevice",
     "Frontend",
     "GrammarFrontend",
     "Image",
@@ -38,6 +39,7 @@ __all__ = [
     "Rule",
     "SSHSpec",
     "SecretSpec",
+    "SecurityMode",
     "State",
     "Target",
     "TextFrontend",
@@ -51,7 +53,7 @@ __all__ = [
 _KIT: Final = "torana.frontends.kit"
 _HOMES: Final = {
     "torana.core.errors": ("BuildFileError", "UserError"),
-    "torana.core.llb.ops": ("NetMode",),
+    "torana.core.llb.ops": ("CDIDevice", "NetMode", "SecurityMode"),
     "torana.core.llb.state": ("State",),
     "torana.core.llb.vertices": ("MountSpec", "SSHSpec", "SecretSpec"),
     "torana.core.oci.platform": ("Platform",),

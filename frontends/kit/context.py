@@ -67,6 +67,7 @@ class BuildContext:
     file_reference: Reference
     _images: dict[tuple[str, Platform | None], Future[ResolvedImage]] = field(default_factory=dict)
     _ignore: tuple[str, ...] | None = None
+    _epoch: tuple[int | None] | None = None  # None: not looked for yet
 
     @classmethod
     async def open(
@@ -188,6 +189,24 @@ class BuildContext:
         """Find and load the named context that stands for a stage or image, if one does."""
         found = self.find_named(name, platform)
         return None if found is None else await self.load_named(found)
+
+    async def epoch(self) -> int | None:
+        """Give SOURCE_DATE_EPOCH in seconds, if it was given and stands for a time; found once.
+
+        Raises:
+            InvalidEpochError: it is neither a number nor something with a time.
+        """
+        from torana.frontends.kit.epoch import EPOCH, resolve_epoch
+
+        text = self.options.build_args.get(EPOCH, "")
+        if text and self._epoch is None:
+            self._epoch = (await resolve_epoch(text, self),)
+        return self.known_epoch
+
+    @property
+    def known_epoch(self) -> int | None:
+        """What `epoch` has found; None before it was asked."""
+        return self._epoch[0] if self._epoch else None
 
     async def ignore_patterns(self) -> tuple[str, ...]:
         """Give what the ignore file of a local main context excludes; loaded once.

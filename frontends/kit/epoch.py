@@ -1,10 +1,15 @@
-"""Times of sources: of a commit, of a download, of the newest file in an archive."""
+"""SOURCE_DATE_EPOCH: a number, or a source whose time it is: of a commit, a download, an archive.
+
+Spec: conversion reference, section 10.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from torana.core.errors import UserError
 from torana.core.llb.ops import SourceOp
 from torana.core.llb.state import State, source
 
@@ -12,8 +17,51 @@ if TYPE_CHECKING:
     from torana.frontends.kit.context import BuildContext
 
 _COMMITTER: Final = re.compile(rb"^committer .* (-?[0-9]+) [+-][0-9]{4}$", re.M)
+EPOCH: Final = "SOURCE_DATE_EPOCH"  # the build argument
+RESOLVE: Final = "[internal] resolve SOURCE_DATE_EPOCH"
+_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,18}")
 _MAIN: Final = "[internal] resolve main build context metadata"
 _FILENAME: Final = "http.filename"
+
+
+class InvalidEpochError(UserError):
+    """Neither a number nor something that has a time."""
+
+    code = "EPOCH_INVALID"
+
+
+def rfc3339(seconds: int) -> str:
+    """Write a time as image configs have it."""
+    import datetime
+
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+async def resolve_epoch(
+    text: str, context: BuildContext, otherwise: Callable[[str], State | None] | None = None
+) -> int | None:
+    """Give the seconds that `text` stands for; None where nothing has a time.
+
+    That is a number, `context`, the name of a named context, or what `otherwise` gives a tree for.
+
+    Raises:
+        InvalidEpochError: it stands for nothing.
+        NamedContextError: it cannot be the name of a context.
+    """
+    if _NUMBER.fullmatch(text):
+        return int(text)
+    if text == "context":
+        return await main_epoch(context)
+    named = await context.named(text, None)
+    if named is not None:
+        return await source_epoch(context, named.state(), f"{RESOLVE} named context {text}")
+    state = None if otherwise is None else otherwise(text)
+    if state is None:
+        raise InvalidEpochError(
+            f"invalid {EPOCH}: {text}", hint="seconds since 1970, `context`, or a named context"
+        )
+    return await source_epoch(context, state, f"{RESOLVE} source stage {text.lower()}")
 
 
 async def main_epoch(context: BuildContext) -> int | None:

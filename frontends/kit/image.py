@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import Final
 
 from torana.core.llb.actions import FileActions, mkdir, mkfile, owner
-from torana.core.llb.ops import CacheSharing, ChownOpt, MountType, NetMode
+from torana.core.llb.ops import CacheSharing, CDIDevice, ChownOpt, MountType, NetMode, SecurityMode
 from torana.core.llb.places import current_location
 from torana.core.llb.state import State, scratch
 from torana.core.llb.vertices import MountSpec, SecretSpec, SSHSpec
 from torana.core.oci.platform import Platform
 from torana.core.records import dataclass
 from torana.frontends.kit.imageconfig import ImageConfig
+from torana.frontends.kit.stepsettings import StepSettings
 
 _SHELL: Final = ("/bin/sh", "-c")
 _NAME_LENGTH: Final = 120  # characters of a vertex' name that come from the build file
@@ -29,6 +30,8 @@ class Image:
 
     state: State
     config: ImageConfig
+    settings: StepSettings = field(default_factory=StepSettings)
+    base_config: bytes | None = None  # of the image of a registry that it began with, as JSON
 
     @classmethod
     def scratch(cls, platform: Platform) -> Image:
@@ -54,6 +57,8 @@ class Image:
         secrets: Sequence[SecretSpec] = (),
         ssh: Sequence[SSHSpec] = (),
         network: NetMode | None = None,
+        security: SecurityMode | None = None,
+        devices: Sequence[CDIDevice] = (),
         ignore_cache: bool = False,
         name: str = "",
     ) -> Image:
@@ -65,11 +70,14 @@ class Image:
             state = state.env(variable, value)
         ran = state.run(
             args,
-            mounts=mounts,
+            mounts=self.settings.mounts(mounts),
             secrets=secrets,
             ssh=ssh,
             network=network,
-            ignore_cache=ignore_cache,
+            security=security,
+            devices=devices,
+            ignore_cache=ignore_cache or self.settings.ignore_cache,
+            linux_resources=self.settings.resources,
             custom_name=name or _written(),
         )
         return self._with_tree(ran.root)
@@ -113,14 +121,19 @@ class Image:
         to = self._path(path)
         data = data.encode() if isinstance(data, str) else data
         folder = posixpath.dirname(to)
-        actions = mkfile(to, data, mode=mode)
+        time = self.settings.timestamp_ns
+        actions = mkfile(to, data, mode=mode, timestamp_ns=time)
         if folder != "/":
-            actions = mkdir(folder, mode=0o755, make_parents=True).then(actions)
+            made = mkdir(folder, mode=0o755, make_parents=True, timestamp_ns=time)
+            actions = made.then(actions)
         return self.with_files(actions, name=name)
 
     def with_files(self, actions: FileActions, *, name: str = "") -> Image:
         """Apply file actions, as one op."""
-        return self._with_tree(self.state.file(actions, custom_name=name or _written()))
+        state = self.state.file(
+            actions, ignore_cache=self.settings.ignore_cache, custom_name=name or _written()
+        )
+        return self._with_tree(state)
 
     # The config, and what later processes see.
 
@@ -160,7 +173,7 @@ class Image:
     ) -> Image:
         config = self.config.copy()
         change(config)
-        return Image(self.state if state is None else state, config)
+        return replace(self, state=self.state if state is None else state, config=config)
 
     def _with_tree(self, state: State) -> Image:
         return replace(self, state=self.state.with_output(state.output))

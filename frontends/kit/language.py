@@ -27,6 +27,7 @@ from torana.frontends.kit.answers import (
     targets_answer,
 )
 from torana.frontends.kit.context import BuildContext
+from torana.frontends.kit.epoch import rfc3339
 from torana.frontends.kit.findings import given_lint_config, lint_config, send_findings
 from torana.frontends.kit.forward import forward, required_caps, wanted_syntax
 from torana.frontends.kit.image import Image
@@ -39,7 +40,7 @@ from torana.frontends.kit.subrequests import DESCRIBE, UnsupportedRequestError
 from torana.frontends.kit.suggest import suggest
 from torana.frontends.kit.tree import Place, latest_place
 from torana.frontends.kit.typedoptions import declaration_of, read_options, specs_of
-from torana.gateway.client.client import Client, Result
+from torana.gateway.client.client import Attestation, Client, Result
 
 T = TypeVar("T")
 Lowered = Image | State
@@ -164,16 +165,32 @@ class _Translation(Generic[T]):
         image = await self._lowered(asked, tree, target, linter)
         config = image.config.copy()
         config.set_platform(asked)
-        config.diff_ids, config.history, config.created = None, [], ""
+        epoch = await self.context.epoch()
+        created = "" if epoch is None else rfc3339(epoch)
+        config.diff_ids, config.history, config.created = None, [], created
         if labels := self.context.options.labels:
             config.config["Labels"] = {**(config.config.get("Labels") or {}), **labels}
         definition = self.context.marshal(image.state, asked)
+        key = (platform or host_platform()).format_all()
         return PlatformResult(
-            id=(platform or host_platform()).format_all(),
+            id=key,
             platform=asked,
             ref=await self.context.solve_result(definition),
             config=config.to_json(),
+            base_config=image.base_config,
+            epoch=epoch,
+            attestations=await self._attestations(image, key),
         )
+
+    async def _attestations(self, image: Image, key: str) -> Sequence[Attestation]:
+        if self.context.options.sbom is None:
+            return ()
+        from torana.frontends.kit.scan import Scan, Scanner
+
+        scanner = await Scanner.find(self.context, self.context.options.sbom)
+        scan = Scan(image.state, ignore_cache=image.settings.ignore_cache)
+        with located_at(()):
+            return (await scanner.attest(self.context, scan, key),)
 
     async def _lowered(
         self, platform: Platform, tree: T, target: Target | None, linter: Linter
@@ -187,6 +204,7 @@ class _Translation(Generic[T]):
             linter=linter,
             parser=self.frontend.parse,
             declared=declaration_of(self.frontend),
+            epoch=await self.context.epoch(),
         )
         with located_at(whole.location()):
             try:

@@ -19,7 +19,8 @@ from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.image import Image
 from torana.frontends.kit.imageconfig import ImageConfig
 from torana.frontends.kit.lint import Linter, Rule
-from torana.frontends.kit.results import CONFIG_KEY
+from torana.frontends.kit.results import BASE_CONFIG_KEY, CONFIG_KEY
+from torana.frontends.kit.stepsettings import StepSettings
 from torana.frontends.kit.tree import Place, Tree
 from torana.frontends.kit.typedoptions import Declaration, read_options, specs_of
 
@@ -56,6 +57,7 @@ class LowerContext:
     linter: Linter = field(default_factory=Linter)
     parser: Parser | None = None
     declared: Declaration = None  # the frontend's options
+    epoch: int | None = None  # SOURCE_DATE_EPOCH, in seconds: the time of the image
 
     # What was asked for.
 
@@ -96,7 +98,7 @@ class LowerContext:
         return self._configured(Image.scratch(self.platform))
 
     def _configured(self, image: Image) -> Image:
-        """Have steps run as the options of the build say: network, hosts, limits."""
+        """Have steps run as the options of the build say: network, hosts, limits, cache."""
         options, state = self.build.options, image.state
         if options.network is not NetMode.UNSET:
             state = state.network(options.network)
@@ -108,7 +110,19 @@ class LowerContext:
             state = state.add_extra_host(host.host, host.ip)
         for limit in options.ulimits:
             state = state.add_ulimit(limit.name, limit.soft, limit.hard)
-        return replace(image, state=state)
+        return self.part_of(
+            "" if self.target is None else self.target.name, replace(image, state=state)
+        )
+
+    def part_of(self, target: str, image: Image) -> Image:
+        """Have further steps of an image belong to the target `target` of the file.
+
+        Those of `context.target` do already. `--no-cache-filter` names targets, so one that is
+        built on the way to another needs this.
+        """
+        caps = self.build.client.llb_caps
+        settings = StepSettings.of(self.build.options, caps, self.epoch, target)
+        return replace(image, settings=settings)
 
     async def image(self, reference: str, *, platform: Platform | None = None) -> Image:
         """Give a base image: `scratch`, a named context, or an image of a registry.
@@ -134,7 +148,8 @@ class LowerContext:
         )
         pinned = str(name.with_digest(found.digest) if found.digest else name)
         tree = image(pinned, platform=platform, custom_name=f"from {name}")
-        return self._configured(Image.of(tree, ImageConfig.parse(found.config)))
+        made = self._configured(Image.of(tree, ImageConfig.parse(found.config)))
+        return replace(made, base_config=found.config)
 
     async def context(self, *paths: str) -> State:
         """Give the build context, limited to `paths` (none: all); ignored files are left out."""
@@ -214,11 +229,13 @@ class LowerContext:
             (
                 ImageConfig.parse(data)
                 for key, data in result.metadata.items()
-                if key.partition("/")[0] == "containerimage.config"
+                if key.partition("/")[0] == CONFIG_KEY
             ),
             ImageConfig.empty(self.platform),
         )
-        return self._configured(Image.of(from_definition(definition or Definition()), config))
+        made = self._configured(Image.of(from_definition(definition or Definition()), config))
+        base = result.metadata.get(BASE_CONFIG_KEY)
+        return replace(made, base_config=base)
 
     def definition(self, state: State) -> Definition:
         """Give the definition of a tree for this platform and engine."""

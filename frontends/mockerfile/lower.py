@@ -66,7 +66,7 @@ class Lowering:
             raise image.base.place.error(f"images are made of each other: {chain}")
         self._being_made.append(image.name)
         with image.base.place.located():
-            made = await self._base(image)
+            made = self._context.part_of(image.name, await self._base(image))
         if image.has_packages:
             with image.place.located():
                 made = made.run(_TRANSPORT, name="prepare apt for repositories")

@@ -17,6 +17,7 @@ from torana.core.llb.state import State, scratch
 from torana.core.oci.platform import Platform
 from torana.core.records import dataclass
 from torana.frontends.kit.context import BuildContext
+from torana.frontends.kit.epoch import EPOCH
 from torana.frontends.kit.proxies import PROXIES, proxy_env
 from torana.frontends.kit.suggest import suggest
 from torana.frontends.yaml import fields
@@ -32,9 +33,8 @@ from torana.frontends.yaml.planning import Planner
 from torana.frontends.yaml.resolving import Resolver
 from torana.frontends.yaml.scope import Group
 
-_KNOWN_ARGS: Final = ("SOURCE_DATE_EPOCH",)
+_KNOWN_ARGS: Final = (EPOCH,)
 _PREFIXES: Final = ("BUILDKIT_", "TORANA_")
-EPOCH: Final = "SOURCE_DATE_EPOCH"
 
 
 class UndeclaredArgumentError(UserError):
@@ -208,13 +208,12 @@ def surroundings(context: BuildContext, target: Platform) -> dict[str, Group]:
     """Give the names `build.*` and `target.*` of expressions."""
     build = context.build_platform
     options = context.client.options
-    epoch = context.options.build_args.get(EPOCH, "")
     names: dict[str, Value] = {
         "platform": build.format(),
         "os": build.os,
         "arch": build.architecture,
         "vcs.revision": options.get("vcs:revision", ""),
-        "epoch": int(epoch) if epoch.isdigit() and len(epoch) < 18 else None,
+        "epoch": context.known_epoch,
     }
     wanted: dict[str, Value] = {
         "platform": target.format(),

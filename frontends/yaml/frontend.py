@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from torana.core.records import dataclass
@@ -10,13 +11,13 @@ from torana.frontends.kit.findings import lint_config, send_findings
 from torana.frontends.kit.lint import Linter
 from torana.frontends.kit.results import PlatformResult, assemble
 from torana.frontends.yaml.checks import run_tests
-from torana.frontends.yaml.conversion import EPOCH, Conversion
+from torana.frontends.yaml.conversion import Conversion
 from torana.frontends.yaml.document import Document
 from torana.frontends.yaml.includes import open_document
 from torana.frontends.yaml.lint import lint
 from torana.frontends.yaml.lock import Lock, read_lock
 from torana.frontends.yaml.platforms import platforms
-from torana.gateway.client.client import Client, Result
+from torana.gateway.client.client import Attestation, Client, Result
 
 FILENAME: Final = "build.yaml"
 _TESTS: Final = "tests"
@@ -40,6 +41,7 @@ class YamlFrontend:
             from torana.frontends.yaml.requests import answer_request
 
             return await answer_request(request, context)
+        await context.epoch()
         lock = await read_lock(context)
         document = await open_document(context, lock)
         return await _build(context, document, lock)
@@ -76,12 +78,19 @@ async def _result(context: BuildContext, conversion: Conversion) -> PlatformResu
     if asked != "none":
         await run_tests(conversion, conversion.stages if asked == "all" else conversion.targets)
     platform = conversion.platform
-    epoch = context.options.build_args.get(EPOCH, "")
+    key = platform.format_all()
+    attestations: Sequence[Attestation] = ()
+    if context.options.sbom is not None:
+        from torana.frontends.kit.scan import Scan, Scanner
+
+        scanner = await Scanner.find(context, context.options.sbom)
+        attestations = (await scanner.attest(context, Scan(built.tree), key),)
     return PlatformResult(
-        id=platform.format_all(),
+        id=key,
         platform=platform,
         ref=await context.solve_result(conversion.marshal(built.tree)),
         config=conversion.config(built),
         base_config=built.base_config,
-        epoch=int(epoch) if epoch.isdigit() else None,
+        epoch=await context.epoch(),
+        attestations=attestations,
     )

@@ -66,6 +66,7 @@ async def answer_request(name: str, context: BuildContext) -> Result:
 
 
 async def _conversion(context: BuildContext) -> Conversion:
+    await context.epoch()
     lock = await read_lock(context)
     document = await open_document(context, lock)
     return Conversion(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field
 from typing import Any
 
 from torana.core.llb import ops as o
@@ -12,7 +13,7 @@ from torana.core.llb.definition import Definition
 from torana.core.llb.render import render
 from torana.core.oci.digest import Digest
 from torana.core.records import dataclass
-from torana.gateway.client.client import Result, Warning
+from torana.gateway.client.client import Attestation, Result, Warning
 
 _LEFT_OUT = ("    digest ", "    needs ")
 
@@ -24,6 +25,7 @@ class Built:
     definitions: Mapping[str, Definition]
     metadata: Mapping[str, bytes]
     warnings: Sequence[Warning] = ()
+    attestations: Mapping[str, Sequence[Attestation]] = field(default_factory=dict)
 
     @classmethod
     async def of(cls, result: Result, warnings: Sequence[Warning] = ()) -> Built:
@@ -31,7 +33,7 @@ class Built:
         found = {}
         for key, ref in refs.items():
             found[key] = (None if ref is None else await ref.definition()) or Definition()
-        return cls(found, dict(result.metadata), tuple(warnings))
+        return cls(found, dict(result.metadata), tuple(warnings), dict(result.attestations))
 
     @property
     def definition(self) -> Definition:

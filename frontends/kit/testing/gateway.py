@@ -44,12 +44,14 @@ class FakeGateway:
 
     `images` has image configs by reference (the inner `config` object: `{"Env": [...]}`);
     `contexts` has files by path, by the name of the folder that a client offers;
-    `urls` has downloads. Everything that a frontend asked for is kept.
+    `urls` has downloads, `modified` their times in seconds. Everything that a frontend asked for is
+    kept.
     """
 
     images: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     contexts: Mapping[str, Files] = field(default_factory=dict)
     urls: Mapping[str, str | bytes] = field(default_factory=dict)
+    modified: Mapping[str, int] = field(default_factory=dict)
     given: Mapping[str, Definition] = field(default_factory=dict)
     platform: Platform = _PLATFORM
     options: dict[str, str] = field(default_factory=dict)
@@ -85,7 +87,10 @@ class FakeGateway:
             images=self.images,
             contexts={**self.contexts, "dockerfile": files},
             urls=self.urls,
+            modified=self.modified,
             given=self.given,
+            llb_caps=self.llb_caps,
+            gateway_caps=self.gateway_caps,
             platform=self.platform,
             options=dict(options),
             warnings=self.warnings,
@@ -142,7 +147,10 @@ class FakeGateway:
         image = None
         if identifier.startswith("docker-image://"):
             image = await self.resolve_image(identifier.partition("://")[2], platform=platform)
-        return ResolvedSource(identifier=identifier, attrs=attrs, image=image)
+        modified = self.modified.get(identifier)
+        return ResolvedSource(
+            identifier=identifier, attrs=attrs, image=image, http_last_modified=modified
+        )
 
     async def new_container(self, spec: ContainerSpec) -> Container:
         raise UnsupportedError("the test's gateway has no containers")

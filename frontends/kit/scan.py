@@ -16,9 +16,6 @@ from torana.core.llb.vertices import MountSpec
 from torana.core.oci.image import parse_config
 from torana.core.oci.platform import Platform, host_platform
 from torana.core.records import dataclass
-from torana.frontends.dockerfile.convert import Conversion
-from torana.frontends.dockerfile.emit import Emitter
-from torana.frontends.dockerfile.stage import Stage
 from torana.frontends.kit.context import BuildContext
 from torana.gateway.client.client import Attestation, SolveRequest
 
@@ -41,20 +38,6 @@ class Scan:
     target: State
     extras: Mapping[str, State] = field(default_factory=dict)
     ignore_cache: bool = False
-
-    @classmethod
-    def of(cls, conversion: Conversion, emitter: Emitter, target: Stage) -> Scan:
-        """Collect the trees of an emitted conversion."""
-        scanned = [stage for stage in emitter.states if stage.scans and stage is not target]
-        extras = {stage.label: emitter.states[stage] for stage in scanned}
-        if target.scans_context:
-            extras["context"] = emitter.context()
-        options = conversion.context.options
-        ignore_cache = any(
-            stage.replacement is None and options.ignores_cache(stage.name)
-            for stage in (target, *scanned)
-        )
-        return cls(emitter.stage(target), dict(sorted(extras.items())), ignore_cache)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,17 +110,13 @@ class Scanner:
         )
         return executed.mount_state(out)
 
-    async def attest(
-        self, conversion: Conversion, emitter: Emitter, platform_id: str
-    ) -> Attestation:
-        """Scan what was emitted and say what comes out of it."""
-        client = conversion.context.client
-        scan = Scan.of(conversion, emitter, conversion.found_target)
+    async def attest(self, context: BuildContext, scan: Scan, platform_id: str) -> Attestation:
+        """Scan trees and say what comes out of it."""
         # The original forgets the target's platform here.
-        definition = conversion.context.marshal(self.state(scan, platform_id), host_platform())
+        definition = context.marshal(self.state(scan, platform_id), host_platform())
         return Attestation(
             kind="bundle",
-            ref=(await client.solve(SolveRequest(definition=definition))).ref,
+            ref=(await context.client.solve(SolveRequest(definition=definition))).ref,
             predicate_type=_PREDICATE,
             metadata={"reason": b"sbom", "sbom-core": b"sbom"},
         )
