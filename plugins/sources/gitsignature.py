@@ -7,9 +7,6 @@ Spec: reference of sources, section 5, "Signature check"; git's signature-format
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import binascii
 import hashlib
 import re
 import tempfile
@@ -17,16 +14,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from torana.core.errors import CorruptError, ToranaError, UnsupportedError
+from torana.core.errors import CorruptError
+from torana.core.ops.source import InvalidSourceError
 from torana.core.records import dataclass
+from torana.plugins.sources.pgpsignature import SignatureError, run_checker, verify_pgp
 
 _HEADERS: Final = (b"gpgsig ", b"gpgsig-sha256 ")
 _PGP: Final = b"-----BEGIN PGP SIGNATURE-----"
 _SSH: Final = b"-----BEGIN SSH SIGNATURE-----"
 _SIGNER: Final = "signer"
+_FLAGS: Final = ("git.sig.rejectexpired", "git.sig.requiresignedtag", "git.sig.ignoresignedtag")
 
 
-class GitSignatureError(ToranaError):
+class GitSignatureError(SignatureError):
     """A commit or tag is not signed, or not by the key that was asked for."""
 
     code = "GIT_SIGNATURE_INVALID"
@@ -51,8 +51,15 @@ class SignedObject:
 
 
 def parse_policy(attrs: Mapping[str, str]) -> SignaturePolicy | None:
-    """Read `git.sig.*`; None where no signature is asked for."""
+    """Read `git.sig.*`; None where no signature is asked for.
+
+    Raises:
+        InvalidSourceError: something is asked of a signature, but not whose it has to be.
+    """
     if not attrs.get("git.sig.pubkey"):
+        for name in _FLAGS:
+            if attrs.get(name) == "true":
+                raise InvalidSourceError(f"{name} requires git.sig.pubkey to be set")
         return None
     return SignaturePolicy(
         key=attrs["git.sig.pubkey"],
@@ -108,81 +115,34 @@ async def verify(signed: SignedObject, policy: SignaturePolicy) -> None:
         GitSignatureError: there is none, or it is not of that key.
         UnsupportedError: the program that checks it is missing.
     """
-    if _PGP in signed.signature:
-        check = _verify_pgp
-    elif _SSH in signed.signature:
-        check = _verify_ssh
-    else:
+    if _PGP not in signed.signature and _SSH not in signed.signature:
         raise GitSignatureError("git object is not signed")
     with tempfile.TemporaryDirectory(prefix="torana-sig-") as text:
         folder = Path(text)
-        (folder / "signature").write_bytes(signed.signature)
-        (folder / "payload").write_bytes(signed.payload)
-        await check(folder, signed.payload, policy)
+        if _PGP not in signed.signature:
+            await _verify_ssh(folder, signed, policy)
+            return
+        payload = folder / "payload"
+        payload.write_bytes(signed.payload)
+        try:
+            await verify_pgp(
+                payload,
+                signed.signature,
+                policy.key,
+                rejects_expired=policy.rejects_expired,
+            )
+        except SignatureError as err:
+            raise GitSignatureError(err.message, hint=err.hint) from err
 
 
-async def _verify_pgp(folder: Path, payload: bytes, policy: SignaturePolicy) -> None:
-    (folder / "keys").write_bytes(_dearmored(policy.key))
-    _, output = await _run(
-        "gpgv", "--homedir", str(folder), "--keyring", str(folder / "keys"), "--status-fd", "1",
-        str(folder / "signature"), str(folder / "payload"),
-    )  # fmt: skip
-    said = {line.split()[1] for line in output.splitlines() if line.startswith("[GNUPG:] ")}
-    good = {"GOODSIG"} if policy.rejects_expired else {"GOODSIG", "EXPKEYSIG"}
-    if "EXPKEYSIG" in said and policy.rejects_expired:
-        raise GitSignatureError("signature is by a key that has expired")
-    if "VALIDSIG" not in said or not said & good or "BADSIG" in said:
-        raise GitSignatureError(
-            "signature is by an unknown key" if "NO_PUBKEY" in said else "signature does not match"
-        )
-
-
-async def _verify_ssh(folder: Path, payload: bytes, policy: SignaturePolicy) -> None:
+async def _verify_ssh(folder: Path, signed: SignedObject, policy: SignaturePolicy) -> None:
     keys = [line for line in policy.key.splitlines() if line.strip() and line[0] != "#"]
+    (folder / "signature").write_bytes(signed.signature)
     signers = folder / "signers"
     signers.write_text("".join(f'{_SIGNER} namespaces="git" {key}\n' for key in keys))
-    code, _ = await _run(
+    code, _ = await run_checker(
         "ssh-keygen", "-Y", "verify", "-f", str(signers), "-I", _SIGNER, "-n", "git",
-        "-s", str(folder / "signature"), data=payload,
+        "-s", str(folder / "signature"), data=signed.payload,
     )  # fmt: skip
     if code:
         raise GitSignatureError("signature does not match the ssh key")
-
-
-def _dearmored(armored: str) -> bytes:
-    """Give the bytes of an armored block.
-
-    Spec: RFC 9580, section 6.2.
-    """
-    match = re.search(
-        r"-----BEGIN PGP PUBLIC KEY BLOCK-----\s*\n(?:[\w-]+: .*\n)*\s*\n?(.*?)"
-        r"(?:\n=[A-Za-z0-9+/]{4})?\s*-----END",
-        armored.replace("\r\n", "\n"),
-        re.DOTALL,
-    )
-    try:
-        return base64.b64decode("".join(match[1].split()) if match else "", validate=True)
-    except binascii.Error:
-        raise GitSignatureError("the key to check signatures with is malformed") from None
-
-
-async def _run(*command: str, data: bytes = b"") -> tuple[int, str]:
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-    except FileNotFoundError:
-        raise UnsupportedError(
-            f"checking signatures needs the program `{command[0]}`", hint=f"install {command[0]}"
-        ) from None
-    try:
-        output, _ = await process.communicate(data)
-    except BaseException:
-        process.kill()
-        await process.wait()
-        raise
-    assert process.returncode is not None
-    return process.returncode, output.decode("utf-8", "replace")

@@ -1,7 +1,8 @@
 """The http source: one file from a web server.
 
 Without a checksum the file is fetched when its key is asked for, since its digest is the key;
-earlier downloads are asked for by their entity tags. With one the key needs no network.
+earlier downloads are asked for by their entity tags. With one the key needs no network, unless a
+signature is to be checked: nothing is cached, and no step runs, before that.
 
 Spec: reference of sources, section 6; reference of the solver, section 6.1.
 """
@@ -23,7 +24,14 @@ from torana.core.oci.digest import Digest
 from torana.core.ops.source import SourceKey, SourceRequest, SourceServices
 from torana.core.pool import run_blocking
 from torana.plugins.sources.downloads import Download, Downloads
-from torana.plugins.sources.httpoptions import HttpOptions, file_name, http_key, parse_http
+from torana.plugins.sources.httpoptions import (
+    DetachedSignature,
+    HttpOptions,
+    file_name,
+    http_key,
+    parse_http,
+)
+from torana.plugins.sources.pgpsignature import SignatureError, verify_pgp
 from torana.plugins.sources.webclient import Answer, FetchError, WebClient, redacted
 
 _DEFAULT_MODE: Final = 0o600
@@ -63,6 +71,8 @@ class HttpInstance:
 
     async def cache_key(self, index: int) -> SourceKey:
         options = self._options
+        if options.signature is not None:
+            await self._verify(options.signature)
         if options.checksum is not None:
             key = http_key(options, file_name(options, None), options.checksum, None)
             return SourceKey(key, pin=options.checksum)
@@ -76,7 +86,10 @@ class HttpInstance:
         Raises:
             CorruptError: it has not the digest that was asked for.
             FetchError: the server does not give it.
+            SignatureError: it is not signed as asked for.
         """
+        if self._options.signature is not None:
+            await self._verify(self._options.signature)
         if self._options.checksum is None:
             found = await self._resolve()
             try:
@@ -85,6 +98,26 @@ class HttpInstance:
                 self._forget()
         found = await self._resolve()
         return await self._services.refs.get(found.ref)
+
+    async def _verify(self, signature: DetachedSignature) -> None:
+        """Check the signature of what is fetched; once per build."""
+        found = await self._resolve()
+        verified = ("http", "signature", found.ref, signature)
+        memo = self._services.memo
+        async with memo.setdefault(("http", "signature lock", *verified), asyncio.Lock()):
+            if verified in memo:
+                return
+            ref = await self._services.refs.get(found.ref)
+            try:
+                with ref.mount() as root:
+                    await verify_pgp(root / found.filename, signature.text.encode(), signature.keys)
+            except SignatureError as err:
+                raise SignatureError(
+                    f"{redacted(self._options.url)}: {err.message}", hint=err.hint
+                ) from err
+            finally:
+                await ref.release()
+            memo[verified] = True
 
     def _shared(self) -> _Resolved:
         key = ("http", self._request_id, self._options.checksum)

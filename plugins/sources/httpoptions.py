@@ -11,7 +11,6 @@ from email.utils import formatdate
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from torana.core.errors import UnsupportedError
 from torana.core.oci.digest import Digest
 from torana.core.ops.keyjson import key_json
 from torana.core.ops.source import InvalidSourceError, SourceRequest
@@ -21,6 +20,14 @@ from torana.plugins.sources.webclient import Answer
 _DEFAULT_NAME: Final = "download"
 _SENT_HEADERS: Final = ("Accept", "User-Agent")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class DetachedSignature:
+    """An armored OpenPGP signature, and the armored public keys that may have made it."""
+
+    text: str
+    keys: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +42,7 @@ class HttpOptions:
     gid: int = 0
     auth_header_secret: str = ""
     headers: tuple[tuple[str, str], ...] = ()  # sorted, names in canonical form
+    signature: DetachedSignature | None = None
 
     @property
     def host(self) -> str:
@@ -47,7 +55,6 @@ def parse_http(request: SourceRequest) -> HttpOptions:
     Raises:
         InvalidSourceError: no host, or a malformed attribute.
         InvalidDigestError: the checksum is no digest.
-        UnsupportedError: a signature is to be checked.
     """
     attrs = request.attrs
     url = request.identifier
@@ -57,12 +64,9 @@ def parse_http(request: SourceRequest) -> HttpOptions:
         host = None
     if not host:
         raise InvalidSourceError("invalid http source: no host in its URL")
-    if attrs.get("http.sig.pubkey") or attrs.get("http.sig.signature"):
-        if not (attrs.get("http.sig.pubkey") and attrs.get("http.sig.signature")):
-            raise InvalidSourceError(
-                "http signature verification requires both pubkey and signature"
-            )
-        raise UnsupportedError("signatures of http sources are not checked by this version")
+    key, signature = attrs.get("http.sig.pubkey", ""), attrs.get("http.sig.signature", "")
+    if bool(key) != bool(signature):
+        raise InvalidSourceError("http signature verification requires both pubkey and signature")
     wanted = {
         name.removeprefix("http.header.").title(): value
         for name, value in attrs.items()
@@ -78,6 +82,7 @@ def parse_http(request: SourceRequest) -> HttpOptions:
         gid=number(attrs.get("http.gid", "0"), "http.gid"),
         auth_header_secret=attrs.get("http.authheadersecret", ""),
         headers=tuple((name, wanted[name]) for name in _SENT_HEADERS if name in wanted),
+        signature=DetachedSignature(signature, key) if key else None,
     )
 
 

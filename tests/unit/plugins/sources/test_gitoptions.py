@@ -56,6 +56,12 @@ def test_refused_attributes() -> None:
         parse("host/x", bundle="docker-image+blob://x@sha256:y")
 
 
+def test_a_signature_of_nobody() -> None:
+    with pytest.raises(InvalidSourceError, match=r"git\.sig\.requiresignedtag requires"):
+        parse("host/x", **{"sig.requiresignedtag": "true"})
+    assert parse("host/x", **{"sig.requiresignedtag": "false"}).signature is None
+
+
 def test_what_needs_no_network() -> None:
     assert known_ref(parse(f"host/x#{A}")) == ResolvedRef(A, A)
     assert known_ref(parse(f"host/x#{A}", checksum="aaaa")) == ResolvedRef(A, A)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from torana.core.errors import UnsupportedError
 from torana.core.oci.digest import Digest, InvalidDigestError
 from torana.core.ops.source import InvalidSourceError, SourceRequest
-from torana.plugins.sources.httpoptions import HttpOptions, file_name, http_key, parse_http
+from torana.plugins.sources.httpoptions import (
+    DetachedSignature,
+    HttpOptions,
+    file_name,
+    http_key,
+    parse_http,
+)
 from torana.plugins.sources.webclient import Answer, redacted
 
 
@@ -44,7 +49,15 @@ def test_attributes() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"perm": "rw"}, {"uid": ""}, {"gid": "1.5"}, {"perm": "09"}, {"sig__pubkey": "k"}]
+    "wrong",
+    [
+        {"perm": "rw"},
+        {"uid": ""},
+        {"gid": "1.5"},
+        {"perm": "09"},
+        {"sig__pubkey": "k"},
+        {"sig__signature": "s"},
+    ],
 )
 def test_malformed_attributes(wrong: dict[str, str]) -> None:
     with pytest.raises(InvalidSourceError):
@@ -58,8 +71,12 @@ def test_other_refusals() -> None:
         parse_http(request("/path"))
     with pytest.raises(InvalidSourceError, match="no host"):
         parse_http(request("[half/path"))
-    with pytest.raises(UnsupportedError):
-        parse_http(request(sig__pubkey="k", sig__signature="s"))
+
+
+def test_signatures() -> None:
+    assert parse_http(request(sig__pubkey="", sig__signature="")).signature is None
+    found = parse_http(request(sig__pubkey="k", sig__signature="s")).signature
+    assert found == DetachedSignature("s", "k")
 
 
 @pytest.mark.parametrize(
