@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import field, replace
 from functools import partial
@@ -30,6 +30,7 @@ from torana.core.oci.image import OCI_LAYER
 from torana.core.oci.layertypes import layer_compression, oci_layer
 from torana.core.pool import run_blocking, tasks_together
 from torana.core.records import dataclass
+from torana.core.snapshots.estargz import TOC_ANNOTATION, EstargzWriter
 from torana.core.snapshots.layertar import write_layer
 from torana.core.snapshots.snapshotter import LayerOf
 from torana.core.snapshots.tarsplice import TarSplice
@@ -76,6 +77,8 @@ class LayerForm:
         if self.latest is not None:
             return False
         given = layer_compression(origin.blob.media_type)
+        if TOC_ANNOTATION in origin.blob.annotations:
+            given = "estargz"
         return not self.is_forced or given == self.compression.type
 
 
@@ -231,15 +234,15 @@ class LayerStore:
     def _converted(self, origin: ImageLayer, form: LayerForm) -> _Blob:
         """Write a blob again, in another compression or with other times."""
         with self._content.open(origin.blob.digest) as file, self._content.writer() as writer:
-            tee = _Tee(writer, form.compression)
+            tee = _tee(writer, form.compression)
             times = None if form.latest is None else TarTimes(tee, form.latest)
             plain = open_compressed(file)
             while data := plain.read(_CHUNK):
                 (times or tee).write(data)
             if times is not None:
                 times.finish()
-            diff_id = tee.finish()
-            return _Blob(writer.commit(), writer.size, diff_id)
+            diff_id, notes = tee.finish()
+            return _Blob(writer.commit(), writer.size, diff_id, notes)
 
     @contextmanager
     def _splice(self, ref_id: str, key: str) -> Iterator[TarSplice | None]:
@@ -265,10 +268,17 @@ class LayerStore:
         raw = None if row is None else unpack(row[0])
         if raw is None or not self._content.use(Digest(raw["digest"])):
             return None
-        return _Blob(Digest(raw["digest"]), raw["size"], Digest(raw["diff_id"]))
+        notes = raw.get("annotations") or {}
+        return _Blob(Digest(raw["digest"]), raw["size"], Digest(raw["diff_id"]), notes)
 
     def _store(self, ref_id: str, key: str, blob: _Blob) -> None:
-        raw = {"digest": blob.digest, "size": blob.size, "diff_id": blob.diff_id}
+        raw: dict[str, object] = {
+            "digest": blob.digest,
+            "size": blob.size,
+            "diff_id": blob.diff_id,
+        }
+        if blob.annotations:
+            raw["annotations"] = dict(blob.annotations)
         self._refs.database.execute(
             "INSERT OR REPLACE INTO layers VALUES (?, ?, ?)", (ref_id, key, pack(raw))
         )
@@ -281,11 +291,11 @@ class LayerStore:
             if layer.upper is not None:
                 mounted = stack.enter_context(snapshots.mount(layer.upper, readonly=True))
                 root = os.fsencode(mounted)
-            tee = _Tee(writer, form.compression)
+            tee = _tee(writer, form.compression)
             changes = snapshots.changes(layer.upper, layer.lower)
             write_layer(changes, root, tee, latest=form.latest, splice=splice)
-            diff_id = tee.finish()
-            return _Blob(writer.commit(), writer.size, diff_id)
+            diff_id, notes = tee.finish()
+            return _Blob(writer.commit(), writer.size, diff_id, notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,10 +305,14 @@ class _Blob:
     digest: Digest
     size: int  # bytes
     diff_id: Digest
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     def descriptor(self, form: LayerForm) -> Descriptor:
         return Descriptor(
-            media_type=OCI_LAYER + form.compression.suffix, digest=self.digest, size=self.size
+            media_type=OCI_LAYER + form.compression.suffix,
+            digest=self.digest,
+            size=self.size,
+            annotations=dict(self.annotations),
         )
 
 
@@ -319,6 +333,12 @@ def _layer(
         description=record.description if is_own else layer.description,
         is_clamped=form.latest is not None,
     )
+
+
+def _tee(sink: object, compression: Compression) -> _Tee | EstargzWriter:
+    if compression.type == "estargz":
+        return EstargzWriter(sink, compression.level)  # type: ignore[arg-type]  # as below
+    return _Tee(sink, compression)
 
 
 class _Tee:
@@ -348,7 +368,7 @@ class _Tee:
         self._hash.update(data)
         self._compressor.write(data)
 
-    def finish(self) -> Digest:
+    def finish(self) -> tuple[Digest, Mapping[str, str]]:
         self._drain()
         self._compressor.finish()
-        return Digest("sha256:" + self._hash.hexdigest())
+        return Digest("sha256:" + self._hash.hexdigest()), {}

@@ -17,6 +17,8 @@ from typing import IO, Any, Final, Protocol
 from torana.core.errors import UserError
 from torana.core.records import dataclass
 
+_TYPES: Final = ("gzip", "estargz", "zstd", "uncompressed")
+DEFAULT_LEVEL: Final = 1  # of gzip
 _BLOCK: Final = 1 << 20
 _ZSTD_JOB: Final = 2 << 20  # bytes that a thread takes at once; left to itself it is much more
 _MAGIC: Final = (
@@ -29,7 +31,10 @@ _MAGIC: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """How layers are compressed: `gzip`, `zstd` or `uncompressed`; level None is the default."""
+    """How layers are compressed: `gzip`, `estargz`, `zstd` or `uncompressed`.
+
+    Level None is the default.
+    """
 
     type: str = "gzip"
     level: int | None = None
@@ -37,7 +42,7 @@ class Compression:
     @property
     def suffix(self) -> str:
         """End of the layer's media type."""
-        return {"gzip": "+gzip", "zstd": "+zstd", "uncompressed": ""}[self.type]
+        return {"gzip": "+gzip", "estargz": "+gzip", "zstd": "+zstd", "uncompressed": ""}[self.type]
 
     @property
     def key(self) -> str:
@@ -54,10 +59,10 @@ def parse_compression(kind: str, level: str | None) -> Compression:
     Raises:
         UserError: unknown type, or a level that is no number.
     """
-    if kind not in ("gzip", "zstd", "uncompressed"):
+    if kind not in _TYPES:
         raise UserError(
             f"unsupported layer compression type: `{kind}`",
-            hint="known: gzip, zstd, uncompressed",
+            hint=f"known: {', '.join(_TYPES)}",
         )
     if not level:
         return Compression(kind)
@@ -65,8 +70,8 @@ def parse_compression(kind: str, level: str | None) -> Compression:
         number = int(level)
     except ValueError:
         raise UserError(f"non-integer value {level} for compression-level") from None
-    if kind == "gzip" and not -2 <= number <= 9:
-        raise UserError(f"gzip: invalid compression level: {number}", hint="0 to 9")
+    if kind in ("gzip", "estargz") and not -2 <= number <= 9:
+        raise UserError(f"{kind}: invalid compression level: {number}", hint="0 to 9")
     return Compression(kind, number)
 
 
@@ -85,7 +90,10 @@ class Compressor(Protocol):
 
 
 def compressor(compression: Compression, sink: Sink) -> Compressor:
-    """Make the compressor for `compression` in front of `sink`."""
+    """Make the compressor for `compression` in front of `sink`.
+
+    What `estargz` makes of a tar is `torana.core.snapshots.estargz`'s business.
+    """
     if compression.type == "uncompressed":
         return _Plain(sink)
     if compression.type == "zstd":
@@ -106,7 +114,7 @@ class _Gzip:
 
     def __init__(self, sink: Sink, level: int | None) -> None:
         self._sink = sink
-        self._compress = _block_compressor(1 if level is None or level < 0 else level)
+        self._compress = gzip_member(DEFAULT_LEVEL if level is None else level)
         self._threads = min(4, os.cpu_count() or 1)
         self._pool: ThreadPoolExecutor | None = None
         self._pending: deque[tuple[Future[bytes], bytearray]] = deque()
@@ -149,7 +157,9 @@ class _Gzip:
             self._sink.write(self._compress(memoryview(self._block)[: self._filled]))
 
 
-def _block_compressor(level: int) -> Callable[[bytearray | memoryview], bytes]:
+def gzip_member(level: int) -> Callable[[bytearray | memoryview], bytes]:
+    """Give what makes a gzip member of bytes; a level below zero is the default."""
+    level = DEFAULT_LEVEL if level < 0 else level
     header = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
     def frame(deflated: list[bytes], size: int, crc: int) -> bytes:

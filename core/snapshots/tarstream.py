@@ -79,7 +79,7 @@ class TarStream:
             if header is None or not any(header):
                 self._drain()
                 return
-            entry = _parse(header)
+            entry = parse_header(header)
             kind = entry.kind
             if kind in (b"x", b"g", b"L", b"K"):
                 body = self._extension(entry.stored)
@@ -93,7 +93,7 @@ class TarStream:
             if kind == b"S":
                 self._old_sparse(header, entry)
             if pax or common:
-                _extend(entry, {**common, **pax})
+                extend(entry, {**common, **pax})
                 pax = {}
             if kind in b"\0S7":
                 is_old_folder = kind == b"\0" and entry.name.endswith(b"/")
@@ -223,7 +223,12 @@ class TarStream:
         entry.pieces = [(line(), line()) for _ in range(count)]
 
 
-def _parse(header: bytes) -> Entry:
+def parse_header(header: bytes) -> Entry:
+    """Read one header, without what extensions say.
+
+    Raises:
+        CorruptError: its checksum or a number is wrong.
+    """
     total = sum(header) - sum(header[148:156]) + 8 * 0x20
     if total != tar_number(header[148:156]):
         raise CorruptError("archive is damaged: wrong checksum of a header")
@@ -306,7 +311,7 @@ def pax_records(body: bytes) -> dict[bytes, bytes]:
     return found
 
 
-def _extend(entry: Entry, records: dict[bytes, bytes]) -> None:
+def extend(entry: Entry, records: dict[bytes, bytes]) -> None:
     """Let the records of a pax header replace what the entry's own header says."""
     for key, value in records.items():
         if key == b"path":

@@ -70,6 +70,10 @@ def _read(
         rewrites_times=attributes.flag(attrs, "rewrite-timestamp", False),
         annotations=read_annotations(attrs, said),
     )
+    if options.compression.type == "estargz" and not options.oci_types:
+        raise UserError(
+            'exporter option "compression=estargz" conflicts with "oci-mediatypes=false"'
+        )
     if options.rewrites_times and attributes.flag(attrs, "unpack", False):
         raise UserError('exporter option "rewrite-timestamp" conflicts with "unpack"')
     return options

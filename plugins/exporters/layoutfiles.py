@@ -67,7 +67,7 @@ def _load_entry(image: NamedImage, content: ContentStore) -> dict[str, object]:
     manifest = json.loads(content.read(image.root.digest))
     return {
         "Config": _blob_path(manifest["config"]["digest"]),
-        "RepoTags": [parse_reference(name).familiar() for name in image.names],
+        "RepoTags": [parse_reference(name).familiar() for name in image.names] or None,
         "Layers": [_blob_path(layer["digest"]) for layer in manifest["layers"]],
     }
 

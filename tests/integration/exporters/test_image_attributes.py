@@ -67,6 +67,11 @@ async def test_annotations_of_a_single_manifest(builds: Builds) -> None:
         ({"rewrite-timestamp": "true", "unpack": "true"}, "", 'conflicts with "unpack"'),
         ({"rewrite-timestamp": ""}, "", "non-bool value specified for rewrite-timestamp"),
         ({"compression": "lzma"}, "", "unsupported layer compression type"),
+        (
+            {"compression": "estargz", "oci-mediatypes": "false"},
+            "",
+            'compression=estargz" conflicts with "oci-mediatypes=false"',
+        ),
     ],
 )
 async def test_attributes_that_do_not_fit(
@@ -153,6 +158,37 @@ async def test_forced_compression_converts_the_base_too(
     # Made once: asked for again, with the base unpacked by then, it is the same blob.
     await builds.files(text)
     assert (await layers(**{"force-compression": "true"}))[0] == gzipped
+
+
+async def test_estargz(builds: Builds, registry: FaultyRegistry) -> None:
+    toc = "containerd.io/snapshot/stargz/toc.digest"
+    registry.image("base", [layer_of({"f": "x" * 5000})])
+    text = f"FROM {registry.host}/some/repo:base\nCOPY Dockerfile /\n"
+
+    async def layers(text: str, **attrs: str) -> list[dict[str, Any]]:
+        made = await builds.layout(text, attrs)
+        manifest = made.document(made.entries[0])
+        diff_ids = made.document(manifest["config"])["rootfs"]["diff_ids"]
+        plain = [gzip.decompress(made.blob(each)) for each in manifest["layers"]]
+        assert [digest_of(data) for data in plain] == diff_ids
+        for each in manifest["layers"]:
+            assert each["mediaType"] == f"{OCI}layer.v1.tar+gzip"
+        found: list[dict[str, Any]] = manifest["layers"]
+        return found
+
+    forced = {"force-compression": "true"}
+    made = await layers(text, compression="estargz", **forced)
+    assert all(toc in each["annotations"] for each in made)
+    assert await layers(text, compression="estargz", **forced) == made
+    assert not any("annotations" in each for each in await layers(text, **forced))
+    # It is an image as any other: pulled, unpacked, built upon, and left as it is.
+    name = f"{registry.host}/some/repo:lazy"
+    attrs = {"name": name, "push": "true", "compression": "estargz", "store": "false"}
+    await builds.build(text, ExportRequest(type="image", attrs=attrs | forced))
+    other = f"FROM {name}\nCOPY Dockerfile /again\n"
+    assert await builds.files(other) == {"f": "x" * 5000, "Dockerfile": text, "again": other}
+    assert (await layers(other, compression="estargz", **forced))[:2] == made
+    assert not any("annotations" in each for each in await layers(other, **forced))
 
 
 async def test_names(builds: Builds) -> None:
