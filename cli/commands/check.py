@@ -16,6 +16,14 @@ import click
 
 from torana.cli.checkreport import FileReport, as_json, as_sarif, as_text, read_answer
 from torana.cli.frontendoptions import frontend_options
+from torana.cli.frontends import (
+    default_syntax,
+    frontend_rules,
+    plugin_manager,
+    plugin_options,
+    project_of,
+    syntax_option,
+)
 from torana.core.errors import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +31,6 @@ if TYPE_CHECKING:
 
 _BUILD_FILE: Final = "Dockerfile"
 _YAML_FILE: Final = "build.yaml"
-_DEFAULT: Final = "dockerfile.v0"
 _NEEDS_IMAGES: Final = "UndefinedVar"  # a variable may come from the base image
 _FORMATS: Final[Mapping[str, Callable[[Sequence[FileReport]], str]]] = {
     "text": as_text,
@@ -37,21 +44,20 @@ _FORMATS: Final[Mapping[str, Callable[[Sequence[FileReport]], str]]] = {
 @click.option("--target", metavar="STAGE", help="Check this stage and what it needs.  [all]")
 @click.option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]")
 @click.option("--format", "form", type=click.Choice(list(_FORMATS)), default="text")
-@click.option("--frontend", metavar="NAME", help="Frontend to ask.  [by the name of the file]")
+@click.option("--frontend", metavar="NAME", help="Frontend to ask.  [the one that would build it]")
 @click.option("--opt", "opts", multiple=True, metavar="KEY=VALUE", help="Option of the frontend.")
+@plugin_options
 def check(files: Sequence[str], form: str, frontend: str | None, **options: Any) -> int:
     """Look for mistakes in build files; a FILE may be a folder with one in it.  [.]
 
-    Nothing is built or fetched. What only base images can tell is left out: for that there is
-    `torana build --check`. Exit code: 0 nothing found, 1 something found, 2 wrong usage.
+    What would build a file checks it, by the rules of `torana build`. Nothing is built or fetched,
+    and no image is run. What only base images can tell is left out: for that there is `torana build
+    --check`. Exit code: 0 nothing found, 1 something found, 2 wrong usage.
     """
-    from torana.plugins.manager import PluginManager
-
-    plugins = PluginManager()
-    given = frontend_options(options)
+    plugins = plugin_manager(options)
+    given = {**frontend_options(options), **syntax_option(options)}
     found = [
-        asyncio.run(_report(plugins.frontend(frontend or _reader(path, plugins)), path, given))
-        for path in map(_existing, files or (".",))
+        _report(path, frontend, given, options, plugins) for path in map(_existing, files or (".",))
     ]
     reports = [report for report, _ in found]
     sys.stdout.write(_FORMATS[form](reports))
@@ -64,16 +70,6 @@ def check(files: Sequence[str], form: str, frontend: str | None, **options: Any)
     return 0 if all(report.is_clean for report in reports) else 1
 
 
-def _reader(path: Path, plugins: PluginManager) -> str:
-    """Give the frontend that reads files of that name, by default the Dockerfile one."""
-    if path.name.startswith(_BUILD_FILE):
-        return _DEFAULT
-    from torana.plugins.selection import by_file
-
-    found = by_file(path.name, [each for each in plugins.frontends() if not each.problem])
-    return _DEFAULT if found is None else found.qualified_name
-
-
 def _existing(text: str) -> Path:
     path = Path(text)
     if path.is_dir():
@@ -84,26 +80,27 @@ def _existing(text: str) -> Path:
     return path
 
 
-async def _report(frontend: Any, path: Path, options: Mapping[str, str]) -> tuple[FileReport, bool]:
+def _report(
+    path: Path,
+    frontend: str | None,
+    given: Mapping[str, str],
+    options: Mapping[str, Any],
+    plugins: PluginManager,
+) -> tuple[FileReport, bool]:
     """Give the report, and whether something was left out of it."""
-    from torana.frontends.kit.offline import OfflineClient
+    from torana.cli.checkclient import lint
+    from torana.gateway.runners.finder import FrontendFinder
 
-    folder = path.absolute().parent
-    client = OfflineClient(
-        folders={"context": folder, "dockerfile": folder},
-        options={
-            **options,
-            "filename": path.name,
-            "requestid": "frontend.lint",
-            "cmdline": "",  # a `# syntax=` line is not followed
-        },
-    )
-    answer = (await frontend.build(client)).metadata.get("result.json")
+    folders = {"context": path.absolute().parent, "dockerfile": path.absolute().parent}
+    project = project_of(folders)
+    syntax = default_syntax({"filename": path.name}, folders, project, plugins)
+    finder = FrontendFinder(plugins, rules=frontend_rules(options, folders, project))
+    answer, needs_images = asyncio.run(lint(path, frontend, given, syntax, finder))
     if answer is None:
-        raise UnsupportedError("this frontend cannot check its files")
+        raise UnsupportedError(f"this frontend cannot check its files: `{path}`")
     document = json.loads(answer)
     warnings = document.get("warnings") or []
-    if client.asked_images:
+    if needs_images:
         document["warnings"] = [w for w in warnings if w["ruleName"] != _NEEDS_IMAGES]
     report = read_answer(str(path), path.read_bytes(), document)
     return report, len(report.violations) != len(warnings)
