@@ -26,6 +26,8 @@ from torana.plugins.registry.connection import Pools
 from torana.plugins.registry.origin import OpenOrigin
 from torana.plugins.registry.settings import RegistrySettings
 from torana.plugins.sources.blob import BlobSource, LayoutBlobSource
+from torana.plugins.sources.bloborigins import BlobOrigins
+from torana.plugins.sources.git import GitSource
 from torana.plugins.sources.image import ImageSource
 from torana.plugins.sources.layout import LayoutSource
 
@@ -64,6 +66,8 @@ class ClientSide:
             return ImageSource(self.registries)
         if isinstance(source, BlobSource):
             return BlobSource(self.registries)
+        if isinstance(source, GitSource):
+            return GitSource(BlobOrigins(access=self.registries, find_layout=self._layout))
         if source is not None and scheme in UploadSource.schemes:
             return UploadSource(self._sessions, self._ids, source)
         return source

@@ -193,7 +193,10 @@ class EmbeddedEngine:
         def find_source(scheme: str) -> Source | None:
             if scheme in ("oci-layout", "oci-layout+blob") and request.oci_layouts:
                 return _layout_source(scheme, request.oci_layouts)
-            return self._plugins.source(scheme)
+            source = self._plugins.source(scheme)
+            if scheme == "git" and request.oci_layouts:
+                return _with_bundles(source, request.oci_layouts)
+            return source
 
         parts = BuildParts(
             session_id=session_id,
@@ -257,6 +260,17 @@ def _layout_source(scheme: str, layouts: Mapping[str, Path]) -> Source:
 
     find = of_folders(layouts)
     return LayoutSource(find) if scheme == "oci-layout" else LayoutBlobSource(find)
+
+
+def _with_bundles(source: Source | None, layouts: Mapping[str, Path]) -> Source | None:
+    """Let the built-in git source take bundles from layouts, too."""
+    from torana.plugins.sources.bloborigins import BlobOrigins
+    from torana.plugins.sources.git import GitSource
+    from torana.plugins.sources.layout import of_folders
+
+    if not isinstance(source, GitSource):
+        return source
+    return GitSource(BlobOrigins(find_layout=of_folders(layouts)))
 
 
 def _output(wanted: ExportRequest) -> Output | None:

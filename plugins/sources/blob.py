@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,10 +20,14 @@ from torana.core.ops.keyjson import key_json
 from torana.core.ops.source import InvalidSourceError, SourceKey, SourceRequest, SourceServices
 from torana.core.pool import run_blocking
 from torana.core.records import dataclass
-from torana.plugins.registry.access import RegistryAccess, default_access
-from torana.plugins.registry.client import RegistryClient
+from torana.plugins.registry.access import RegistryAccess
 from torana.plugins.registry.origin import OpenOrigin
-from torana.plugins.registry.threads import run_network
+from torana.plugins.sources.bloborigins import (
+    LAYOUT_BLOB,
+    REGISTRY_BLOB,
+    BlobOrigins,
+    fetch_blob,
+)
 from torana.plugins.sources.httpoptions import base_name, number
 from torana.plugins.sources.image import record_type
 from torana.plugins.sources.layout import FindLayout
@@ -84,40 +86,37 @@ def parse_blob(request: SourceRequest) -> BlobOptions:
 class BlobSource:
     """Serves `docker-image+blob://`; without `access` with the settings of the user."""
 
-    schemes = ("docker-image+blob",)
+    schemes = (REGISTRY_BLOB,)
 
     def __init__(self, access: RegistryAccess | None = None) -> None:
-        self._access = access
+        self._origins = BlobOrigins(access=access)
 
     def open(self, request: SourceRequest, services: SourceServices) -> BlobInstance:
-        origin = partial(RegistryClient, self._access or default_access())
-        return BlobInstance(origin, services, parse_blob(request))
+        return BlobInstance(self._origins.open(REGISTRY_BLOB), services, parse_blob(request))
 
 
 class LayoutBlobSource:
     """Serves `oci-layout+blob://` from the layouts that `find` finds."""
 
-    schemes = ("oci-layout+blob",)
+    schemes = (LAYOUT_BLOB,)
 
     def __init__(self, find: FindLayout) -> None:
-        self._find = find
+        self._origins = BlobOrigins(find_layout=find)
 
     def open(self, request: SourceRequest, services: SourceServices) -> BlobInstance:
         options = parse_blob(request)
-        store = request.attrs.get("oci.store")
-        if not store:
-            raise InvalidSourceError("oci-layout blob source requires store id")
-        origin = self._find(store, request.attrs.get("oci.session", ""))
+        attrs = request.attrs
+        origin = self._origins.open(
+            LAYOUT_BLOB, store=attrs.get("oci.store", ""), session_id=attrs.get("oci.session", "")
+        )
         return BlobInstance(origin, services, options)
 
 
 class BlobInstance:
     """One blob as a file."""
 
-    def __init__(
-        self, open_origin: OpenOrigin, services: SourceServices, options: BlobOptions
-    ) -> None:
-        self._open_origin = open_origin
+    def __init__(self, origin: OpenOrigin, services: SourceServices, options: BlobOptions) -> None:
+        self._origin = origin
         self._services = services
         self._options = options
 
@@ -131,8 +130,7 @@ class BlobInstance:
             ToranaError: it cannot be had, or is not what the digest says.
         """
         options, services = self._options, self._services
-        origin = self._open_origin(threading.Event())
-        await run_network(origin.stop, partial(self._fetch, origin.stop))
+        await fetch_blob(self._origin, options.reference, options.digest, services.content)
         new = await services.refs.new_mutable(
             None,
             description=f"blob {options.reference}",
@@ -145,14 +143,6 @@ class BlobInstance:
         except BaseException:
             await new.release()
             raise
-
-    def _fetch(self, stop: threading.Event) -> None:
-        options, content = self._options, self._services.content
-        if content.use(options.digest):
-            return
-        origin = self._open_origin(stop)
-        blob = origin.find_blob(options.reference, options.digest)
-        origin.fetch(options.reference, blob, content)
 
 
 def _place(content: ContentStore, options: BlobOptions, root: Path) -> None:

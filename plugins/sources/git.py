@@ -24,14 +24,15 @@ from torana.core.database import Database
 from torana.core.errors import NotFoundError, UserError
 from torana.core.ops.source import SourceKey, SourceRequest, SourceServices
 from torana.core.pool import run_blocking
-from torana.plugins.sources.gitcommand import GitCommand, GitError
+from torana.plugins.sources.bloborigins import BlobOrigins
+from torana.plugins.sources.gitbundle import imported, write_bundle
+from torana.plugins.sources.gitcommand import GitCommand, GitError, is_sha
 from torana.plugins.sources.gitoptions import (
     GitOptions,
     GitRefNotFoundError,
     ResolvedRef,
     choose_ref,
     git_key,
-    is_sha,
     known_ref,
     parse_git,
     redacted_remote,
@@ -60,20 +61,24 @@ class InvalidSubdirError(UserError):
 
 
 class GitSource:
-    """Serves `git://`."""
+    """Serves `git://`; bundles come from `blobs`."""
 
     schemes = ("git",)
 
+    def __init__(self, blobs: BlobOrigins | None = None) -> None:
+        self._blobs = blobs or BlobOrigins()
+
     def open(self, request: SourceRequest, services: SourceServices) -> GitInstance:
-        return GitInstance(parse_git(request), services)
+        return GitInstance(parse_git(request), services, self._blobs)
 
 
 class GitInstance:
     """One checkout."""
 
-    def __init__(self, options: GitOptions, services: SourceServices) -> None:
+    def __init__(self, options: GitOptions, services: SourceServices, blobs: BlobOrigins) -> None:
         self._options = options
         self._services = services
+        self._blobs = blobs
 
     async def cache_key(self, index: int) -> SourceKey:
         resolved = await self._resolve()
@@ -99,7 +104,7 @@ class GitInstance:
             if known is not None:
                 return known
             async with self._command() as git:
-                repository = Repository(options, resolved, git, self._services.refs)
+                repository = self._repository(resolved, git)
                 async with repository.open() as bare:
                     ref = await self._check_out(bare, repository.tip, resolved)
             await run_blocking(_remember, self._services.database, key, ref.id)
@@ -117,7 +122,7 @@ class GitInstance:
             if checked in memo:
                 return
             async with self._command() as git:
-                repository = Repository(self._options, resolved, git, self._services.refs)
+                repository = self._repository(resolved, git)
                 async with repository.open() as bare:
                     tag, commit = await _objects(bare, resolved)
             await _verify_objects(tag, commit, policy)
@@ -133,18 +138,37 @@ class GitInstance:
         lock: asyncio.Lock = memo.setdefault(
             ("git", "lock", options.remote, options.ref), asyncio.Lock()
         )
-        listed = ("git", "listing", options.remote, options.ref)
+        listed = ("git", "listing", options.remote, options.ref, options.bundle, options.checksum)
         async with lock:
             if listed not in memo:
                 async with self._command() as git:
-                    memo[listed] = await _list(git, options)
+                    async with self._remote(git) as remote:
+                        memo[listed] = await _list(git, options, remote)
             ref, listing = memo[listed]
         return choose_ref(options, ref, listing)
+
+    def _repository(self, resolved: ResolvedRef, git: GitCommand) -> Repository:
+        refs = self._services.refs
+        return Repository(self._options, resolved, git, refs, lambda: self._remote(git))
+
+    @asynccontextmanager
+    async def _remote(self, git: GitCommand) -> AsyncIterator[str]:
+        """Give the URL of the remote, or of a repository that has what is in the bundle."""
+        options = self._options
+        if options.bundle is None:
+            yield options.remote
+            return
+        content = self._services.content
+        async with imported(options.bundle, git, self._blobs, content, options.checksum) as staged:
+            yield f"file://{staged.git_dir}"
 
     @asynccontextmanager
     async def _command(self) -> AsyncIterator[GitCommand]:
         """Give git with this source's credentials."""
         options, services = self._options, self._services
+        if options.bundle is not None:  # the remote is not asked
+            yield GitCommand(log=lambda data: services.progress.log(2, data))
+            return
         async with AsyncExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="torana-git-")))
             known_hosts = socket = None
@@ -195,10 +219,11 @@ class GitInstance:
     async def _check_out(self, bare: GitCommand, tip: str, resolved: ResolvedRef) -> ImmutableRef:
         options = self._options
         shown = redacted_remote(options.remote)
+        what = "git bundle checkout" if options.is_bundled else "git snapshot"
         new: MutableRef = await self._services.refs.new_mutable(
             None,
-            description=f"git snapshot for {shown}#{options.ref}",
-            record_type=RecordType.GIT_CHECKOUT,
+            description=f"{what} for {shown}#{options.ref}",
+            record_type=RecordType.REGULAR if options.is_bundled else RecordType.GIT_CHECKOUT,
         )
         try:
             with new.mount() as root:
@@ -209,6 +234,18 @@ class GitInstance:
             raise
 
     async def _fill(self, bare: GitCommand, tip: str, resolved: ResolvedRef, root: Path) -> None:
+        options = self._options
+        if options.is_bundled:
+            await write_bundle(bare, resolved.name, resolved.sha, root)
+        else:
+            await self._fill_tree(bare, tip, resolved, root)
+        if options.is_commit_time_kept:
+            seconds = await bare.run("log", "-1", "--format=%ct", f"{resolved.sha}^{{commit}}")
+            await run_blocking(_set_times, root, int(seconds))
+
+    async def _fill_tree(
+        self, bare: GitCommand, tip: str, resolved: ResolvedRef, root: Path
+    ) -> None:
         options = self._options
         subdir = os.path.normpath(f"/{options.subdir}").strip("/")
         if options.is_git_dir_kept and not subdir:
@@ -227,9 +264,6 @@ class GitInstance:
                 await run_blocking(_cut_off, tree)
         if subdir:
             await run_blocking(_lift, tree, subdir, root)
-        if options.is_commit_time_kept:
-            seconds = await bare.run("log", "-1", "--format=%ct", f"{resolved.sha}^{{commit}}")
-            await run_blocking(_set_times, root, int(seconds))
 
 
 async def _objects(bare: GitCommand, resolved: ResolvedRef) -> tuple[bytes | None, bytes]:
@@ -261,14 +295,14 @@ async def _verify_objects(tag: bytes | None, commit: bytes, policy: SignaturePol
     await verify(signed_commit(commit), policy)
 
 
-async def _list(git: GitCommand, options: GitOptions) -> tuple[str, str]:
+async def _list(git: GitCommand, options: GitOptions, remote: str) -> tuple[str, str]:
     """Ask the remote for a ref; gives its name (the default branch's if none) and the answer."""
     ref = options.ref
     try:
         if not ref:
-            heads = await git.run("ls-remote", "--symref", "--", options.remote, "HEAD")
+            heads = await git.run("ls-remote", "--symref", "--", remote, "HEAD")
             ref = _default_branch(heads)
-        return ref, await git.run("ls-remote", "--", options.remote, ref, f"{ref}^{{}}")
+        return ref, await git.run("ls-remote", "--", remote, ref, f"{ref}^{{}}")
     except GitError as err:
         raise GitError(
             f"failed to fetch remote {redacted_remote(options.remote)}: {err.message}",

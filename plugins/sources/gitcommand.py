@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import field, replace
@@ -17,8 +18,8 @@ from typing import Final
 
 from torana.core.errors import ToranaError, UnsupportedError
 from torana.core.records import dataclass
-from torana.plugins.sources.gitoptions import is_sha
 
+_SHA: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
 _SETTINGS: Final = {
     "protocol.file.allow": "user",  # submodules are not of the user's making
@@ -28,6 +29,11 @@ _SETTINGS: Final = {
     "gc.auto": "0",
     "safe.directory": "*",  # the store's folders may belong to another id of our namespace
 }
+
+
+def is_sha(text: str) -> bool:
+    """Say whether `text` is a full object id (SHA-1 or SHA-256)."""
+    return _SHA.fullmatch(text) is not None
 
 
 class GitError(ToranaError):

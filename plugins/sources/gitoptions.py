@@ -9,16 +9,16 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
-from torana.core.errors import NotFoundError, UnsupportedError, UserError
+from torana.core.errors import NotFoundError, UserError
 from torana.core.ops.source import InvalidSourceError, SourceRequest
 from torana.core.records import dataclass
+from torana.plugins.sources.gitbundle import Bundle, parse_bundle
+from torana.plugins.sources.gitcommand import is_sha
 from torana.plugins.sources.gitsignature import SignaturePolicy, parse_policy
 
 _TRANSPORT: Final = re.compile(r"(https?|ssh|git)://|[\w.-]+@[\w.-]+:")
 _SCP: Final = re.compile(r"(?P<user>[\w.-]+)@(?P<host>[\w.-]+):(?P<path>.*)")
-_SHA: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _HEX: Final = re.compile(r"[0-9a-fA-F]+")
-_UNSUPPORTED: Final = ("git.bundle", "git.checkoutbundle")
 
 
 class GitChecksumError(UserError):
@@ -51,6 +51,8 @@ class GitOptions:
     ssh_id: str = ""
     known_hosts: str = ""
     signature: SignaturePolicy | None = None
+    bundle: Bundle | None = None  # where commits come from, in place of the remote
+    is_bundled: bool = False  # the result is a bundle: one file
 
     @property
     def host(self) -> str:
@@ -74,22 +76,14 @@ class ResolvedRef:
     commit: str = ""  # only where it differs and counts for the key
 
 
-def is_sha(text: str) -> bool:
-    """Say whether `text` is a full object id (SHA-1 or SHA-256)."""
-    return _SHA.fullmatch(text) is not None
-
-
 def parse_git(request: SourceRequest) -> GitOptions:
     """Read `git://HOST/PATH#REF:SUBDIR` and its attributes.
 
     Raises:
-        InvalidSourceError: no host, a ref that looks like an option, or a checksum that is no hex.
-        UnsupportedError: bundles are asked for.
+        InvalidSourceError: no host, a ref that looks like an option, a checksum that is no hex, or
+            attributes that do not go together.
     """
     attrs = request.attrs
-    for name in _UNSUPPORTED:
-        if attrs.get(name) not in (None, "", "false"):
-            raise UnsupportedError(f"attribute `{name}` of git sources is not supported")
     location, _, fragment = request.rest.partition("#")
     ref, _, subdir = fragment.partition(":")
     remote = attrs.get("git.fullurl", location)
@@ -110,6 +104,8 @@ def parse_git(request: SourceRequest) -> GitOptions:
         ssh_id=attrs.get("git.mountsshsock", ""),
         known_hosts=attrs.get("git.knownsshhosts", ""),
         signature=parse_policy(attrs),
+        bundle=parse_bundle(attrs),
+        is_bundled=attrs.get("git.checkoutbundle") == "true",
     )
     if not options.host:
         raise InvalidSourceError("invalid git source: no host in its URL")
@@ -119,6 +115,12 @@ def parse_git(request: SourceRequest) -> GitOptions:
         raise InvalidSourceError(
             f"invalid checksum {options.checksum} for Git URL, expected hex commit hash"
         )
+    if options.bundle is not None and not ref and not is_sha(options.checksum):
+        raise InvalidSourceError("git.bundle requires a ref, or a full commit in git.checksum")
+    if options.is_bundled and options.is_git_dir_kept:
+        raise InvalidSourceError("git.checkoutbundle is incompatible with git.keepgitdir")
+    if options.is_bundled and options.subdir:
+        raise InvalidSourceError("git.checkoutbundle is incompatible with git.subdir")
     return options
 
 
@@ -134,7 +136,9 @@ def known_ref(options: GitOptions) -> ResolvedRef | None:
         if not ref.startswith(checksum):
             raise GitChecksumError(f"expected checksum to match {checksum}, got {ref}")
         return ResolvedRef(ref, ref)
-    if not options.is_fetched_by_commit:
+    if options.bundle is not None and not ref and is_sha(checksum):
+        return ResolvedRef(checksum, checksum)
+    if not options.is_fetched_by_commit or options.bundle is not None:
         return None
     if not is_sha(checksum):
         raise InvalidSourceError("fetch-by-commit requires a checksum or a commit SHA ref")
@@ -186,6 +190,8 @@ def git_key(options: GitOptions, resolved: ResolvedRef) -> str:
         key += "(skip-submodules)"
     if options.mtime not in ("", "checkout"):
         key += f"(mtime={options.mtime})"
+    if options.is_bundled:
+        key += "(bundle)"
     return key
 
 

@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 from torana.core.cache.ref import RefStore
-from torana.plugins.sources.gitcommand import GitCommand, GitError
+from torana.plugins.sources.gitbundle import create
+from torana.plugins.sources.gitcommand import GitCommand, GitError, is_sha
 from torana.plugins.sources.gitoptions import (
     GitChecksumError,
     GitOptions,
     ResolvedRef,
-    is_sha,
     redacted_remote,
 )
 
+OpenRemote = Callable[[], AbstractAsyncContextManager[str]]
+"""Gives the URL to fetch from, while it is entered: the remote's, or that of what stands for it."""
+
 
 class Repository:
-    """Fetches what a checkout needs; `tip` names it in the bare repository afterwards."""
+    """Fetches what a checkout needs; `tip` names it in the bare repository afterwards.
+
+    What is to become a bundle is fetched with its whole history.
+    """
 
     def __init__(
-        self, options: GitOptions, resolved: ResolvedRef, git: GitCommand, refs: RefStore
+        self,
+        options: GitOptions,
+        resolved: ResolvedRef,
+        git: GitCommand,
+        refs: RefStore,
+        source: OpenRemote,
     ) -> None:
         self._options = options
         self._resolved = resolved
         self._git = git
         self._refs = refs
-        by_id = is_sha(resolved.name) or options.is_fetched_by_commit
+        self._source = source
+        by_id = is_sha(resolved.name) or options.is_fetched_by_commit or options.is_bundled
         self.tip = resolved.sha if by_id else resolved.name.removeprefix("refs/heads/")
 
     @asynccontextmanager
@@ -75,11 +87,17 @@ class Repository:
         resolved = self._resolved
         assert bare.git_dir is not None
         if not (bare.git_dir / "HEAD").exists():
-            await self._create(bare)
-        if is_sha(self.tip) and await bare.succeeds("cat-file", "-e", f"{self.tip}^{{commit}}"):
-            return
+            await create(bare, is_sha256=len(resolved.sha) == 64)
+        is_whole = not self._options.is_bundled or not (bare.git_dir / "shallow").exists()
+        if is_whole and is_sha(self.tip):
+            if await bare.succeeds("cat-file", "-e", f"{self.tip}^{{commit}}"):
+                return
         (bare.git_dir / "shallow.lock").unlink(missing_ok=True)  # left by one that was killed
-        remote = self._options.remote
+        async with self._source() as remote:
+            await self._fetch_from(bare, remote)
+
+    async def _fetch_from(self, bare: GitCommand, remote: str) -> None:
+        resolved = self._resolved
         if not is_sha(self.tip):
             local = f"+{resolved.name}:{self._local_ref}"
             await bare.run("fetch", "--depth=1", "--no-tags", remote, local)
@@ -88,23 +106,16 @@ class Repository:
                 return
             # The ref has moved on since it was looked up: this build has seen the older commit.
             if not await bare.succeeds("cat-file", "-e", resolved.sha):
-                await self._fetch_commit(bare, resolved.sha)
+                await self._fetch_commit(bare, remote, resolved.sha)
             await bare.run("update-ref", "--no-deref", self._local_ref, resolved.sha)
-        elif self._options.is_fetched_by_commit:
+        elif self._options.is_fetched_by_commit and not self._options.is_bundled:
             await bare.run("fetch", "--depth=1", "--no-tags", remote, self.tip)
         else:
-            await self._fetch_commit(bare, self.tip)
+            await self._fetch_commit(bare, remote, self.tip)
 
-    async def _create(self, bare: GitCommand) -> None:
-        assert bare.git_dir is not None
-        bare.git_dir.mkdir(exist_ok=True)
-        arguments = ["--object-format=sha256"] if len(self._resolved.sha) == 64 else []
-        await bare.run("init", "-q", "--bare", *arguments)
-
-    async def _fetch_commit(self, bare: GitCommand, sha: str) -> None:
+    async def _fetch_commit(self, bare: GitCommand, remote: str, sha: str) -> None:
         assert bare.git_dir is not None
         unshallow = ["--unshallow"] if (bare.git_dir / "shallow").exists() else []
-        remote = self._options.remote
         heads = "+refs/heads/*:refs/remotes/origin/*"
         try:
             await bare.run("fetch", "--tags", "--force", *unshallow, remote, sha)

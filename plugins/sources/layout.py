@@ -22,6 +22,13 @@ FindLayout = Callable[[str, str], OpenOrigin]
 """Finds a layout by the name of its store and the session that has it, which may be empty."""
 
 
+def store_name(rest: str) -> str:
+    """Give the store that `NAME[:TAG]@DIGEST` is looked for in, if nothing else says so."""
+    name = rest.partition("@")[0]
+    folder, slash, last = name.rpartition("/")
+    return f"{folder}{slash}{last.partition(':')[0]}"
+
+
 class LayoutNotOfferedError(NotFoundError):
     """The client has no layout of that name."""
 
@@ -52,7 +59,7 @@ class LayoutSource:
         reference = parse_reference(request.rest)
         if reference.digest is None:
             raise InvalidSourceError(f"oci-layout reference has no digest: `{request.rest}`")
-        store = request.attrs.get("oci.store") or request.rest.partition("@")[0]
+        store = request.attrs.get("oci.store") or store_name(request.rest)
         return ImageInstance(
             self._find(store, request.attrs.get("oci.session", "")),
             services,

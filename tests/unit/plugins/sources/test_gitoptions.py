@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from torana.core.errors import UnsupportedError
 from torana.core.ops.source import InvalidSourceError, SourceRequest
+from torana.plugins.sources.gitbundle import target_ref
 from torana.plugins.sources.gitoptions import (
     GitChecksumError,
     GitOptions,
@@ -52,8 +52,50 @@ def test_refused_identifiers(rest: str) -> None:
 def test_refused_attributes() -> None:
     with pytest.raises(InvalidSourceError, match="expected hex commit hash"):
         parse("host/x", checksum="main")
-    with pytest.raises(UnsupportedError, match=r"git\.bundle"):
-        parse("host/x", bundle="docker-image+blob://x@sha256:y")
+    sha = "sha256:" + "b" * 64
+    for bundle, message in {
+        "x@sha256:y": "missing scheme",
+        f"http://x/y@{sha}": "scheme `http` is not supported",
+        "docker-image+blob://x/y@sha256:y": "failed to parse git.bundle locator",
+        "docker-image+blob://x/y:1": "has no sha256 digest",
+        f"docker-image+blob://x/y@{sha}": "requires git.checksum",
+    }.items():
+        with pytest.raises(InvalidSourceError, match=message):
+            parse("host/x", bundle=bundle)
+    with pytest.raises(InvalidSourceError, match="a full commit"):
+        parse("host/x", bundle=f"docker-image+blob://x/y@{sha}", checksum="abc")
+    for attrs in ({"keepgitdir": "true"}, {}):
+        with pytest.raises(InvalidSourceError, match=r"git\.checkoutbundle is incompatible with"):
+            parse("host/x#main:sub", checkoutbundle="true", **attrs)
+
+
+def test_bundles() -> None:
+    sha = "sha256:" + "b" * 64
+    options = parse(
+        "host/x",
+        bundle=f"oci-layout+blob://host/store:tag@{sha}",
+        checksum=A,
+        fetchbycommit="true",
+        checkoutbundle="true",
+    )
+    assert options.bundle is not None
+    assert (options.bundle.store, options.bundle.digest) == ("host/store", sha)
+    assert known_ref(options) == ResolvedRef(A, A)
+    assert git_key(options, ResolvedRef(A, A)) == f"{A}(bundle)"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("", "refs/heads/main"),
+        (A, "refs/heads/main"),
+        ("refs/heads/x/y", "refs/heads/x/y"),
+        ("refs/tags/v1", "refs/tags/v1"),
+        ("refs/pull/1/head", "refs/heads/pull/1/head"),
+    ],
+)
+def test_refs_in_bundles(name: str, expected: str) -> None:
+    assert target_ref(name) == expected
 
 
 def test_a_signature_of_nobody() -> None:
