@@ -80,7 +80,8 @@ def _write(path: str | None, options: dict[str, Any], *, is_update: bool) -> int
             if err.code != "SUBREQUEST_UNSUPPORTED":
                 raise
             raise UnsupportedError(
-                "this build file has no lock file", hint="`build.yaml` files have"
+                "this build file has no lock file",
+                hint="files of frontends that answer `frontend.lock` have: `build.yaml`, the kit's",
             ) from err
     document = json.loads(answer["result.json"])
     target = folder / document["name"]

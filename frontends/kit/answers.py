@@ -23,11 +23,13 @@ from torana.frontends.kit.documents import (
     source_text,
 )
 from torana.frontends.kit.lint import Finding
+from torana.frontends.kit.lock import Lock, lock_name
 from torana.frontends.kit.subrequests import DESCRIBE, answer, describe, table
 from torana.gateway.client.client import Result
 
 _VERSION: Final = "1.0.0"
 _CONVERT_VERSION: Final = "0.1.0"
+LOCK: Final = "frontend.lock"
 _TARGET_OPTION: Final = "Target build stage"
 
 
@@ -183,3 +185,10 @@ def _finding_text(finding: Finding, main: SourceFile) -> str:
 def convert_answer(file: SourceFile, definition: Definition) -> Result:
     """Answer `frontend.convertllb`: LLB as JSON, ops by digest."""
     return answer(converted(definition, file), None, _CONVERT_VERSION)
+
+
+def lock_answer(file: SourceFile, lock: Lock) -> Result:
+    """Answer `frontend.lock`: the name and the text of the lock file."""
+    document = {"name": lock_name(file.filename), "lock": lock.encode().decode()}
+    rows = [("PINNED", "TO"), *sorted({**lock.images, **lock.includes}.items())]
+    return answer(document, table(rows), _VERSION)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import field
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from torana.core.errors import Position, SourceRange, ToranaError, UserError
@@ -17,11 +18,13 @@ from torana.core.llb.state import State
 from torana.core.oci.platform import Platform, host_platform
 from torana.core.records import dataclass
 from torana.frontends.kit.answers import (
+    LOCK,
     OutlineEntries,
     OutlineEntry,
     TargetEntry,
     convert_answer,
     lint_answer,
+    lock_answer,
     outline_answer,
     requests_answer,
     targets_answer,
@@ -33,6 +36,7 @@ from torana.frontends.kit.forward import forward, required_caps, wanted_syntax
 from torana.frontends.kit.image import Image
 from torana.frontends.kit.imageconfig import ImageConfig
 from torana.frontends.kit.lint import Linter, Rule
+from torana.frontends.kit.lock import Lock, Pins, is_update, read_lock
 from torana.frontends.kit.lowering import LowerContext, Target
 from torana.frontends.kit.options import parse_options
 from torana.frontends.kit.results import PlatformResult, assemble
@@ -120,8 +124,11 @@ class _Translation(Generic[T]):
 
     frontend: TextFrontend[T]
     context: BuildContext
+    pins: Pins = field(default_factory=Pins)
 
     async def result(self) -> Result:
+        lock = await read_lock(self.context)
+        self.pins = Pins(lock)
         match self.context.client.options.get("requestid"):
             case None:
                 return await self._build()
@@ -129,7 +136,10 @@ class _Translation(Generic[T]):
                 return requests_answer(
                     outline="List all parameters current build target supports",
                     targets="List all targets current build supports",
-                    others={"frontend.lint": "Check the build file for doubtful things"},
+                    others={
+                        "frontend.lint": "Check the build file for doubtful things",
+                        LOCK: "Pin images and includes",
+                    },
                 )
             case "frontend.targets":
                 return self._targets()
@@ -139,6 +149,8 @@ class _Translation(Generic[T]):
                 return await self._convert()
             case "frontend.lint":
                 return await self._lint()
+            case "frontend.lock":
+                return await self._lock(lock)
             case str() as name:
                 raise UnsupportedRequestError(name)
 
@@ -205,6 +217,7 @@ class _Translation(Generic[T]):
             parser=self.frontend.parse,
             declared=declaration_of(self.frontend),
             epoch=await self.context.epoch(),
+            pins=self.pins,
         )
         with located_at(whole.location()):
             try:
@@ -273,6 +286,15 @@ class _Translation(Generic[T]):
         except ToranaError as err:
             failure = err
         return lint_answer(self.context.file, list(dict.fromkeys(linter.findings)), failure)
+
+    async def _lock(self, present: Lock) -> Result:
+        """Give the lock file: what is pinned stays, unless an update is asked for."""
+        self.pins = Pins(Lock() if is_update(self.context) else Lock(images=present.images))
+        tree = self._tree()
+        for platform in self.context.options.platforms or (self.context.build_platform,):
+            for target in self.frontend.targets(tree) or (None,):
+                await self._lowered(platform, tree, target, Linter(is_active=False))
+        return lock_answer(self.context.file, self.pins.found())
 
     def _tree(self) -> T:
         data = self.context.file.data

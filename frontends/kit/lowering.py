@@ -12,6 +12,7 @@ from torana.core.errors import SourceRange
 from torana.core.llb.definition import Definition
 from torana.core.llb.ops import NetMode
 from torana.core.llb.state import State, from_definition, http, image
+from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform
 from torana.core.oci.reference import InvalidReferenceError, parse_reference
 from torana.core.records import dataclass
@@ -19,6 +20,7 @@ from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.image import Image
 from torana.frontends.kit.imageconfig import ImageConfig
 from torana.frontends.kit.lint import Linter, Rule
+from torana.frontends.kit.lock import Pins
 from torana.frontends.kit.results import BASE_CONFIG_KEY, CONFIG_KEY
 from torana.frontends.kit.stepsettings import StepSettings
 from torana.frontends.kit.tree import Place, Tree
@@ -57,6 +59,7 @@ class LowerContext:
     linter: Linter = field(default_factory=Linter)
     parser: Parser | None = None
     declared: Declaration = None  # the frontend's options
+    pins: Pins = field(default_factory=Pins)  # what the lock file says, and what was found
     epoch: int | None = None  # SOURCE_DATE_EPOCH, in seconds: the time of the image
 
     # What was asked for.
@@ -143,10 +146,14 @@ class LowerContext:
             name = parse_reference(reference).with_default_tag()
         except InvalidReferenceError as err:
             raise InvalidReferenceError(f"not an image: `{reference}`") from err
+        pin = self.pins.image(str(name)) if name.digest is None else None
+        wanted = name if pin is None else name.with_digest(Digest.parse(pin))
         found = await self.build.resolve_image(
-            str(name), platform, log_name=f"[internal] load metadata for {name}"
+            str(wanted), platform, log_name=f"[internal] load metadata for {name}"
         )
-        pinned = str(name.with_digest(found.digest) if found.digest else name)
+        pinned = str(wanted.with_digest(found.digest) if found.digest else wanted)
+        if name.digest is None and (found.digest or pin):
+            self.pins.images[str(name)] = pin or str(found.digest)
         tree = image(pinned, platform=platform, custom_name=f"from {name}")
         made = self._configured(Image.of(tree, ImageConfig.parse(found.config)))
         return replace(made, base_config=found.config)
@@ -187,7 +194,7 @@ class LowerContext:
         """Give the text of another file; see `include`."""
         from torana.frontends.kit.included import read_included
 
-        return await read_included(self.build, address, at)
+        return await read_included(self.build, address, at, self.pins)
 
     async def frontend(
         self,

@@ -9,13 +9,13 @@ from torana.core.records import dataclass
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.findings import lint_config, send_findings
 from torana.frontends.kit.lint import Linter
+from torana.frontends.kit.lock import Lock, read_lock
 from torana.frontends.kit.results import PlatformResult, assemble
 from torana.frontends.yaml.checks import run_tests
 from torana.frontends.yaml.conversion import Conversion
 from torana.frontends.yaml.document import Document
 from torana.frontends.yaml.includes import open_document
 from torana.frontends.yaml.lint import lint
-from torana.frontends.yaml.lock import Lock, read_lock
 from torana.frontends.yaml.platforms import platforms
 from torana.gateway.client.client import Attestation, Client, Result
 

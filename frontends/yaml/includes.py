@@ -9,18 +9,17 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator
-from dataclasses import field
-from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from torana.core.errors import ToranaError
 from torana.core.llb.definition import Definition
-from torana.core.llb.state import http
 from torana.core.records import dataclass
 from torana.frontends.kit.beside import read_beside
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.diagnostics import SourceFile
 from torana.frontends.kit.gitref import parse_git_ref
+from torana.frontends.kit.included import read_download, read_from
+from torana.frontends.kit.lock import Lock, LockError, Pins, digest_of
 from torana.frontends.kit.sources import git_state
 from torana.frontends.kit.suggest import suggest
 from torana.frontends.yaml import fields
@@ -30,7 +29,6 @@ from torana.frontends.yaml.document import (
     read_document,
     read_includes,
 )
-from torana.frontends.yaml.lock import Lock
 from torana.frontends.yaml.nodes import Items, Mark, Node, Table
 
 if TYPE_CHECKING:
@@ -55,11 +53,10 @@ class _Home:
 
 @dataclass(slots=True)
 class Loader:
-    """Loads one build; `pins` are the checksums of what was included, by name in the lock."""
+    """Loads one build; `pins` notes the checksums of what was included, by name in the lock."""
 
     context: BuildContext
-    lock: Lock
-    pins: dict[str, str] = field(default_factory=dict)
+    pins: Pins
     _count: int = 0
 
     async def load(self) -> Document:
@@ -99,16 +96,13 @@ class Loader:
                 document.packs[name] = read_document(_pack_file(entry, None), f"{name}/")
 
     def _pin(self, each: IncludeDeclaration, file: SourceFile) -> None:
-        found = f"sha256:{sha256(file.data).hexdigest()}"
+        found = digest_of(file.data)
         if each.package:
             found = f"{_version(each.package)} {found}"
-        self.pins[each.key] = found
-        if not self.lock.is_strict:
-            return
-        locked = self.lock.includes.get(each.key)
-        if locked != found:
-            what = "is not in the lock file" if locked is None else "differs from the lock file"
-            raise each.mark.error(f"include {what}: `{each.key}`", hint="`torana update` renews it")
+        try:
+            self.pins.include(each.key, found)
+        except LockError as err:
+            raise each.mark.error(err.message, hint=err.hint) from err
 
     async def _read(self, each: IncludeDeclaration, home: _Home) -> tuple[SourceFile, _Home]:
         if each.package:
@@ -140,18 +134,9 @@ class Loader:
         return file, _Home(path, posixpath.dirname(path))
 
     async def _download(self, each: IncludeDeclaration) -> tuple[SourceFile, _Home]:
-        checksum = each.sha256 if each.sha256.startswith("sha256:") else f"sha256:{each.sha256}"
-        state = http(
-            each.url,
-            filename="include.yaml",
-            checksum=checksum,
-            custom_name=f"[internal] include {each.url}",
-        )
-        reference = await self.context.solve(state)
-        assert reference is not None
-        data = await reference.read_file("include.yaml")
-        file = _file(each.url, data, self.context.marshal(state))
-        return file, _Home(each.url, is_closed=True)
+        name = f"[internal] include {each.url}"
+        read = await read_download(self.context, each.url, each.sha256, "include.yaml", name)
+        return _file(each.url, *read), _Home(each.url, is_closed=True)
 
     async def _from_git(
         self, url: str, commit: str, path: str, mark: Mark
@@ -169,12 +154,10 @@ class Loader:
             raise mark.error(f"outside of the repository: `{path}`")
         pinned = replace(ref, ref=commit)
         state = git_state(pinned, name=f"[internal] include {path} of {url}")
-        reference = await self.context.solve(state)
-        assert reference is not None
-        data = await reference.read_file(path)
+        read = await read_from(self.context, state, path)
         name = f"{url}#{commit[:12]}:{path}"
         home = _Home(f"{url} {path}", posixpath.dirname(path), git=url, commit=commit)
-        return _file(name, data, self.context.marshal(state)), home
+        return _file(name, *read), home
 
 
 async def open_document(context: BuildContext, lock: Lock) -> Document:
@@ -183,7 +166,7 @@ async def open_document(context: BuildContext, lock: Lock) -> Document:
     Raises:
         ToranaError: a file is wrong or cannot be found; located.
     """
-    return await Loader(context, lock).load()
+    return await Loader(context, Pins(lock)).load()
 
 
 def _file(name: str, data: bytes, definition: Definition | None = None) -> SourceFile:

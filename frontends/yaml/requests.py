@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from torana.core.errors import ToranaError
 from torana.frontends.kit.answers import (
+    LOCK,
     OutlineEntries,
     OutlineEntry,
     TargetEntry,
     convert_answer,
     lint_answer,
+    lock_answer,
     outline_answer,
     requests_answer,
     targets_answer,
@@ -19,8 +20,8 @@ from torana.frontends.kit.answers import (
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.findings import lint_config
 from torana.frontends.kit.lint import Linter
-from torana.frontends.kit.subrequests import UnsupportedRequestError, answer, table
-from torana.frontends.kit.values import parse_bool
+from torana.frontends.kit.lock import Lock, Pins, is_update, read_lock
+from torana.frontends.kit.subrequests import UnsupportedRequestError
 from torana.frontends.yaml import fields
 from torana.frontends.yaml import model as m
 from torana.frontends.yaml.catalog import Catalog
@@ -29,13 +30,9 @@ from torana.frontends.yaml.document import Document
 from torana.frontends.yaml.expressions.values import text
 from torana.frontends.yaml.includes import Loader, open_document
 from torana.frontends.yaml.lint import lint
-from torana.frontends.yaml.lock import UPDATE, Lock, lock_name, read_lock
 from torana.frontends.yaml.nodes import Mark, Table
 from torana.frontends.yaml.platforms import platforms
 from torana.gateway.client.client import Result
-
-LOCK: Final = "frontend.lock"
-_VERSION: Final = "1.0.0"
 
 
 async def answer_request(name: str, context: BuildContext) -> Result:
@@ -219,10 +216,9 @@ async def _convert(context: BuildContext) -> Result:
 
 async def _lock(context: BuildContext) -> Result:
     """Give the text of the lock file: what is pinned stays, unless an update is asked for."""
-    renews = bool(parse_bool(context.client.options.get(UPDATE, "") or "false"))
-    present_ = await read_lock(context)
-    images = {} if renews else dict(present_.images)
-    loader = Loader(context, Lock())
+    present = await read_lock(context)
+    images = {} if is_update(context) else dict(present.images)
+    loader = Loader(context, Pins())
     document = await loader.load()
     found: dict[str, str] = {}
     for platform in platforms(context, document):
@@ -232,8 +228,4 @@ async def _lock(context: BuildContext) -> Result:
         conversion.plan(all_stages=True)
         await conversion.resolve()
         found |= conversion.pins
-    lock = Lock(images=found, includes=loader.pins)
-    data = lock.encode()
-    rows = [("PINNED", "TO"), *sorted({**found, **loader.pins}.items())]
-    name = lock_name(context.file.filename)
-    return answer({"name": name, "lock": data.decode()}, table(rows), _VERSION)
+    return lock_answer(context.file, Lock(images=found, includes=loader.pins.includes))

@@ -44,14 +44,16 @@ class FakeGateway:
 
     `images` has image configs by reference (the inner `config` object: `{"Env": [...]}`);
     `contexts` has files by path, by the name of the folder that a client offers;
-    `urls` has downloads, `modified` their times in seconds. Everything that a frontend asked for is
-    kept.
+    `urls` has downloads, `modified` their times in seconds; `repositories` has files of git by
+    address and commit, branch or tag (`https://example.org/x.git#v1`). Everything that a frontend
+    asked for is kept.
     """
 
     images: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     contexts: Mapping[str, Files] = field(default_factory=dict)
     urls: Mapping[str, str | bytes] = field(default_factory=dict)
     modified: Mapping[str, int] = field(default_factory=dict)
+    repositories: Mapping[str, Files] = field(default_factory=dict)
     given: Mapping[str, Definition] = field(default_factory=dict)
     platform: Platform = _PLATFORM
     options: dict[str, str] = field(default_factory=dict)
@@ -88,6 +90,7 @@ class FakeGateway:
             contexts={**self.contexts, "dockerfile": files},
             urls=self.urls,
             modified=self.modified,
+            repositories=self.repositories,
             given=self.given,
             llb_caps=self.llb_caps,
             gateway_caps=self.gateway_caps,
@@ -125,7 +128,8 @@ class FakeGateway:
         resolve_mode: str = "default",
         log_name: str = "",
     ) -> ResolvedImage:
-        full = str(parse_reference(ref).with_default_tag())
+        name = parse_reference(ref).with_default_tag()
+        full = str(name)
         self.asked_images.append(full)
         known = {str(parse_reference(k).with_default_tag()): v for k, v in self.images.items()}
         if full not in known:
@@ -133,7 +137,7 @@ class FakeGateway:
         made = default_config(platform or self.platform)
         made["config"] = {**made["config"], **known[full]}
         config = compact_json(made)
-        return ResolvedImage(ref=full, digest=Digest.of(config), config=config)
+        return ResolvedImage(ref=full, digest=name.digest or Digest.of(config), config=config)
 
     async def resolve_source(
         self,
@@ -227,7 +231,21 @@ class FakeReference:
             return {_inside(path): _bytes(d) for path, d in self.gateway.contexts[name].items()}
         if scheme == "local":
             return {}
+        if scheme == "git":
+            return self._checkout(source)
         raise NotFoundError(f"the test's gateway has not this: {source.identifier}")
+
+    def _checkout(self, source: o.SourceOp) -> dict[str, bytes]:
+        ref, _, subdir = source.identifier.partition("#")[2].partition(":")
+        name = f"{source.attrs.get('git.fullurl', '')}#{ref}"
+        if name not in self.gateway.repositories:
+            raise NotFoundError(f"the test's gateway has not this repository: {name}")
+        folder = f"{_inside(subdir)}/" if subdir else ""
+        return {
+            _inside(path).removeprefix(folder): _bytes(data)
+            for path, data in self.gateway.repositories[name].items()
+            if _inside(path).startswith(folder)
+        }
 
 
 def _inside(path: str) -> str:

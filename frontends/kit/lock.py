@@ -1,7 +1,8 @@
 """`Lock`: what a build file's lock file pins: base images, includes, step packs.
 
-`build.lock` lies beside `build.yaml`. Images in it are used by their digests whenever it is there;
-a strict build uses nothing that is not in it, and refuses includes that have changed.
+`build.lock` lies beside `build.yaml`, `Minifile.lock` beside `Minifile`. Images in it are used by
+their digests whenever it is there; a strict build uses nothing that is not in it, and refuses
+includes that have changed.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import field
+from hashlib import sha256
 from typing import Any, Final
 
 from torana.core.errors import UserError
@@ -17,8 +19,8 @@ from torana.frontends.kit.beside import read_beside
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.values import parse_bool
 
-OPTION: Final = "locked"
-UPDATE: Final = "lock-update"
+_OPTION: Final = "locked"
+_UPDATE: Final = "lock-update"
 _VERSION: Final = 1
 _HINT: Final = "`torana lock` writes it"
 
@@ -47,6 +49,47 @@ class Lock:
         return json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
+@dataclass(slots=True)
+class Pins:
+    """A lock in use: what it says, and what was found while the build file was lowered."""
+
+    lock: Lock = field(default_factory=Lock)
+    images: dict[str, str] = field(default_factory=dict)
+    includes: dict[str, str] = field(default_factory=dict)
+
+    def image(self, key: str) -> str | None:
+        """Give the digest by which the image `key` is used, None: look it up.
+
+        Raises:
+            LockError: nothing may be looked up.
+        """
+        found = self.lock.images.get(key)
+        if found is None and self.lock.is_strict:
+            raise LockError(f"not in the lock file: `{key}`", hint="`torana lock` adds it")
+        return found
+
+    def include(self, key: str, found: str) -> None:
+        """Note what an include is now.
+
+        Raises:
+            LockError: it is not what the lock says, and that must not be.
+        """
+        self.includes[key] = found
+        locked = self.lock.includes.get(key)
+        if self.lock.is_strict and locked != found:
+            what = "is not in the lock file" if locked is None else "differs from the lock file"
+            raise LockError(f"include {what}: `{key}`", hint="`torana update` renews it")
+
+    def found(self) -> Lock:
+        """Give the lock that pins all that was found."""
+        return Lock(images=dict(self.images), includes=dict(self.includes))
+
+
+def digest_of(data: bytes) -> str:
+    """Give what a lock says of a file."""
+    return f"sha256:{sha256(data).hexdigest()}"
+
+
 def lock_name(filename: str) -> str:
     """Give the name of the lock file of a build file: `app.build.yaml` has `app.build.lock`."""
     stem = filename
@@ -55,13 +98,18 @@ def lock_name(filename: str) -> str:
     return f"{stem}.lock"
 
 
+def is_update(context: BuildContext) -> bool:
+    """Whether what is pinned is to be looked up anew."""
+    return bool(parse_bool(context.client.options.get(_UPDATE, "") or "false"))
+
+
 async def read_lock(context: BuildContext) -> Lock:
     """Read the lock file of a build file; without one nothing is pinned.
 
     Raises:
         LockError: it is malformed, or missing where the option `locked` asks for it.
     """
-    text = context.client.options.get(OPTION, "")
+    text = context.client.options.get(_OPTION, "")
     is_strict = parse_bool(text) if text else False
     if is_strict is None:
         raise UserError(f"invalid boolean value for locked: `{text}`")
