@@ -5,7 +5,7 @@ util-linux: limits (`prlimit`) and the bounding set (`setpriv`) are inherited, a
 another user than root starts as a `setpriv` that lies in the container's /dev with its libraries.
 
 What is different from an OCI runtime: set-uid programs and file capabilities give nothing
-(`no_new_privs` is always set), limits are kept by cgroups of version 1 only, a terminal is the
+(`no_new_privs` is always set), a terminal is the
 caller's own, and /proc/sys stays read-only in insecure containers.
 """
 
@@ -35,7 +35,6 @@ from torana.core.ops.runtime import (
     RuntimeFailedError,
     Streams,
 )
-from torana.core.snapshots.namespace import is_mapped_user
 from torana.plugins.runtimes import entry, seccomp
 from torana.plugins.runtimes.bubblewrapline import Identity, arguments
 from torana.plugins.runtimes.capabilities import known_capabilities
@@ -78,7 +77,7 @@ class BubblewrapRuntime:
         return await probe(self, directory)
 
     async def run(self, spec: ContainerSpec, output: Output) -> ExitStatus:
-        if not _keeps_limits() and (
+        if not can_limit() and (
             spec.cgroup_parent or spec.resources not in (None, LinuxResources())
         ):
             output(2, f"{self.name} manages no cgroups here: limits are not kept\n".encode())
@@ -242,13 +241,7 @@ def bundled_program() -> str | None:
 
 
 def _groups(spec: ContainerSpec) -> tuple[Path, ...]:
-    return step_groups(spec) if _keeps_limits() else ()
-
-
-@cache
-def _keeps_limits() -> bool:
-    """Say whether a program can be started in cgroups that limit it: those of version 1."""
-    return can_limit() and not is_mapped_user()
+    return step_groups(spec) if can_limit() else ()
 
 
 def _is_another(program: str, children: Sequence[int]) -> bool:

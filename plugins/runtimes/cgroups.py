@@ -13,6 +13,9 @@ from typing import Final
 
 from torana.core.llb.ops import LinuxResources
 from torana.core.ops.runtime import ContainerSpec, DeviceNode, RuntimeFailedError
+from torana.core.snapshots.namespace import is_mapped_user
+from torana.plugins.runtimes import cgroup2
+from torana.plugins.runtimes.cgroup2 import Entry
 from torana.plugins.runtimes.spec import DEVICE_RULES, cgroup_path, device_rule
 
 log = logging.getLogger(__name__)
@@ -36,8 +39,10 @@ def has_controller(name: str) -> bool:
 
 
 def can_limit() -> bool:
-    """Say whether this process may make groups of version 1 with limits."""
-    return not has_pure_cgroup2() and os.access(_MOUNT / "memory", os.W_OK)
+    """Say whether this process may make groups with limits, and start programs in them."""
+    if has_pure_cgroup2():
+        return cgroup2.usable_base() is not None
+    return not is_mapped_user() and os.access(_MOUNT / "memory", os.W_OK)
 
 
 def device_cgroup() -> Path | None:
@@ -67,7 +72,7 @@ def device_cgroup() -> Path | None:
 
 
 def step_groups(spec: ContainerSpec) -> tuple[Path, ...]:
-    """Make groups of version 1 with the limits of a container, named as runc would do it.
+    """Make groups with the limits of a container, named as runc would do it.
 
     Doing it again gives the same ones. Where none can be made, a step that has no limits of its own
     runs without ours.
@@ -77,15 +82,27 @@ def step_groups(spec: ContainerSpec) -> tuple[Path, ...]:
     """
     path = cgroup_path(spec).replace(":", "/")
     try:
+        if has_pure_cgroup2():
+            return _make_group_of_version_2(path, spec)
         if spec.devices and not spec.insecure and (_MOUNT / "devices").is_dir():
             return (*_make_groups(path, spec), _make_device_group(path, spec.devices))
         return _make_groups(path, spec)
     except OSError as err:
         remove_group(path)
-        if not spec.devices and spec.resources in (None, LinuxResources()):
+        has_device_group = bool(spec.devices) and not has_pure_cgroup2()
+        if not has_device_group and spec.resources in (None, LinuxResources()):
             log.info("processes of steps are not limited: %s", err)
             return ()
         raise RuntimeFailedError(f"limits of a step cannot be set: {err}") from err
+
+
+def _make_group_of_version_2(path: str, spec: ContainerSpec) -> tuple[Path, ...]:
+    base = cgroup2.usable_base()
+    if base is None:
+        return ()
+    pids_limit = spec.pids_limit if "pids" in cgroup2.available(base) else 0
+    group = cgroup2.make_group(base, path, spec.resources or LinuxResources(), pids_limit)
+    return () if group is None else (group,)
 
 
 def _make_device_group(path: str, devices: Sequence[DeviceNode]) -> Path:
@@ -121,11 +138,24 @@ def _make_groups(path: str, spec: ContainerSpec) -> tuple[Path, ...]:
 
 
 @contextmanager
-def joined(groups: Sequence[Path]) -> Iterator[None]:
+def joined(groups: Sequence[Path], *, is_beside: bool = False) -> Iterator[Entry]:
     """Have the calling thread in groups that were made for it; they are removed at the end.
 
-    Meanwhile something else may get mounted over them.
+    Meanwhile something else may get mounted over them. Gives what a program needs that is to be in
+    them: version 2 does not take threads. `is_beside` says that it sees another /proc than we do.
     """
+    if groups and has_pure_cgroup2():
+        (group,) = groups
+        top = os.open(group.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        flags = os.O_WRONLY | os.O_CLOEXEC
+        procs = os.open(f"{group.name}/cgroup.procs", flags, dir_fd=top)
+        try:
+            yield cgroup2.entry(procs, is_inherited=is_beside)
+        finally:
+            os.close(procs)
+            _remove(group.name, top)
+            os.close(top)
+        return
     tops: list[int] = []
     places = [group.relative_to(_MOUNT) for group in groups]
     try:
@@ -133,7 +163,7 @@ def joined(groups: Sequence[Path]) -> Iterator[None]:
             flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
             tops.append(os.open(_MOUNT / place.parts[0], flags))
             _move_here(_below(place, "tasks"), tops[-1])
-        yield
+        yield Entry()
     finally:
         for place, top in zip(places, tops, strict=False):
             # Not just one up: the thread still counts there for a moment after its end, and

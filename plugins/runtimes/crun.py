@@ -42,8 +42,12 @@ class CrunRuntime(OCIRuntime):
         return ("--cgroup-manager=cgroupfs",) if self._manages else ("--cgroup-manager=disabled",)
 
     def surroundings(self, spec: ContainerSpec) -> Surroundings:
-        if self._manages or self._is_rootless:
-            return Surroundings(cgroup2=not has_pure_cgroup2())
+        if self._manages:
+            return Surroundings()
+        if self._is_rootless:
+            if has_pure_cgroup2():
+                return Surroundings(own_groups=step_groups(spec))
+            return Surroundings(cgroup2=True)
         shared = None if spec.insecure else self._device_cgroup
         return Surroundings(
             cgroup2=True,

@@ -33,6 +33,7 @@ from torana.core.ops.runtime import Output, RuntimeFailedError, Streams
 from torana.core.records import dataclass
 from torana.core.snapshots import mounts
 from torana.plugins.runtimes import cgroups
+from torana.plugins.runtimes.cgroup2 import Entry
 
 _CLONE_FS: Final = 0x00000200
 _CLONE_NEWNS: Final = 0x00020000
@@ -49,7 +50,7 @@ _SETPRIV_WORDS: Final = 4
 class Surroundings:
     """What a program finds changed.
 
-    Its cgroups (v1) of which `own_groups` are made for it alone and go with it, a cgroup2 at
+    Its cgroups of which `own_groups` are made for it alone and go with it, a cgroup2 at
     /sys/fs/cgroup, and the network that a file stands for, or a new one without anything but
     loopback, with its /sys.
     """
@@ -229,10 +230,11 @@ class _Run:
     def _run(self) -> int:
         if self._surroundings.device_cgroup is not None:
             (self._surroundings.device_cgroup / "tasks").write_text("0")
-        with cgroups.joined(self._surroundings.own_groups):
-            return self._run_inside()
+        groups = self._surroundings.own_groups
+        with cgroups.joined(groups, is_beside=bool(self._beside)) as entry:
+            return self._run_inside(entry)
 
-    def _run_inside(self) -> int:
+    def _run_inside(self, entry: Entry) -> int:
         if self._beside:
             _join(self._beside)
         else:
@@ -241,13 +243,13 @@ class _Run:
             if self._is_killed:
                 return 128 + signal.SIGKILL
             self._process = subprocess.Popen(
-                self._argv,
+                [*entry.words, *self._argv],
                 stdin=self._streams[0],
                 stdout=self._streams[1],
                 stderr=self._streams[2],
                 cwd="/",
                 env=_environment(),
-                pass_fds=self._launch.files,
+                pass_fds=(*self._launch.files, *entry.files),
                 start_new_session=True,  # signals of the terminal are for us alone
             )
         self._close_streams()

@@ -65,8 +65,10 @@ class OCIRuntime:
         return await probe(self, directory)
 
     async def run(self, spec: ContainerSpec, output: Output) -> ExitStatus:
-        if self.traits().is_rootless and (
-            spec.cgroup_parent or spec.resources not in (None, LinuxResources())
+        if (
+            self.traits().is_rootless
+            and not cgroups.can_limit()
+            and (spec.cgroup_parent or spec.resources not in (None, LinuxResources()))
         ):
             output(2, f"{self.name} manages no cgroups here: limits are not kept\n".encode())
         command, kills = self.first(spec), kernel_kills()

@@ -8,7 +8,7 @@ import pytest
 
 from torana.core.llb.ops import LinuxResources
 from torana.core.ops.runtime import ContainerSpec, DeviceNode, RuntimeFailedError
-from torana.plugins.runtimes import cgroups
+from torana.plugins.runtimes import cgroup2, cgroups
 
 
 @pytest.fixture
@@ -89,8 +89,17 @@ def test_what_a_step_asks_for_is_kept_or_refused(
         cgroups.step_groups(spec(**wanted))
 
 
-def test_controllers_of_version_2(hierarchies: Path) -> None:
+def test_controllers_of_version_2(hierarchies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (hierarchies / "cgroup.controllers").write_text("cpu memory\n")
     assert cgroups.has_controller("memory")
     assert not cgroups.has_controller("pids")
+    monkeypatch.setattr(cgroup2, "usable_base", lambda: None)
     assert not cgroups.can_limit()
+    assert cgroups.step_groups(spec()) == ()
+    monkeypatch.setattr(cgroup2, "usable_base", lambda: hierarchies)
+    monkeypatch.setattr(cgroup2, "hand_down", lambda *_: None)
+    assert cgroups.can_limit()
+    limits = LinuxResources(memory=5)
+    (made,) = cgroups.step_groups(spec(resources=limits, cgroup_parent="a.slice:b:"))
+    assert made == hierarchies / "a.slice/b/abc"
+    assert [path.name for path in made.iterdir()] == ["memory.max"], "no controller for pids"
