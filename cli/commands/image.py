@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("NAME", "DIGEST", "PLATFORMS", "SIZE", "UPDATED")
 _UNKNOWN = "unknown"
+_DIGITS = re.compile(r"(?:sha256:)?([0-9a-f]{6,64})")
 
 
 @click.group()
@@ -36,7 +39,7 @@ def image() -> None:
 @click.argument("names", nargs=-1)
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
 def list_images(names: tuple[str, ...], form: str) -> None:
-    """List images: all, or those NAMES."""
+    """List images: all, or those NAMES; digests do, too, wherever an image is named."""
     with open_worker() as worker:
         images = _found(worker, names) if names else worker.images.all() if worker else []
         rows = [_described(worker, each) for each in images] if worker else []
@@ -75,6 +78,8 @@ def rm(names: tuple[str, ...]) -> None:
     with open_worker() as worker:
         found = _found(worker, names)
         assert worker is not None
+        if by_digest := [each for each in names if _DIGITS.fullmatch(each)]:
+            _check_names(worker, by_digest)
         for each in found:
             worker.images.remove(each.name)
             click.echo(each.name)
@@ -196,26 +201,62 @@ def load(source: str, name: str | None) -> None:
 
 
 def _found(worker: Worker | None, names: Sequence[str]) -> list[StoredImage]:
-    """Look names up, as they are written or as they are meant.
+    """Look images up, each once: by name, as it is written or as it is meant, or by digest.
+
+    A digest is whole or its first digits, as `ls` shows them; it stands for one of the names.
 
     Raises:
         NotFoundError: one is not there.
+        UsageError: a digest is that of several.
     """
+    found: dict[str, StoredImage] = {}
+    for name in names:
+        stored = None if worker is None else _named(worker, name) or _digested(worker, name)
+        if stored is None:
+            raise NotFoundError(f"no such image: `{name}`", hint="`torana image ls` lists them")
+        found.setdefault(stored.name, stored)
+    return list(found.values())
+
+
+def _check_names(worker: Worker, digests: Sequence[str]) -> None:
+    """Refuse digests that stand for several names, of which only one would be forgotten."""
+    for text in digests:
+        if _named(worker, text) is not None:
+            continue
+        (stored,) = _found(worker, [text])
+        same = [e.name for e in worker.images.all() if e.target.digest == stored.target.digest]
+        if len(same) > 1:
+            raise UsageError(
+                f"the image has several names: `{text}`", hint="name them: " + " ".join(same)
+            )
+
+
+def _named(worker: Worker, name: str) -> StoredImage | None:
     from torana.core.errors import UserError
     from torana.core.oci.reference import parse_reference
 
-    found = []
-    for name in names:
-        stored = None if worker is None else worker.images.get(name)
-        if stored is None and worker is not None:
-            try:
-                stored = worker.images.get(str(parse_reference(name).with_default_tag()))
-            except UserError:
-                pass
-        if stored is None:
-            raise NotFoundError(f"no such image: `{name}`", hint="`torana image ls` lists them")
-        found.append(stored)
-    return found
+    if (stored := worker.images.get(name)) is not None:
+        return stored
+    try:
+        reference = parse_reference(name)
+    except UserError:
+        return None
+    if reference.digest is None:
+        return worker.images.get(str(reference.with_default_tag()))
+    plain = replace(reference, digest=None).with_default_tag()
+    stored = worker.images.get(str(plain))
+    return stored if stored is not None and stored.target.digest == reference.digest else None
+
+
+def _digested(worker: Worker, text: str) -> StoredImage | None:
+    match = _DIGITS.fullmatch(text)
+    if match is None:
+        return None
+    beginning = f"sha256:{match[1]}"
+    found = [each for each in worker.images.all() if each.target.digest.startswith(beginning)]
+    if len({each.target.digest for each in found}) > 1:
+        raise UsageError(f"several images have this digest: `{text}`", hint="give more of it")
+    return found[0] if found else None
 
 
 def _manifests(worker: Worker, stored: StoredImage) -> list[StoredManifest]:

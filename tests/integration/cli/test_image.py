@@ -169,3 +169,28 @@ def test_loading_into_docker(run: Callable[..., str], docker: Docker, project: P
     run("build", *both, ".")
     text = run("image", "save", "--type", "docker", "both", "-o", "x.tar", fails=True)
     assert "takes no image of several platforms" in text
+
+
+def test_images_by_digest(run: Callable[..., str], project: Project) -> None:
+    run("build", ".", "-t", "one", "-t", "two:2")
+    project.dockerfile(TEXT.replace("A=b", "A=c"))
+    run("build", ".", "-t", "other")
+    digests = {each["name"]: each["digest"] for each in images(run)}
+    digest, other = (
+        digests[f"docker.io/library/{name}"] for name in ("one:latest", "other:latest")
+    )
+    for written in (digest, digest[:19], digest[7:19], f"one@{digest}", f"two:2@{digest}"):
+        (found,) = images(run, written)
+        assert found["digest"] == digest
+    assert len(images(run, "one", "one:latest", "docker.io/library/one")) == 1
+    for written in (digest[7:11], f"one@{other}", "f" * 12, f"one@{digest[:20]}"):
+        assert f"no such image: `{written}`" in run("image", "inspect", written, fails=True)
+    several = run("image", "rm", digest[7:19], fails=True)
+    assert "several names" in several
+    assert "docker.io/library/one:latest docker.io/library/two:2" in several
+    assert run("image", "rm", other[7:19]).strip() == "docker.io/library/other:latest"
+    assert run("image", "rm", "one", "one:latest").split() == ["docker.io/library/one:latest"]
+    run("image", "save", digest[7:19], "-o", "saved.tar")
+    assert run("image", "rm", digest[7:19]).strip() == "docker.io/library/two:2"
+    assert images(run) == []
+    assert run("image", "load", "saved.tar").strip() == f"docker.io/library/two:2@{digest}"
