@@ -18,6 +18,7 @@ from torana.core.snapshots.namespace import is_mapped_user
 from torana.plugins.runtimes import seccomp
 from torana.plugins.runtimes.capabilities import known_capabilities
 from torana.plugins.runtimes.cgroups import (
+    can_limit,
     device_cgroup,
     has_controller,
     has_pure_cgroup2,
@@ -40,6 +41,9 @@ class CrunRuntime(OCIRuntime):
 
     def flags(self) -> Sequence[str]:
         return ("--cgroup-manager=cgroupfs",) if self._manages else ("--cgroup-manager=disabled",)
+
+    def keeps_limits(self) -> bool:
+        return not self._is_rootless or (has_pure_cgroup2() and can_limit())
 
     def surroundings(self, spec: ContainerSpec) -> Surroundings:
         if self._manages:

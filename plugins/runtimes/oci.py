@@ -55,6 +55,10 @@ class OCIRuntime:
     def surroundings(self, spec: ContainerSpec) -> Surroundings:
         return Surroundings()
 
+    def keeps_limits(self) -> bool:
+        """Say whether limits of steps are kept, by the program or by what is around it."""
+        return not self.traits().is_rootless
+
     def flags(self) -> Sequence[str]:
         """Give options that stand before the command."""
         return ()
@@ -65,11 +69,8 @@ class OCIRuntime:
         return await probe(self, directory)
 
     async def run(self, spec: ContainerSpec, output: Output) -> ExitStatus:
-        if (
-            self.traits().is_rootless
-            and not cgroups.can_limit()
-            and (spec.cgroup_parent or spec.resources not in (None, LinuxResources()))
-        ):
+        is_asked_for = spec.cgroup_parent or spec.resources not in (None, LinuxResources())
+        if is_asked_for and not self.keeps_limits():
             output(2, f"{self.name} manages no cgroups here: limits are not kept\n".encode())
         command, kills = self.first(spec), kernel_kills()
         try:

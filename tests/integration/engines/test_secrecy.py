@@ -60,6 +60,7 @@ class Project:
         self.sleeper = str(10**8 + int(token_hex(3), 16))  # seconds; nobody else sleeps as long
         self.write(f"(sleep {self.sleeper}; true)")
         self.log = folder / "build.log"
+        self.runtime = ""
 
     def write(self, wait: str) -> None:
         (self.context / "Dockerfile").write_text(DOCKERFILE.replace("{wait}", wait))
@@ -78,6 +79,7 @@ class Project:
             "TMPDIR": str(self.temporary),
             "HOME": str(self.folder / "home"),
             "PLANTED": self.planted[1],
+            "TORANA_RUNTIME": self.runtime,
         }
         if host:
             made["BUILDKIT_HOST"] = host
@@ -183,6 +185,7 @@ def build_all(project: Project, host: str = "") -> None:
     outputs = [f"--output=type=oci,dest={project.folder}/image.tar"]
     if not host:
         outputs += [f"--record={project.folder}/record"]
+    outputs += [f"--cache-to=type=local,mode=max,dest={project.folder}/cache"]
     process = project.start(*outputs, host=host)
     wait_for(project.sleepers, "the step")
     assert showing(project.planted, process.pid) == []
@@ -195,7 +198,9 @@ def build_all(project: Project, host: str = "") -> None:
     assert project.leaks() == []
 
 
-def test_embedded(project: Project) -> None:
+@pytest.mark.parametrize("runtime", ["crun", "runc", "bubblewrap"])
+def test_embedded(project: Project, runtime: str) -> None:
+    project.runtime = runtime
     build_all(project)
 
 
