@@ -152,6 +152,7 @@ class Daemon:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._solving.close()
         await self._listeners.close()
         if self._debug is not None:
             await run_blocking(self._debug.close)

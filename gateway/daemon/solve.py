@@ -26,6 +26,7 @@ from torana.gateway.client.client import Result, SolveRequest
 from torana.gateway.daemon.builds import Build, Builds
 from torana.gateway.daemon.clientside import ClientSide
 from torana.gateway.daemon.config import Config
+from torana.gateway.daemon.frontends import SessionFrontends
 from torana.gateway.daemon.history import History
 from torana.gateway.daemon.policyverifier import SessionPolicy
 from torana.gateway.daemon.record import ERROR_STATUS, STATUS_LOG, TRACE, Blob, BuildRecord
@@ -41,6 +42,7 @@ from torana.gateway.engines.runtime import chosen_runtime
 from torana.gateway.protocol.errors import status_of
 from torana.gateway.protocol.status_pb2 import Status
 from torana.gateway.runners.finder import FrontendFinder
+from torana.gateway.runners.workers import FrontendWorkers
 from torana.gateway.session.manager import SessionManager
 from torana.plugins.cachebackend import CacheContext
 from torana.plugins.exporter import Exporter, check_attributes
@@ -85,6 +87,7 @@ class Solving:
         self._registries = registry_settings(config)
         self._pools = Pools()
         self._tokens = TokenCache()
+        self._frontends = SessionFrontends(sessions)
 
     async def run(self, wanted: WantedBuild) -> dict[str, str]:
         """Run a build and give the exporters' answer; cancelling it stops all it started.
@@ -107,8 +110,11 @@ class Solving:
             self._history.start(record)
         status: Status | None = None
         try:
-            async with self._sessions.needed(wanted.session_id):
-                metadata, response = await self._solve(wanted, build, exporters)
+            async with (
+                self._frontends.of(wanted.session_id) as workers,
+                self._sessions.needed(wanted.session_id),
+            ):
+                metadata, response = await self._solve(wanted, build, exporters, workers)
             kept = {k: v.decode() for k in _KEPT_METADATA if (v := metadata.get(k))}
             record = replace(record, response={**kept, **response})
             return response
@@ -119,26 +125,35 @@ class Solving:
         finally:
             self._end(build, record, status, wanted)
 
+    async def close(self) -> None:
+        """Stop what is kept for builds to come; for when none run any more."""
+        await self._frontends.close()
+
     async def _solve(
-        self, wanted: WantedBuild, build: Build, exporters: Sequence[Exporter]
+        self,
+        wanted: WantedBuild,
+        build: Build,
+        exporters: Sequence[Exporter],
+        workers: FrontendWorkers,
     ) -> tuple[Mapping[str, bytes], dict[str, str]]:
         """Give the result's metadata and the answer to the client."""
         faults = CacheFaults()
         try:
-            return await self._attempt(wanted, build, exporters, faults)
+            return await self._attempt(wanted, build, exporters, workers, faults)
         except ToranaError:
             # A client that drives the build would have to begin anew itself.
             is_driven = not wanted.frontend and wanted.definition is None
             if is_driven or not faults.is_any:
                 raise
         build.progress.emit(WarningEvent(vertex=None, short=AGAIN))
-        return await self._attempt(wanted, build, exporters, None)
+        return await self._attempt(wanted, build, exporters, workers, None)
 
     async def _attempt(
         self,
         wanted: WantedBuild,
         build: Build,
         exporters: Sequence[Exporter],
+        workers: FrontendWorkers,
         faults: CacheFaults | None,
     ) -> tuple[Mapping[str, bytes], dict[str, str]]:
         """Do it once; without `faults` no caches are imported."""
@@ -157,7 +172,7 @@ class Solving:
         open_cache = (
             None if faults is None else partial(open_reader, self._plugins, context, faults)
         )
-        parts = self._parts(wanted, client_side, open_cache)
+        parts = self._parts(wanted, client_side, open_cache, workers)
         async with open_job(self._worker, parts, build.progress) as (job, client):
             try:
                 result = await self._result(wanted, build, client)
@@ -180,7 +195,11 @@ class Solving:
         return result.metadata, response | _frontend_answers(result.metadata)
 
     def _parts(
-        self, wanted: WantedBuild, client_side: ClientSide, open_cache: OpenCache | None
+        self,
+        wanted: WantedBuild,
+        client_side: ClientSide,
+        open_cache: OpenCache | None,
+        workers: FrontendWorkers,
     ) -> BuildParts:
         return BuildParts(
             session_id=wanted.session_id or wanted.ref,
@@ -188,7 +207,7 @@ class Solving:
             secrets=client_side.secrets,
             ssh=client_side.ssh,
             find_source=client_side.source,
-            find_frontend=self._find_frontend,
+            find_frontend=partial(self._find_frontend, workers=workers),
             runtime=self._runtime(),
             options=wanted.options,
             inputs=wanted.inputs,
@@ -225,13 +244,13 @@ class Solving:
         build.bridge = Bridge(client)
         return await build.bridge.returned()
 
-    def _find_frontend(self, name: str) -> Any:
+    def _find_frontend(self, name: str, workers: FrontendWorkers) -> Any:
         frontend = self._config.frontends.get(name)
         if frontend is not None and not frontend.is_enabled:
             raise InvalidFrontendError(f"frontend {name} is disabled in configuration")
         allowed = None if frontend is None else frontend.allowed_repositories
         try:
-            return FrontendFinder(self._plugins, allowed)(name)
+            return FrontendFinder(self._plugins, allowed, workers=workers)(name)
         except NotFoundError as err:
             raise InvalidFrontendError(f"invalid frontend: {name}", hint=err.hint) from err
 

@@ -127,15 +127,15 @@ class ChildFrontend:
         assert self.workers is not None
         command = self._command(WORKER)
         worker = await self.workers.take(command, env, write_end.fileno())
-        code, is_reusable = None, False
+        is_reusable = False
         watching = asyncio.ensure_future(watch.until_over(lambda: worker.signal(signal.SIGXCPU)))
         ending = asyncio.ensure_future(_told_of(worker, told, connection, write_end))
         try:
             await asyncio.wait((ending, watching), return_when=asyncio.FIRST_COMPLETED)
             stopped = None if ending.done() else watching.result()
-            answer = ending.result() if ending.done() else None
-            code, is_reusable = answer or (None, False)
-            if ending.done() and answer is None:
+            code = ending.result() if ending.done() else None
+            is_reusable = code is not None
+            if ending.done() and not is_reusable:
                 await worker.see_end(_GRACE_S)
         finally:
             for task in (ending, watching):
@@ -180,7 +180,7 @@ class _Watch:
 
 async def _told_of(
     worker: FrontendWorker, told: Mapping[str, str], connection: socket.socket, write_end: FileIO
-) -> tuple[int, bool] | None:
+) -> int | None:
     """Hand a build over and wait for its end; see `FrontendWorker.ended`."""
     with contextlib.suppress(ConnectionError):  # it ended while it waited
         worker.begin(told, connection, write_end.fileno())

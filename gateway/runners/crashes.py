@@ -28,25 +28,19 @@ _NETWORK_ERRORS = (
 )
 
 
-class FrontendFaultError(ToranaError):
-    """A frontend did what none may do. What it left behind in its process is anybody's guess."""
-
-    code = "FRONTEND_FAULT"
-
-
-class FrontendCrashedError(FrontendFaultError):
+class FrontendCrashedError(ToranaError):
     """A frontend has a bug, or used what it may not use."""
 
     code = "FRONTEND_CRASHED"
 
 
-class FrontendPrintedError(FrontendFaultError):
+class FrontendPrintedError(ToranaError):
     """A frontend wrote to standard output, which is not its own."""
 
     code = "FRONTEND_PRINTED"
 
 
-class FrontendLimitError(FrontendFaultError):
+class FrontendLimitError(ToranaError):
     """A frontend used too much time or wrote too much."""
 
     code = "FRONTEND_LIMIT"

@@ -14,8 +14,6 @@ from torana.core.quantities import parse_duration_s, parse_size
 from torana.core.records import dataclass
 
 VARIABLE: Final = "TORANA_FRONTEND_LIMITS"
-# A process that builds again has used at most this share of a build's processor time before.
-WARM_SHARE: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

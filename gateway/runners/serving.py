@@ -11,26 +11,26 @@ import contextlib
 import ctypes
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
-import time
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from torana.core.errors import ToranaError
 from torana.core.records import dataclass
 from torana.gateway.client.environment import FrontendEnvironment
-from torana.gateway.runners.limits import WARM_SHARE, Limits
+from torana.gateway.runners.limits import Limits
 from torana.gateway.runners.workers import WORKER
 
 MODULE: Final = "torana.gateway.runners.serving"
 CONFINED: Final = "--confined"
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_DUMPABLE: Final = 4
 _FAILED: Final = 1
 _USAGE: Final = 2
-_FAULT: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,6 @@ async def serve_loading(
     """
     from torana.gateway.client.remote import RemoteClient
     from torana.gateway.client.stdio import channel_over, take_stdio
-    from torana.gateway.runners.crashes import FrontendFaultError
 
     told = FrontendEnvironment.decode(environment)
     async with channel_over(*(gateway or take_stdio())) as channel:
@@ -75,7 +74,7 @@ async def serve_loading(
             result = await _built(served, client)
         except ToranaError as err:
             await client.fail(err)
-            return _FAULT if isinstance(err, FrontendFaultError) else _FAILED
+            return _FAILED
         except asyncio.CancelledError as err:
             await client.fail(err)
             raise
@@ -83,35 +82,72 @@ async def serve_loading(
         return 0
 
 
-async def serve_builds(served: Served, control: socket.socket) -> int:
+def serve_builds(served: Served, control: socket.socket) -> int:
     """Run the builds that `control` brings, one after the other, until it ends.
 
-    Each is answered by its exit code, and whether there may be another one here: not after a
-    fault of the frontend, and not when half of the processor time that a build may use is gone.
+    Each has a fork of this process, which has loaded what the conversation needs, and nothing of
+    the frontend: whatever a build changes (modules, folders, limits) ends with it. It is answered
+    by its exit code.
     """
-    limit_s = None if served.limits is None else served.limits.cpu_s * WARM_SHARE
-    stays = True
-    while stays:
-        told = await _next_build(control)
-        if told is None:
-            break
+    from torana.gateway.client import remote, stdio  # noqa: F401  # before there are forks
+    from torana.gateway.runners import crashes, inprocess, printing, stopping  # noqa: F401
+
+    signal.signal(signal.SIGXCPU, signal.SIG_IGN)  # the whole group is told of limits
+    _hide_memory(is_hidden=True)
+    has_more = False
+    while (told := _next_build(control)) is not None:
         variables, gateway, errors = told
+        child = os.fork()
+        if not child:
+            control.close()
+            _end_with(served, variables, gateway, errors)
+        os.close(gateway)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for descriptor in (1, 2):  # its reader waits until nobody can write any more
+            os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+        os.close(errors)
+        _, status = os.waitpid(child, 0)
+        _end_others()
+        _empty(os.environ["TMPDIR"])
+        code = os.waitstatus_to_exitcode(status)
+        control.sendall(b"%d\n" % (code if code >= 0 else 128 - code))
+        if not has_more:
+            has_more = True
+            _load_kit()
+    return 0
+
+
+def _end_with(served: Served, variables: Mapping[str, str], gateway: int, errors: int) -> NoReturn:
+    """Run one build and end this process, a fork, with its exit code."""
+    code = _FAILED
+    try:
+        die_with_parent()
+        _hide_memory(is_hidden=False)
         for descriptor in (1, 2):
             os.dup2(errors, descriptor)
         os.close(errors)
-        try:
-            code = await serve_loading(served, variables, (gateway, os.dup(gateway)))
-        finally:
-            _end_others()
+        code = asyncio.run(serve_loading(served, variables, (gateway, os.dup(gateway))))
+    except ToranaError as err:  # the engine is gone, most likely
+        _complain(err)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
             sys.stderr.flush()
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            for descriptor in (1, 2):  # its reader waits until nobody can write any more
-                os.dup2(nowhere, descriptor)
-            os.close(nowhere)
-        stays = code != _FAULT and (limit_s is None or time.process_time() < limit_s)
-        control.sendall(b"%d %d\n" % (code, stays))
-    return 0
+        os._exit(code)
+
+
+def _load_kit() -> None:
+    """Load what most frontends are made with, while nobody waits for it."""
+    with contextlib.suppress(ImportError):
+        from torana.frontends import kit  # noqa: F401
+
+
+def _hide_memory(*, is_hidden: bool) -> None:
+    """Let no process of the same user trace this one, such as what a build leaves behind."""
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0 if is_hidden else 1, 0, 0, 0)
 
 
 def _end_others() -> None:
@@ -124,15 +160,19 @@ def _end_others() -> None:
             os.waitpid(-1, 0)
 
 
-async def _next_build(control: socket.socket) -> tuple[Mapping[str, str], int, int] | None:
+def _empty(folder: str) -> None:
+    """Remove what is in a folder, as far as that can be done."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+
+
+def _next_build(control: socket.socket) -> tuple[Mapping[str, str], int, int] | None:
     """Wait for a build; gives its variables, its gateway and its standard error."""
-    waiting = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_reader(control, waiting.set)
-    try:
-        await waiting.wait()
-    finally:
-        loop.remove_reader(control)
     data, descriptors, _, _ = socket.recv_fds(control, 1 << 16, 2)
     while data and not data.endswith(b"\n"):
         more = control.recv(1 << 16)
@@ -192,13 +232,17 @@ def main(arguments: list[str]) -> int:
         served = _served(name, is_confined=CONFINED in flags)
         if WORKER in flags:
             with socket.socket(fileno=_take_control()) as control:
-                return asyncio.run(serve_builds(served, control))
+                return serve_builds(served, control)
         return asyncio.run(serve_loading(served, os.environ))
     except ToranaError as err:
-        print(f"ERROR: {err}", file=sys.stderr)
-        if err.hint:
-            print(f"hint: {err.hint}", file=sys.stderr)
+        _complain(err)
         return _FAILED
+
+
+def _complain(error: ToranaError) -> None:
+    print(f"ERROR: {error}", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)
 
 
 def _take_control() -> int:

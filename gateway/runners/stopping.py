@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
-import os
 import resource
 import signal
 import time
@@ -19,11 +17,10 @@ from typing import Any, Final, Self
 
 from torana.core.errors import ToranaError
 from torana.gateway.runners.crashes import cpu_limit, idle_limit
-from torana.gateway.runners.limits import WARM_SHARE, Limits
+from torana.gateway.runners.limits import Limits
 from torana.plugins.loading import place_in
 
 _GRACE_CPU_S: Final = 2  # for telling of the limit
-_KILLED: Final = 128 + 9
 _COROUTINES: Final = (
     inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
 )
@@ -53,8 +50,8 @@ class Stopper:
         if self._is_limited:
             soft = int(self._started_cpu_s) + 1 + self._limits.cpu_s
             _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-            if hard == resource.RLIM_INFINITY:  # for good; builds to come need theirs, too
-                hard = soft + math.ceil(self._limits.cpu_s * WARM_SHARE) + _GRACE_CPU_S
+            if hard == resource.RLIM_INFINITY:
+                hard = soft + _GRACE_CPU_S
             resource.setrlimit(resource.RLIMIT_CPU, (min(soft, hard), hard))
         return self
 
@@ -75,8 +72,6 @@ class Stopper:
         if running is not None:  # perhaps inside of asyncio: then where the task waits says more
             frames += traceback.extract_stack(frame)
         used_s = time.process_time() - self._started_cpu_s
-        if self._is_limited and used_s >= self._limits.cpu_s + _GRACE_CPU_S:
-            os._exit(_KILLED)  # it caught what should have ended it
         made = cpu_limit if self._is_limited and used_s >= self._limits.cpu_s else idle_limit
         self.error = made(self._described, place_in(frames), self._limits)
         can_raise = running is not None and not _is_in_asyncio(frame)
