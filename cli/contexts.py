@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 import sys
 import tarfile
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import field
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -32,6 +34,19 @@ class Inputs:
     folders: Mapping[str, Path]
     options: Mapping[str, str] = field(default_factory=dict)
     layouts: Mapping[str, Path] = field(default_factory=dict)  # OCI layouts by name
+
+
+@contextmanager
+def scratch_folder(path: str | None, file: str | None) -> Iterator[Path | None]:
+    """Have a folder for what PATH and `-f` take from standard input; None where they do not.
+
+    A build that is killed leaves its folder behind, so that only those have one that use it.
+    """
+    if "-" not in (path, file):
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="torana-") as folder:
+        yield Path(folder)
 
 
 def read_inputs(

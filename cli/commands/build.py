@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,13 @@ from torana.cli import memo, progress
 from torana.cli.access import parse_agent, parse_secret, read_policy
 from torana.cli.caches import parse_cache_from, parse_cache_to
 from torana.cli.calls import Call, parse_call, show
-from torana.cli.contexts import Inputs, read_build_contexts, read_inputs, read_locals
+from torana.cli.contexts import (
+    Inputs,
+    read_build_contexts,
+    read_inputs,
+    read_locals,
+    scratch_folder,
+)
 from torana.cli.engines import address_of, engine_options, open_engine
 from torana.cli.exports import parse_output, pushes, with_annotations, with_names, with_targets
 from torana.cli.frontendoptions import HOST_NETWORK, frontend_options
@@ -146,8 +151,8 @@ def build(path: str | None, **options: Any) -> int:
     if call is not None:
         return _ask(call, path, options)
     begun = memo.Beginning()
-    with tempfile.TemporaryDirectory(prefix="torana-") as scratch:
-        request = make_request(path, options, Path(scratch))
+    with scratch_folder(path, options["file"]) as scratch:
+        request = make_request(path, options, scratch)
         mode = "quiet" if options["quiet"] else options["mode"]
         recording = Recording(progress.open_display(mode, plugin_manager(options)))
         try:
@@ -172,9 +177,9 @@ def _ask(call: Call, path: str | None, options: Mapping[str, Any]) -> int:
         async with open_engine(options) as engine:
             return await engine.ask(request, progress.open_display("quiet"))
 
-    with tempfile.TemporaryDirectory(prefix="torana-") as scratch:
+    with scratch_folder(path, options["file"]) as scratch:
         unwanted = {"outputs": (), "tags": (), "is_pushed": False, "is_loaded": False}
-        request = make_request(path, {**options, **unwanted}, Path(scratch))
+        request = make_request(path, {**options, **unwanted}, scratch)
         asked = {**request.options, "requestid": call.request}
         answer = asyncio.run(ask(replace(request, options=asked)))
     text, code = show(call, answer)

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -15,6 +14,7 @@ import click
 
 from torana.cli import progress
 from torana.cli.commands.build import make_request
+from torana.cli.contexts import scratch_folder
 from torana.cli.engines import engine_options, open_engine
 from torana.core.errors import UnsupportedError, UnwritableError, UsageError
 
@@ -60,10 +60,10 @@ def update(path: str | None, **options: Any) -> int:
 
 
 def _write(path: str | None, options: dict[str, Any], *, is_update: bool) -> int:
-    with tempfile.TemporaryDirectory(prefix="torana-") as scratch:
-        request = make_request(path, options, Path(scratch))
+    with scratch_folder(path, options["file"]) as scratch:
+        request = make_request(path, options, scratch)
         folder = request.local_dirs.get("dockerfile")
-        if folder is None or Path(scratch) in (folder, *folder.parents):
+        if folder is None or scratch in (folder, *folder.parents):
             raise UsageError("a lock file lies beside a build file: PATH must be a folder")
         asked = {"requestid": _REQUEST, "lock-update": str(is_update).lower()}
 

@@ -9,7 +9,6 @@ import asyncio
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import cast
 
 from torana.core.cache.copies import Copies
@@ -243,7 +242,8 @@ def _source_root(tree: Tree | None) -> Iterator[Root]:
     """Open the source of a copy; scratch is an empty directory."""
     with ExitStack() as stack:
         if tree is not None:
-            folder = stack.enter_context(tree.mount())
-        else:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="torana-")))
-        yield stack.enter_context(Root(folder))
+            yield stack.enter_context(Root(stack.enter_context(tree.mount())))
+            return
+        with tempfile.TemporaryDirectory(prefix="torana-") as folder:
+            opened = stack.enter_context(Root(folder))
+        yield opened  # its name has gone already: nothing is left if we are killed

@@ -76,7 +76,11 @@ class Traces:
         return [path for path in executor.iterdir() if path.is_dir()] if executor.is_dir() else []
 
     def alive(self, namespaces: set[str]) -> set[str]:
-        """Give those of `namespaces` that a process is still in."""
+        """Give those of `namespaces` that a process is still in.
+
+        Zombies do not count: they wait for the machine's init, which may take its time. Ask before
+        anything else starts, since the kernel gives numbers of namespaces again.
+        """
         return namespaces & {name for pid, _ in _command_lines() for name in _namespaces(pid)}
 
 
@@ -91,7 +95,12 @@ def _command_lines() -> Iterator[tuple[int, str]]:
 
 
 def _namespaces(pid: int) -> list[str]:
-    found = []
+    found: list[str] = []
+    try:
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            return found
+    except OSError:
+        return found
     for kind in _KINDS:
         try:
             found.append(os.readlink(f"/proc/{pid}/ns/{kind}"))

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from torana.cli import daemon
 from torana.core.quantities import Size
 from torana.gateway.daemon.config import Config
+from torana.plugins.networks.choose import MODES
 
 
 @pytest.fixture
@@ -44,6 +45,12 @@ def test_flags_win_over_the_file(served: list[Config], tmp_path: Path) -> None:
     assert not worker.has_gc
     assert (worker.reserved, worker.min_free) == (Size(1_000_000), Size(2 << 30))
     assert worker.max_used is None
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_network(served: list[Config], name: str) -> None:
+    assert daemon.run(["--oci-worker-net", name]) == 0
+    assert served[0].worker.network == name
 
 
 def test_nothing_given_leaves_the_file(served: list[Config], tmp_path: Path) -> None:
