@@ -88,7 +88,7 @@ def _switch(name: str, **attributes: Any) -> Callable[[Callable[..., None]], Cal
 @click.option("--allow-insecure-entitlement", "entitlements", multiple=True, metavar="NAME")
 @click.option("--oci-worker-labels", "labels", multiple=True, metavar="KEY=VALUE")
 @click.option("--oci-worker-platform", "platforms", multiple=True, metavar="PLATFORM")
-@click.option("--oci-worker-snapshotter", "snapshotter", metavar="auto|overlayfs|native")
+@click.option("--oci-worker-snapshotter", "snapshotter", metavar="NAME", help="[auto]")
 @click.option("--oci-worker-net", "network", type=click.Choice(_NETWORKS))
 @click.option("--oci-cni-config-path", "cni_config", metavar="FILE")
 @click.option("--oci-cni-binary-dir", "cni_folder", metavar="FOLDER")

@@ -270,7 +270,8 @@ class PluginManager:
         found: MakeSnapshotter | None = self.find("torana_find_snapshotter", name, name=name)
         if found is None:
             raise self._missing(
-                f"unknown snapshotter: `{name}`", lambda: ["auto", "native", "overlay"]
+                f"unknown snapshotter: `{name}`",
+                lambda: ["auto", "fuse-overlayfs", "native", "overlay"],
             )
         return found
 

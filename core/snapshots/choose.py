@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
-from torana.core.errors import UserError
+from torana.core.errors import UnsupportedError, UserError
 from torana.core.records import dataclass
 from torana.core.snapshots import mounts
+from torana.core.snapshots.fuseoverlay import FuseOverlaySnapshotter, why_no_fuse
 from torana.core.snapshots.native import NativeSnapshotter
 from torana.core.snapshots.overlay import OverlaySnapshotter
 from torana.core.snapshots.snapshotter import Snapshotter
+
+NAMES: Final = ("auto", "overlay", "fuse-overlayfs", "native")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +33,20 @@ class MakeSnapshotter(Protocol):
 
 
 def choose(root: Path, *, wanted: str = "auto", is_mapped_user: bool = False) -> Choice:
-    """Make the snapshotter for `<root>/snapshots/<name>`: overlay where it works, else native.
+    """Make the snapshotter for `<root>/snapshots/<name>`.
+
+    The kernel's overlay where it works, else fuse-overlayfs where that is installed and works, else
+    native.
 
     Raises:
-        UserError: `wanted` is unknown, or is `overlay` where overlays do not work.
+        UserError: `wanted` is unknown, or an overlay where those do not work.
     """
-    if wanted not in ("auto", "overlay", "native"):
-        raise UserError(f"unknown snapshotter: `{wanted}`", hint="known: auto, overlay, native")
-    if wanted != "native":
+    if wanted not in NAMES:
+        raise UserError(f"unknown snapshotter: `{wanted}`", hint=f"known: {', '.join(NAMES)}")
+    if wanted == "native":
+        return Choice(NativeSnapshotter(root / "snapshots" / "native"), "asked for")
+    refused: list[str] = []
+    if wanted in ("auto", "overlay"):
         options = (
             ("userxattr",) if is_mapped_user else ("index=off", "redirect_dir=off", "metacopy=off")
         )
@@ -45,12 +54,42 @@ def choose(root: Path, *, wanted: str = "auto", is_mapped_user: bool = False) ->
         if problem is None:
             folder = root / "snapshots" / "overlay"
             return Choice(OverlaySnapshotter(folder, options=options), "overlay mounts work")
-        if wanted == "overlay":
-            raise UserError(f"overlay mounts do not work here: {problem}")
-        reason = f"overlay mounts do not work here: {problem}"
-    else:
-        reason = "asked for"
-    return Choice(NativeSnapshotter(root / "snapshots" / "native"), reason)
+        refused.append(f"overlay mounts do not work here: {problem}")
+    if wanted in ("auto", "fuse-overlayfs"):
+        problem = why_no_fuse_overlay(root)
+        if problem is None:
+            reason = "; ".join(refused) or "asked for; its start test passed"
+            return Choice(FuseOverlaySnapshotter(root / "snapshots" / "fuse-overlayfs"), reason)
+        refused.append(f"fuse-overlayfs does not work here: {problem}")
+    if wanted != "auto":
+        raise UserError(refused[0])
+    return Choice(NativeSnapshotter(root / "snapshots" / "native"), "; ".join(refused))
+
+
+def why_no_fuse_overlay(root: Path) -> str | None:
+    """Mount by fuse-overlayfs, write and delete; gives what went wrong, None if nothing."""
+    problem = why_no_fuse()
+    if problem is not None:
+        return problem
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="fuse-test-", dir=root) as text:
+        tested = FuseOverlaySnapshotter(Path(text) / "fuse-overlayfs")
+        try:
+            tested.prepare("base", None)
+            with tested.mount("base", readonly=False) as tree:
+                (tree / "deleted").touch()
+            tested.commit("base", "base")
+            tested.prepare("test", "base")
+            with tested.mount("test", readonly=False) as tree:
+                (tree / "deleted").unlink()
+                (tree / "made").touch()
+        except UnsupportedError as err:
+            return err.message
+        except OSError as err:
+            return (err.strerror or str(err)).lower()
+        finally:
+            tested.close()
+    return None
 
 
 def why_no_overlay(root: Path, options: tuple[str, ...]) -> str | None:

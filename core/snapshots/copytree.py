@@ -83,7 +83,7 @@ def copy_xattrs(source: bytes, target: bytes) -> None:
             return
         raise
     for name in names:
-        if name.startswith(("trusted.overlay.", "user.overlay.")):
+        if name.startswith(("trusted.overlay.", "user.overlay.", "user.fuseoverlayfs.")):
             continue
         try:
             value = os.getxattr(source, name, follow_symlinks=False)

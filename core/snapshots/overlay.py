@@ -60,21 +60,25 @@ class OverlaySnapshotter(StackingSnapshotter):
             found += self._forms.below(link)
         return found
 
+    def lowers(self, name: str) -> list[str]:
+        """Give what is mounted to show a snapshot, top first."""
+        return self.directories(name)
+
     @contextmanager
     def mount(self, key: str, *, readonly: bool) -> Iterator[Path]:
         folder = self._folders.folder(key)
         if readonly:
-            lowers = self.directories(key)
+            lowers = self.lowers(key)
             with self._targets.new() as target:
                 # Active or not: all layers are lower ones, so that nothing can be written.
                 if len(lowers) == 1:
                     mounts.bind(lowers[0], str(target), readonly=True)
                 else:
-                    mounts.mount_overlay(str(target), lowers, options=self.options)
+                    self._show(str(target), lowers)
                 try:
                     yield target
                 finally:
-                    mounts.unmount(str(target))
+                    self._hide(str(target))
             return
         if not self._folders.is_active(key):
             raise ConflictError(f"a committed snapshot cannot be written to: `{key}`")
@@ -93,17 +97,11 @@ class OverlaySnapshotter(StackingSnapshotter):
         with self._lock:
             stack, target, count = self._writable.get(key, (None, None, 0))
             if stack is None or target is None:
-                lowers = self.directories(key)
+                lowers = self.lowers(key)
                 with ExitStack() as made:
                     target = made.enter_context(self._targets.new())
-                    mounts.mount_overlay(
-                        str(target),
-                        lowers[1:],
-                        upper=lowers[0],
-                        work=str(folder / "work"),
-                        options=self.options,
-                    )
-                    made.callback(mounts.unmount, str(target))
+                    self._show(str(target), lowers[1:], lowers[0], str(folder / "work"))
+                    made.callback(self._hide, str(target))
                     stack = made.pop_all()
             self._writable[key] = stack, target, count + 1
             return target
@@ -115,6 +113,15 @@ class OverlaySnapshotter(StackingSnapshotter):
                 self._writable[key] = stack, target, count - 1
                 return
             stack.close()
+
+    def _show(
+        self, target: str, lowers: Sequence[str], upper: str | None = None, work: str | None = None
+    ) -> None:
+        """Mount the directories of a snapshot, `lowers` top first."""
+        mounts.mount_overlay(target, lowers, upper=upper, work=work, options=self.options)
+
+    def _hide(self, target: str) -> None:
+        mounts.unmount(target)
 
     def commit(self, key: str, name: str) -> None:
         self._folders.commit(key, name)

@@ -71,7 +71,7 @@ class Snapshotter(Protocol):
     Conformance: `torana.core.testing.snapshotters.SnapshotterSuite`.
     """
 
-    name: str  # "overlay" or "native"
+    name: str  # "overlay", "fuse-overlayfs" or "native"
 
     def prepare(self, key: str, parent: str | None) -> None:
         """Begin an active snapshot on top of the committed `parent` (None: an empty 0755 root).
@@ -93,7 +93,8 @@ class Snapshotter(Protocol):
     def directories(self, name: str) -> Sequence[str]:
         """Give the directories that a snapshot's tree is laid together from, top first.
 
-        They are to be read only: whiteouts and opaque directories are as overlayfs has them.
+        They are to be read only: whiteouts and opaque directories are as overlayfs has them; who
+        has others gives just the top one, with the snapshot's own files.
         """
         ...
 

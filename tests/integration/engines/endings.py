@@ -95,11 +95,15 @@ class Project:
 
 
 class Seen:
-    """What a running step has, to be looked for when it has ended."""
+    """What a running step has, to be looked for when it has ended.
 
-    def __init__(self, traces: Traces) -> None:
+    It shares namespaces with its engine, where that is an ordinary user's: those of `survivor`, a
+    process that is not to end, are not looked for.
+    """
+
+    def __init__(self, traces: Traces, *, survivor: int | None = None) -> None:
         self.traces = traces
-        self.namespaces = traces.namespaces()
+        self.namespaces = traces.namespaces() - traces.namespaces_of(survivor)
         self.tokens = traces.tokens()
         assert traces.processes(), "the step runs"
         assert traces.mounts(), "it has mounts"

@@ -45,6 +45,10 @@ class Traces:
             name for pid, line in _command_lines() if self.mark in line for name in _namespaces(pid)
         } - set(_namespaces(os.getpid()))
 
+    def namespaces_of(self, pid: int | None) -> set[str]:
+        """Give the namespaces of one process, none for None."""
+        return set() if pid is None else set(_namespaces(pid))
+
     def mounts(self) -> set[str]:
         """Give mount points below the root, in any process's view."""
         found = set()

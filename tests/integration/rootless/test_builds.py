@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tarfile
+from dataclasses import replace
 
 import pytest
 from tests.integration.rootless.conftest import Builder
@@ -82,6 +83,34 @@ def test_users(builder: Builder, runtime: str) -> None:
         owners = {member.name: (member.uid, member.gid) for member in tar}
     assert owners["other"] == (33, 44)
     assert owners["home/u/mine"] == (1000, 1000)
+
+
+# A device that ordinary users may open, as on most machines; in a mount namespace of its own.
+FUSE = """
+rm -f fuse && mknod fuse c 10 229 && chmod 666 fuse && mount --bind fuse /dev/fuse && exec "$@"
+"""
+
+
+@pytest.mark.needs("fuse-overlayfs", "unshare")
+@pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="the kernel has no FUSE")
+@pytest.mark.parametrize(
+    ("builder", "dockerfile"),
+    [("ranges", BASE + STEPS + RESULT), ("ranges", BASE + USERS), ("single", BASE + STEPS)],
+    indirect=["builder"],
+    ids=["ranges-steps", "ranges-users", "single-steps"],
+)
+def test_fuse_overlayfs(builder: Builder, dockerfile: str) -> None:
+    (builder.context / "secret").write_text("hidden")
+    shown = replace(builder, prefix=("unshare", "-m", "sh", "-c", FUSE, "sh", *builder.prefix))
+    done = shown.build(
+        dockerfile,
+        "--secret=id=s,src=context/secret",
+        "--output=type=tar,dest=out.tar",
+        TORANA_SNAPSHOTTER="fuse-overlayfs",
+    )
+    assert done.returncode == 0, done.stderr
+    found = shown.run("debug", "workers", TORANA_SNAPSHOTTER="fuse-overlayfs")
+    assert "fuse-overlayfs (asked for; its start test passed)" in found.stdout, found.stderr
 
 
 @pytest.mark.parametrize("builder", ["single"], indirect=True)

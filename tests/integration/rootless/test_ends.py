@@ -74,7 +74,7 @@ def test_nothing_is_left(
     daemon = _start(project, Path(temporary), runtime)
     try:
         process = project.start(host=daemon.address)
-        seen = Seen(project.traces)
+        seen = Seen(project.traces, survivor=daemon.process.pid)
         end("death of a client", process.kill, seen, at_next_start=False)
         process.wait(60)
         process = project.start(host=daemon.address)
