@@ -45,7 +45,7 @@ def context(folder: Path) -> Path:
 def keys(folder: Path) -> dict[str, Path]:
     made = {name: folder / name for name in ("one", "two")}
     for name, path in made.items():
-        line = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"key-{name}", "-f", path]
+        line = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"key-{name}", "-f", str(path)]
         subprocess.run(line, check=True)
     return made
 
@@ -100,7 +100,7 @@ def test_agents_and_keys(build: Callable[..., str], keys: dict[str, Path]) -> No
 
 
 def fingerprint(key: Path) -> str:
-    line = ["ssh-keygen", "-l", "-f", key]
+    line = ["ssh-keygen", "-l", "-f", str(key)]
     return subprocess.run(line, capture_output=True, text=True, check=True).stdout.split()[1]
 
 
