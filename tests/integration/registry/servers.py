@@ -315,18 +315,12 @@ class FaultyRegistry(LocalServer):
         request.wfile.write(data)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 class RealRegistry:
     """`docker-registry` with a folder of its own.
 
     `certificate` and `key` make it speak TLS; with `client_authority` clients have to show who they
-    are. `token` is its `auth.token` section.
+    are. `token` is its `auth.token` section. The port is the kernel's choice; it is kept when the
+    registry is started again.
     """
 
     def __init__(
@@ -344,16 +338,20 @@ class RealRegistry:
         self._tls = {} if certificate is None else {"certificate": certificate, "key": key}
         self._client_authority = client_authority
         self._token = token
-        self.host = f"localhost:{_free_port()}"
+        self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def host(self) -> str:
+        assert self._port, "it was never started"
+        return f"localhost:{self._port}"
+
     def start(self) -> None:
-        port = self.host.rpartition(":")[2]
         document: dict[str, Any] = {
             "version": "0.1",
-            "log": {"level": "error", "accesslog": {"disabled": True}},
+            "log": {"level": "info", "formatter": "json", "accesslog": {"disabled": True}},
             "storage": {"filesystem": {"rootdirectory": str(self._folder / "data")}},
-            "http": {"addr": f"127.0.0.1:{port}"},
+            "http": {"addr": f"127.0.0.1:{self._port}"},
         }
         if self._tls:
             tls: dict[str, Any] = {name: str(path) for name, path in self._tls.items()}
@@ -367,7 +365,7 @@ class RealRegistry:
             path = str(self._folder / "htpasswd")
             document["auth"] = {"htpasswd": {"realm": "test", "path": path}}
         (self._folder / "config.yml").write_text(json.dumps(document))
-        log = open(self._folder / "log", "ab")
+        log = open(self._folder / "log", "wb")
         with log:
             self._process = subprocess.Popen(
                 ["docker-registry", "serve", str(self._folder / "config.yml")],
@@ -376,13 +374,13 @@ class RealRegistry:
             )
         deadline = time.monotonic() + 60
         while True:
-            try:
-                with socket.create_connection(("127.0.0.1", int(port)), timeout=2):
-                    return
-            except OSError:
-                if time.monotonic() > deadline or self._process.poll() is not None:
-                    raise AssertionError((self._folder / "log").read_text()) from None
-                time.sleep(0.05)
+            said = (self._folder / "log").read_text()
+            if match := re.search(r"listening on 127\.0\.0\.1:(\d+)", said):
+                self._port = int(match[1])
+                return
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                raise AssertionError(said)
+            time.sleep(0.05)
 
     def stop(self) -> None:
         if self._process is not None:
