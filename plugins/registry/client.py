@@ -25,6 +25,7 @@ from torana.core.oci.reference import ImageReference
 from torana.plugins.registry.access import RegistryAccess
 from torana.plugins.registry.connection import (
     BROKEN,
+    Pace,
     Pause,
     finish,
 )
@@ -42,6 +43,7 @@ ACCEPT: Final = ", ".join(
 )
 MAX_MANIFEST: Final = 4 << 20
 _CHUNK: Final = 1 << 18
+_PROGRESS: Final = 1 << 16  # bytes of a blob, after which a break does not count any more
 _DIGEST: Final = "Docker-Content-Digest"
 
 T = TypeVar("T")
@@ -145,7 +147,11 @@ class _Puller(Server):
                 f"{self.endpoint.host}: answers with {digest}: {reference.name}@{reference.digest}"
             )
         length = response.headers.get("Content-Length", "")
-        return Descriptor(media_type=_media_type(response), digest=digest, size=int(length or 0))
+        return Descriptor(
+            media_type=_media_type(response),
+            digest=digest,
+            size=int(length) if length.isdecimal() else 0,
+        )
 
     def find_blob(self, reference: ImageReference, digest: Digest) -> Descriptor:
         url = self.url(reference, f"blobs/{digest}")
@@ -184,7 +190,9 @@ class _Puller(Server):
             response = self.request("GET", url, reference, named, {"Accept": ACCEPT})
             try:
                 data = bytearray()
-                while chunk := response.read(_CHUNK, decode_content=True):
+                pace = Pace(url)
+                while chunk := response.read1(_CHUNK, decode_content=True):
+                    pace.count(len(chunk))
                     data += chunk
                     if len(data) > MAX_MANIFEST:
                         raise RegistryContentError(
@@ -215,7 +223,7 @@ class _Puller(Server):
                     self._receive(url, reference, blob, writer, on_bytes)
                     break
                 except HTTPError as err:
-                    if writer.size > before:
+                    if writer.size - before >= _PROGRESS:
                         pause.attempts = 0  # it goes on, if slowly
                     if isinstance(err, BROKEN) and pause.wait():
                         continue
@@ -248,10 +256,12 @@ class _Puller(Server):
                 if not response.headers.get("Content-Range", "").startswith(f"bytes {skip}-"):
                     raise RegistryError(f"{self.endpoint.host}: answers with another range")
                 skip = 0
+            pace = Pace(url)
             # Not `stream`: it keeps what came before a break to itself.
             while chunk := response.read1(_CHUNK, decode_content=False):
                 if self.connection.stop.is_set():
                     raise StoppedError
+                pace.count(len(chunk))
                 if skip >= len(chunk):
                     skip -= len(chunk)
                     continue
@@ -274,6 +284,6 @@ def _media_type(response: urllib3.BaseHTTPResponse, data: bytes = b"") -> str:
         try:
             document: Any = json.loads(data)
             own = document.get("mediaType", "") if isinstance(document, dict) else ""
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
     return str(own or response.headers.get("Content-Type", "").partition(";")[0].strip())

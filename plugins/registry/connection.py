@@ -9,8 +9,10 @@ from __future__ import annotations
 import random
 import ssl
 import threading
+import time
 import urllib.request
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any, Final, Protocol, cast
 from urllib.parse import urljoin, urlsplit
 
@@ -39,10 +41,14 @@ _AGENT: Final = {"User-Agent": f"torana/{__version__}"}
 _REFUSALS: Final = 2  # before a server counts as not there
 AGAIN: Final = (408, 429, 500, 502, 503, 504)
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
+_SAME_METHOD: Final = (307, 308)  # whatever the method is
 _MAX_REDIRECTS: Final = 10
 _FIRST_PAUSE_S: Final = 0.25
 _LONGEST_PAUSE_S: Final = 30.0
 _TIMEOUT: Final = urllib3.Timeout(connect=15.0, read=30.0)
+_MAX_DRAINED: Final = 1 << 16  # bytes; a new connection costs less than more of them
+_PACE_S: Final = 60.0  # over which the pace of a body is taken
+_LEAST_PACE: Final = 100.0  # bytes per second
 _CONNECTIONS: Final = 8  # per host, kept open
 _BLOCK: Final = 1 << 18  # bytes of a body that are sent at once
 
@@ -129,11 +135,33 @@ class Pause:
         if self.attempts >= ATTEMPTS:
             return False
         pause_s = _FIRST_PAUSE_S * 2 ** (self.attempts - 1) * random.uniform(0.8, 1.2)
-        if retry_after.isdigit():
-            pause_s = min(max(pause_s, float(retry_after)), _LONGEST_PAUSE_S)
+        pause_s = min(max(pause_s, _seconds(retry_after)), _LONGEST_PAUSE_S)
         if self._stop.wait(pause_s):
             raise StoppedError
         return True
+
+
+class Pace:
+    """Sees that a body keeps coming: a byte now and then is no answer."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._since = time.monotonic()
+        self._count = 0
+
+    def count(self, size: int) -> None:
+        """Hear that `size` more bytes have come.
+
+        Raises:
+            ReadTimeoutError: too few have, for a while.
+        """
+        self._count += size
+        passed_s = time.monotonic() - self._since
+        if passed_s < _PACE_S:
+            return
+        if self._count < _LEAST_PACE * passed_s:
+            raise ReadTimeoutError(cast("Any", None), self._url, "the body comes too slowly")
+        self._since, self._count = self._since + passed_s, 0
 
 
 class Connection:
@@ -205,26 +233,68 @@ class Connection:
     def _follow(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
     ) -> urllib3.BaseHTTPResponse:
-        sent = {**_AGENT, **headers}
+        sent, first = {**_AGENT, **headers}, url
         for _ in range(_MAX_REDIRECTS):
             response = self._send(method, url, sent, body)
+            if response.status == 401 and not is_same_origin(url, first):
+                # Its challenge is not to be answered with what we have for the first one.
+                finish(response)
+                host, other = urlsplit(first).netloc, urlsplit(url).netloc
+                raise RegistryError(f"{host}: leads to {other}, which wants credentials")
             target = response.headers.get("Location", "")
-            if response.status not in _REDIRECTS or not target or method not in ("GET", "HEAD"):
+            is_safe = method in ("GET", "HEAD") or response.status in _SAME_METHOD
+            if response.status not in _REDIRECTS or not target or not is_safe:
                 return response
             finish(response)
             after = urljoin(url, target)
-            if urlsplit(after).netloc != urlsplit(url).netloc:
+            if not is_same_origin(after, url):
                 sent.pop("Authorization", None)
             url = after
         raise RegistryError(f"{urlsplit(url).netloc}: too many redirects")
 
 
-def finish(response: urllib3.BaseHTTPResponse) -> None:
-    """End a response whose body does not matter and is short; the connection may be used again."""
+def is_same_origin(url: str, other: str) -> bool:
+    """Say whether two URLs have the same scheme, host and port: only then credentials go along."""
+    return _origin(url) == _origin(other)
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(url)
     try:
-        response.drain_conn()
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        port = None
+    return parts.scheme, (parts.hostname or "").lower(), port
+
+
+def finish(response: urllib3.BaseHTTPResponse) -> None:
+    """End a response whose body does not matter.
+
+    The connection may be used again, unless the body is long.
+    """
+    try:
+        left = _MAX_DRAINED
+        while left > 0 and (data := response.read1(left, decode_content=False)):
+            left -= len(data)
+        if left <= 0:
+            response.close()
+    except HTTPError:
+        response.close()
     finally:
         response.release_conn()
+
+
+def _seconds(retry_after: str) -> float:
+    """Read `Retry-After`, seconds or a date; 0 if it is neither.
+
+    Spec: RFC 9110, section 10.2.3.
+    """
+    if retry_after.isascii() and retry_after.isdecimal():
+        return float(retry_after[:9])
+    try:
+        return parsedate_to_datetime(retry_after).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def unreachable(url: str, err: BaseException) -> RegistryError:

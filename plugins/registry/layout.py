@@ -100,7 +100,7 @@ def media_type_of(manifest: bytes) -> str:
     """Give what a manifest says of itself, which may be nothing."""
     try:
         document: Any = json.loads(manifest)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     return str(document.get("mediaType", "")) if isinstance(document, dict) else ""
 
@@ -114,7 +114,7 @@ def find_digest(folder: Path, tag: str) -> Digest:
     try:
         index = json.loads((folder / "index.json").read_bytes())
         entries = [Descriptor.from_dict(entry) for entry in index["manifests"]]
-    except (OSError, ValueError, KeyError, TypeError, InvalidDigestError):
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, InvalidDigestError):
         raise LayoutError(f"no OCI layout: `{folder}`") from None
     wanted = tag or "latest"
     for entry in entries:

@@ -139,5 +139,5 @@ def _subject(data: bytes) -> Digest | None:
     """Give what a manifest says something about."""
     try:
         return Digest.parse(json.loads(data)["subject"]["digest"])
-    except (ValueError, KeyError, TypeError, InvalidDigestError):
+    except (ValueError, RecursionError, KeyError, TypeError, InvalidDigestError):
         return None

@@ -66,7 +66,14 @@ def _read(
     try:
         data = response.read(_MAX_INDEX, decode_content=True)
         return [Descriptor.from_dict(entry) for entry in json.loads(data)["manifests"] or ()]
-    except (ValueError, KeyError, TypeError, AttributeError, InvalidDigestError) as err:
+    except (
+        ValueError,
+        RecursionError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        InvalidDigestError,
+    ) as err:
         raise RegistryError(
             f"{server.endpoint.host}: malformed list of referrers: {reference.name}: {err}"
         ) from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 import urllib3
 from urllib3.exceptions import HTTPError
@@ -13,7 +12,7 @@ from urllib3.exceptions import HTTPError
 from torana.core.errors import ToranaError
 from torana.core.oci.reference import ImageReference
 from torana.plugins.registry.access import RegistryAccess
-from torana.plugins.registry.connection import Body, Connection, describe, finish
+from torana.plugins.registry.connection import Body, Connection, describe, finish, is_same_origin
 from torana.plugins.registry.errors import (
     RegistryAuthError,
     RegistryError,
@@ -63,19 +62,23 @@ class Server:
             RegistryNotFoundError, RegistryAuthError, RegistryError: another answer, or none.
         """
         host = self.endpoint.host
+        what = self._what(reference, named)
         scope = self._scope(reference)
         if borrowed:
             scope = f"{scope} repository:{borrowed}:pull"
         for attempt in range(3):
-            known = self._authorizer.header(host, scope)
-            response = self.connection.request(method, url, {**headers, **known}, body)
-            if response.status != 401 or attempt == 2:
+            known = self._authorizer.header(host, scope) if self._is_own(url, reference) else {}
+            try:
+                response = self.connection.request(method, url, {**headers, **known}, body)
+            except RegistryError as err:
+                raise RegistryError(f"{what}: {err.message}", hint=err.hint) from err
+            if response.status != 401 or attempt == 2 or not self._is_own(url, reference):
                 break
             finish(response)
             if known and attempt:
                 self._authorizer.forget(host, scope)
                 break
-            self._authorizer.answer(self.connection, host, scope, response)
+            self._learn(scope, response, what)
         if response.status in wanted:
             return response
         try:
@@ -96,10 +99,35 @@ class Server:
         Raises:
             HTTPError: the connection broke.
         """
-        known = self._authorizer.header(self.endpoint.host, self._scope(reference))
-        if urlsplit(url).netloc != urlsplit(self.url(reference, "")).netloc:
-            known = {}  # some registries take blobs elsewhere
+        known: Mapping[str, str] = {}
+        if self._is_own(url, reference):  # some registries take blobs elsewhere
+            known = self._authorizer.header(self.endpoint.host, self._scope(reference))
         return self.connection.send(method, url, {**headers, **known}, body)
+
+    def renew(
+        self, response: urllib3.BaseHTTPResponse, url: str, reference: ImageReference
+    ) -> bool:
+        """Learn from an answer 401 to `send`, after which it may be tried again.
+
+        Says whether that is so: it is not where blobs are taken elsewhere.
+
+        Raises:
+            RegistryAuthError, RegistryError: there are no credentials to try it with.
+        """
+        if not self._is_own(url, reference):
+            return False
+        self._learn(self._scope(reference), response, reference.name)
+        return True
+
+    def _learn(self, scope: str, refused: urllib3.BaseHTTPResponse, what: str) -> None:
+        try:
+            self._authorizer.answer(self.connection, self.endpoint.host, scope, refused)
+        except (RegistryAuthError, RegistryError) as err:
+            raise type(err)(f"{what}: {err.message}", hint=err.hint) from err
+
+    def _is_own(self, url: str, reference: ImageReference) -> bool:
+        """Say whether a URL is of this server: no other gets our credentials."""
+        return is_same_origin(url, self.url(reference, ""))
 
     def _scope(self, reference: ImageReference) -> str:
         return f"repository:{self.endpoint.prefix}{reference.path}:{self._actions}"
@@ -108,8 +136,7 @@ class Server:
         self, response: urllib3.BaseHTTPResponse, reference: ImageReference, named: str
     ) -> ToranaError:
         """Give the error for an answer that is no use; reads its body."""
-        joint = "@" if ":" in named else ":"
-        what = f"{reference.name}{joint}{named}"
+        what = self._what(reference, named)
         if reference.domain != self.endpoint.host:
             what = f"{what} at {self.endpoint.host}"
         details = _details(response)
@@ -134,11 +161,15 @@ class Server:
         text = f"{what}: {self.endpoint.host} answers {response.status}{details}"
         return RegistryError(text, hint=hint)
 
+    @staticmethod
+    def _what(reference: ImageReference, named: str) -> str:
+        joint = "@" if ":" in named else ":"
+        return f"{reference.name}{joint}{named}"
+
     def broken(self, reference: ImageReference, named: str, err: HTTPError) -> RegistryError:
         """Give the error for a connection that broke for good."""
-        joint = "@" if ":" in named else ":"
         return RegistryError(
-            f"{reference.name}{joint}{named}: the connection to {self.endpoint.host} broke: "
+            f"{self._what(reference, named)}: the connection to {self.endpoint.host} broke: "
             f"{describe(err)}"
         )
 
@@ -152,7 +183,7 @@ def _details(response: urllib3.BaseHTTPResponse) -> str:
     try:
         errors = json.loads(body)["errors"]
         said = [str(error.get("message") or error.get("code")) for error in errors]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         is_text = response.headers.get("Content-Type", "text/plain").startswith("text/plain")
         said = body.decode("utf-8", "replace").splitlines()[:1] if is_text else []
     shown = "; ".join(said)[:300]

@@ -115,7 +115,7 @@ def _token(
             answer: Any = json.loads(response.read(_MAX_ANSWER, decode_content=True))
             token = str(answer.get("token") or answer["access_token"])
             lifetime_s = float(answer.get("expires_in") or _LIFETIME_S)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
             raise RegistryError(f"{host}: {server} gives no token that we understand") from None
         except urllib3.exceptions.HTTPError as err:
             raise RegistryError(f"{host}: {server} gives no token: {err}") from err

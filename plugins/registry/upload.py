@@ -22,13 +22,19 @@ from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.layertypes import SOURCE_ANNOTATION
 from torana.core.oci.reference import ImageReference
 from torana.plugins.registry.connection import AGAIN, BROKEN, Pause, finish
-from torana.plugins.registry.errors import RegistryAuthError, RegistryError, StoppedError
+from torana.plugins.registry.errors import (
+    RegistryAuthError,
+    RegistryError,
+    RegistryNotFoundError,
+    StoppedError,
+)
 from torana.plugins.registry.origin import OnBytes
 from torana.plugins.registry.server import Server
 
 _CHUNK: Final = 16 << 20  # bytes; servers may ask for more
 _WHOLE_ATTEMPTS: Final = 2  # before a large blob goes in chunks
 _TOO_LARGE: Final = 413
+_UNAUTHORIZED: Final = 401  # nothing was taken
 
 
 class Upload:
@@ -49,6 +55,7 @@ class Upload:
         self._on_bytes = on_bytes
         self._stop = server.connection.stop
         self._chunk = _CHUNK
+        self._is_renewed = False  # our token, since the last piece that was taken
 
     def run(self) -> None:
         """Bring the blob there.
@@ -66,8 +73,9 @@ class Upload:
             status, again = self._whole(session, pause)
             if status in (201, 204):
                 return
-            # What a broken session has is not known for sure: the next one begins anew.
-            session = ""
+            if status != _UNAUTHORIZED:
+                # What a broken session has is not known for sure: the next one begins anew.
+                session = ""
             is_large = self._blob.size > self._chunk
             if status == _TOO_LARGE or (is_large and pause.attempts >= _WHOLE_ATTEMPTS):
                 self._in_chunks(pause)
@@ -97,7 +105,7 @@ class Upload:
         if status in (201, 204):
             finish(response)
             return status, False
-        return status, self._refused(response, pause)
+        return status, self._refused(response, url, pause)
 
     def _send(
         self,
@@ -121,9 +129,16 @@ class Upload:
                 return None
             raise self._server.broken(self._reference, self._blob.digest, err) from err
 
-    def _refused(self, response: urllib3.BaseHTTPResponse, pause: Pause) -> bool:
-        """Keep what a refusal says, and say whether another attempt may help."""
+    def _refused(self, response: urllib3.BaseHTTPResponse, url: str, pause: Pause) -> bool:
+        """Keep what a refusal says, and say whether another attempt may help.
+
+        Tokens may end while a blob is sent: once, a new one is fetched.
+        """
         try:
+            if response.status == _UNAUTHORIZED and not self._is_renewed:
+                self._is_renewed = True
+                if self._server.renew(response, url, self._reference):
+                    return True
             self._refusal = self._server.refused(response, self._reference, self._blob.digest)
         finally:
             response.close()
@@ -144,10 +159,13 @@ class Upload:
                 if response is not None and response.status in (202, 204):
                     session, start = self._next(session, response, end)
                     pause.attempts = 0
+                    self._is_renewed = False
                     continue
                 if response is not None and response.status != 416:
-                    if not self._refused(response, pause):
+                    if not self._refused(response, session, pause):
                         raise self._refusal
+                    if response.status == _UNAUTHORIZED:
+                        continue
                 elif response is not None:
                     finish(response)
                     if not pause.wait():
@@ -192,8 +210,8 @@ class Upload:
             query = urlencode({"mount": self._blob.digest, "from": repository})
             try:
                 response = self._ask_session(f"?{query}", (201, 202), borrowed=repository)
-            except RegistryAuthError:
-                continue
+            except (RegistryAuthError, RegistryNotFoundError, RegistryError):
+                continue  # it is sent, then
             if response.status == 201:
                 return None
             return self._location(response)

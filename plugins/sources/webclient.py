@@ -27,10 +27,13 @@ from urllib3.exceptions import (
 from torana import __version__
 from torana.core.errors import ToranaError, UserError
 from torana.core.records import dataclass
+from torana.plugins.registry.connection import Pace, Pause, finish
+from torana.plugins.registry.errors import StoppedError
 
 _CHUNK: Final = 1 << 18
 _RESUMES: Final = 5
 _REDIRECTS: Final = 10
+_AGAIN: Final = (429, 502, 503, 504)
 _TIMEOUT: Final = urllib3.Timeout(connect=30.0, read=60.0)
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-")
 
@@ -45,10 +48,6 @@ class TooLargeError(UserError):
     """A body is larger than allowed."""
 
     code = "FETCH_TOO_LARGE"
-
-
-class StoppedError(Exception):
-    """The caller asked to stop."""
 
 
 def redacted(url: str) -> str:
@@ -156,7 +155,9 @@ class WebClient:
         if not offset:
             write(0, b"")
         # Not `stream`: it keeps what came before a break to itself.
+        pace = Pace(url)
         while chunk := response.read1(_CHUNK, decode_content=True):
+            pace.count(len(chunk))
             if self._stop.is_set():
                 raise StoppedError
             if self._limit_bytes and self._got + len(chunk) > self._limit_bytes:
@@ -185,20 +186,28 @@ class WebClient:
             connect=2,
             read=2,
             redirect=_REDIRECTS,
-            status=4,
-            status_forcelist=(429, 502, 503, 504),
             backoff_factor=0.2,
             backoff_max=5,
-            raise_on_status=False,
+            respect_retry_after_header=False,  # it would sleep as long as it is told to
         )
-        if self._stop.is_set():
-            raise StoppedError
-        try:
-            return _pool(parts.scheme, parts.hostname or "").request(
-                method, url, headers=sent, retries=retries, timeout=_TIMEOUT, preload_content=False
-            )
-        except HTTPError as err:
-            raise FetchError(f"{redacted(url)}: {_reason(err)}", hint=_hint(err)) from err
+        pause = Pause(self._stop)
+        while not self._stop.is_set():
+            try:
+                response = _pool(parts.scheme, parts.hostname or "").request(
+                    method,
+                    url,
+                    headers=sent,
+                    retries=retries,
+                    timeout=_TIMEOUT,
+                    preload_content=False,
+                )
+            except HTTPError as err:
+                raise FetchError(f"{redacted(url)}: {_reason(err)}", hint=_hint(err)) from err
+            if response.status not in _AGAIN or pause.is_last:
+                return response
+            finish(response)
+            pause.wait(response.headers.get("Retry-After", ""))
+        raise StoppedError
 
 
 def _pool(scheme: str, host: str) -> urllib3.PoolManager:

@@ -87,6 +87,9 @@ class FaultyRegistry(LocalServer):
         self.users: dict[str, str] = {}  # basic credentials; empty: anyone
         self.token_service: str = ""  # "": basic authentication
         self.tokens: list[str] = []
+        self.uses = 0  # that a token is good for; 0: any number
+        self._used: Counter[str] = Counter()
+        self.mount_status = 0  # that mounts are refused with
         self.scopes: list[list[str]] = []  # that tokens were asked for
         self.has_mounts = True
         self.largest = 0  # body that is taken; 0: any
@@ -178,6 +181,9 @@ class FaultyRegistry(LocalServer):
     ) -> None:
         """Take an upload; with a fault `drop` only its beginning."""
         query = parse_qs(urlsplit(request.path).query)
+        if self.mount_status and "mount" in query:
+            self._send(request, self.mount_status, b"{}")
+            return
         if request.command == "POST" and self.has_mounts and "mount" in query:
             if query["mount"][0] in self.blobs:
                 self.mounts.append((query["mount"][0], query["from"][0]))
@@ -252,7 +258,9 @@ class FaultyRegistry(LocalServer):
     def _may(self, request: BaseHTTPRequestHandler) -> bool:
         given = request.headers.get("Authorization", "")
         if self.token_service:
-            if given.removeprefix("Bearer ") in self.tokens:
+            token = given.removeprefix("Bearer ")
+            self._used[token] += 1
+            if token in self.tokens and not 0 < self.uses < self._used[token]:
                 return True
             challenge = (
                 f'Bearer realm="http://{self.host}/token",service="{self.token_service}",'
@@ -262,6 +270,7 @@ class FaultyRegistry(LocalServer):
             if given in self.users.values():
                 return True
             challenge = 'Basic realm="x"'
+        request.rfile.read(int(request.headers.get("Content-Length") or 0))
         self._send(request, 401, b"{}", headers={"WWW-Authenticate": challenge})
         return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 from collections.abc import Callable
@@ -222,3 +223,15 @@ async def test_a_limit(store: Store, web: Web, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(TooLargeError, match="longer than 4 bytes"):
         await instance(web, store.build()).cache_key(0)
     assert store.unfinished() == set()
+
+
+async def test_a_server_that_says_to_come_back_in_a_year(store: Store, web: Web) -> None:
+    web.statuses = [429] * 10
+    web.headers["Retry-After"] = str(365 * 86400)
+    task = asyncio.ensure_future(instance(web, store.build()).cache_key(0))
+    while not web.requests:
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not store.unfinished()
