@@ -55,7 +55,7 @@ class Upload:
         self._on_bytes = on_bytes
         self._stop = server.connection.stop
         self._chunk = _CHUNK
-        self._is_renewed = False  # our token, since the last piece that was taken
+        self._is_renewed = False  # our token, just before the present request
 
     def run(self) -> None:
         """Bring the blob there.
@@ -139,6 +139,7 @@ class Upload:
                 self._is_renewed = True
                 if self._server.renew(response, url, self._reference):
                     return True
+            self._is_renewed = False
             self._refusal = self._server.refused(response, self._reference, self._blob.digest)
         finally:
             response.close()
