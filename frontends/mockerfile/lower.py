@@ -41,6 +41,8 @@ _TRANSPORT: Final = f"{_UPDATE} && apt-get install apt-transport-https -y"
 _INSTALL: Final = f"{_UPDATE} && apt-get install --no-install-recommends --no-install-suggests -y"
 _ADD_LINE: Final = 'printf "%s\\n" "$1" >> /etc/apt/sources.list'
 _FETCHER: Final = "docker.io/library/alpine:3.6"  # where the original fetches
+_ADD_CURL: Final = "apk add --no-cache curl"
+_CURL: Final = re.compile(r"\bcurl\b")
 _KEYRINGS: Final = "/etc/apt/trusted.gpg.d"
 _SHA256: Final = re.compile("[0-9a-f]{64}")
 _PACKAGE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:~*/=_-]*")
@@ -148,9 +150,11 @@ class Lowering:
         """Give the tree in which a download's own commands have run."""
         message = f"what these commands leave outside of `{dest}` is lost"
         self._context.warn(rules.LOST_INSTALL, message, download.install[0].place)
-        fetcher = await self._context.image(_FETCHER)
-        fetcher = fetcher.with_files(_placed(download, tree, name, dest), name=f"put {name}")
         commands = " && ".join(command.value for command in download.install)
+        fetcher = await self._context.image(_FETCHER)
+        if _CURL.search(commands):  # which the original always has there
+            fetcher = fetcher.run(_ADD_CURL, name="install curl where commands of downloads run")
+        fetcher = fetcher.with_files(_placed(download, tree, name, dest), name=f"put {name}")
         return fetcher.run(commands)
 
     def _fetched(self, url: Text, name: str, sha256: Text | None, mode: int = 0o644) -> State:

@@ -42,7 +42,7 @@ from torana.gateway.engines.output import ClientOutput
 from torana.gateway.engines.picking import pick
 from torana.gateway.engines.runtime import chosen_runtime
 from torana.gateway.explain.recorder import project_of, record_build
-from torana.gateway.runners.finder import GATEWAY, FrontendFinder
+from torana.gateway.runners.finder import FrontendFinder
 from torana.gateway.runners.workers import FrontendWorkers
 from torana.plugins.exporter import Output, check_attributes
 from torana.plugins.manager import PluginManager
@@ -240,16 +240,14 @@ class EmbeddedEngine:
             return await client.solve(
                 SolveRequest(definition=request.definition, cache_imports=request.cache_imports)
             )
-        picked = None if request.record is not None else pick(request)
-        if picked is not None:
-            return await picked.build(client)
-        frontend = finder(request.frontend)
         if request.record is not None:
-            if request.frontend == GATEWAY or request.is_isolated:
-                raise UserError("only conversations of frontends in this process are recorded")
-            from torana.gateway.recording.frontend import RecordedFrontend
+            from torana.gateway.engines.recorded import recorded_frontend
 
-            frontend = RecordedFrontend(request.frontend, frontend, request.record)
+            frontend = recorded_frontend(request, finder)
+        elif (picked := pick(request)) is not None:
+            return await picked.build(client)
+        else:
+            frontend = finder(request.frontend)
         result: Result = await frontend.build(client)
         return result
 

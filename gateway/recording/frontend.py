@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +20,22 @@ from torana.gateway.recording.redaction import Redaction
 
 @dataclass(frozen=True, slots=True)
 class RecordedFrontend:
-    """Builds as `frontend` does; `path` is written at the end, however that comes."""
+    """Builds as `frontend` does; `path` is written at the end, however that comes.
+
+    `options` are given to it beside those of the client.
+    """
 
     name: str
     frontend: Any
     path: Path
+    options: Mapping[str, str] = field(default_factory=dict)
 
     async def build(self, client: Client) -> Result:
-        redaction = Redaction.of(client.options)
+        options = {**client.options, **self.options}
+        redaction = Redaction.of(options)
         recording = Recording(
             frontend=self.name,
-            options=redaction.options(client.options),
+            options=redaction.options(options),
             session_id=client.session_id,
             torana=__version__,
         )
@@ -37,7 +44,7 @@ class RecordedFrontend:
         try:
             recorded = await RemoteClient.over(
                 transport,
-                options=client.options,
+                options=options,
                 session_id=client.session_id,
                 workers=client.workers,
             )

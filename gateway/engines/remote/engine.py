@@ -195,16 +195,16 @@ class RemoteEngine:
         name = request.frontend
         if request.is_frontend_remote or name == GATEWAY:
             return await client.solve(SolveRequest(frontend=name, frontend_opt=request.options))
-        picked = None if request.record is not None else pick(request)
-        if picked is not None:
-            return await picked.build(client)
         finder = self._finder(request)
         assert finder is not None
-        frontend = finder(name)
         if request.record is not None:
-            from torana.gateway.recording.frontend import RecordedFrontend
+            from torana.gateway.engines.recorded import recorded_frontend
 
-            frontend = RecordedFrontend(name, frontend, request.record)
+            frontend = recorded_frontend(request, finder)
+        elif (picked := pick(request)) is not None:
+            return await picked.build(client)
+        else:
+            frontend = finder(name)
         result: Result = await frontend.build(client)
         return result
 

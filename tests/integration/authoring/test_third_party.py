@@ -64,6 +64,30 @@ def test_same_bytes_in_each_runtime(environment: Environment, project: Path) -> 
     assert "copy /hello.txt /srv/hello-1.2.txt" in text
 
 
+@pytest.mark.needs("root", "busybox")
+def test_a_recorded_build_can_be_replayed(environment: Environment, project: Path) -> None:
+    recording = project.parent / "recording"
+    environment.run(
+        "torana", "build", "--trust-plugin", "taskfile", "--record", recording, "-f", "Taskfile",
+        "-o", f"type=local,dest={project.parent / 'recorded'}", ".", cwd=project,
+    )  # fmt: skip
+    # Nothing is left of what it read: the answers are in the recording.
+    elsewhere = project.parent / "elsewhere"
+    elsewhere.mkdir()
+    done = environment.run("torana", "replay", recording, cwd=elsewhere)
+    assert "calls of `torana-taskfile:taskfile`: as recorded" in done.stdout
+    # Another language does not say the same, so the answers above were its own.
+    done = environment.run(
+        "torana", "replay", "--frontend", "mockerfile", recording, cwd=elsewhere, check=False
+    )
+    assert done.returncode == 1
+    confined = environment.run(
+        "torana", "build", "--record", recording, "-f", "Taskfile", ".", cwd=project, check=False
+    )
+    assert "only conversations of frontends in this process are recorded" in confined.stderr
+    assert "--trust-plugin" in confined.stderr
+
+
 @pytest.mark.needs("root", "busybox", "dockerd")
 def test_on_stock_buildkit_and_as_an_image(
     environment: Environment, project: Path, docker: Docker

@@ -220,3 +220,9 @@ def test_archive_into_a_folder_of_the_image(gateway: FakeGateway) -> None:
     )
     (warning,) = gateway.build(MOCKERFILE, text).warnings
     assert warning.short.startswith("ArchiveIntoFolder: `/tmp` is a folder of the image")
+
+
+def test_commands_of_a_download_find_curl(gateway: FakeGateway) -> None:
+    text = YAML.replace("chmod +x a", "curl -o b https://example.org/b")
+    gateway.build(MOCKERFILE, text).assert_runs("apk add --no-cache curl", "*curl -o b *")
+    assert "apk add --no-cache curl" not in gateway.build(MOCKERFILE, YAML).runs()
