@@ -24,7 +24,10 @@ from torana.core.llb.ops import (
     SSHOpt,
     TmpfsOpt,
 )
+from torana.core.oci.platform import Platform
 from torana.core.ops.exec.cdi import DeviceEdits
+from torana.core.ops.exec.emulation import PLACE as EMULATOR_PLACE
+from torana.core.ops.exec.emulation import find_emulator
 from torana.core.ops.exec.environment import compose_environment
 from torana.core.ops.exec.network_files import (
     DNSConfig,
@@ -62,6 +65,7 @@ class Assembly:
     directory: Path
     resources: LinuxResources | None = None
     devices: DeviceEdits = field(default_factory=DeviceEdits)
+    platform: Platform | None = None  # None: this machine's
     network: NetworkNamespace | None = None  # of a step that asks for no network in particular
 
 
@@ -84,6 +88,7 @@ class Assembler:
         self._meta = Meta()
         self._trees: dict[int, Path] = {}  # what is shown of each mount
         self._inputs: dict[int, Path] = {}  # inputs that are shown, once for all their mounts
+        self._emulator = None if parts.platform is None else find_emulator(parts.platform)
         match parts.op.network:
             case NetMode.HOST:
                 self._network = ContainerNetwork.HOST
@@ -127,7 +132,7 @@ class Assembler:
             id=parts.id,
             directory=directory,
             rootfs=rootfs,
-            args=meta.args,
+            args=meta.args if self._emulator is None else (EMULATOR_PLACE, *meta.args),
             env=compose_environment((*meta.env, *devices.env), meta.proxy_env, secret_env),
             cwd=cwd,
             user=replace(user, groups=(*user.groups, *devices.groups)),
@@ -152,6 +157,11 @@ class Assembler:
         """Give the mounts, parents first; those of the op replace the two files of the network."""
         of_op = filter(None, map(self._mount, self._parts.plan.others))
         wanted = [*self._network_files(), *binds, *self._parts.devices.mounts, *of_op]
+        if self._emulator is not None:
+            source = str(self._emulator)
+            wanted.append(
+                ContainerMount(destination=EMULATOR_PLACE, source=source, options=("ro",))
+            )
         latest = {mount.destination: mount for mount in wanted}
         return sorted(latest.values(), key=lambda mount: mount.destination.count("/"))
 

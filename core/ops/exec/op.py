@@ -128,6 +128,7 @@ class ExecVertexOp:
                 resources=self._resources,
                 network=network,
                 devices=edits,
+                platform=self._platform,
             )
             failure = await self._run(parts)
             if failure is not None and self._on_failure is None:

@@ -17,7 +17,7 @@ import pytest
 from torana.core.cache.ref import ImmutableRef, MutableRef, RecordType, RefStore, Selector
 from torana.core.llb.ops import ExecOp, LinuxResources, Meta, Mount
 from torana.core.oci.digest import Digest
-from torana.core.oci.platform import Platform
+from torana.core.oci.platform import Platform, host_platform
 from torana.core.ops.exec.caches import CacheMounts
 from torana.core.ops.exec.folder import ExecutorFolder
 from torana.core.ops.exec.op import ExecVertexOp
@@ -178,12 +178,13 @@ class Steps:
         resources: LinuxResources | None = None,
         meta: dict[str, Any] | None = None,
         log: Log | None = None,
+        platform: Platform | None = None,
         **members: Any,
     ) -> ExecVertexOp:
         process = Meta(args=args or ("sh", "-ec", script), env=("PATH=/bin",), cwd="/")
         return ExecVertexOp(
             ExecOp(meta=replace(process, **(meta or {})), mounts=(root, *mounts), **members),
-            platform=Platform(os="linux", architecture="amd64"),
+            platform=platform or host_platform(),
             input_count=inputs,
             services=self.services,
             step_log=log or self.log,

@@ -33,6 +33,7 @@ from torana.core.llb.ops import (
     TmpfsOpt,
     Ulimit,
 )
+from torana.core.oci.platform import Platform
 from torana.core.ops.exec.errors import ExecError, InvalidExecOpError, SecretNotFoundError
 from torana.core.ops.runtime import RuntimeFailedError
 
@@ -663,3 +664,18 @@ def groups() -> set[str]:
     """Give the containers that have cgroups."""
     top = Path("/sys/fs/cgroup")
     return {p.name for pattern in ("buildkit/*", "*/buildkit/*") for p in top.glob(pattern)}
+
+
+async def test_emulation(steps: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands for an emulator runs the step; it is there for the run only."""
+    program = tmp_path / "bin/buildkit-qemu-sparc"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\necho "$0" emulates "$1"; exec "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{program.parent}")
+    platform = Platform(os="linux", architecture="sparc")
+    meta = {"args": ("/bin/sh", "-c", "echo step"), "user": "1001"}
+    (out,) = await steps.run("", platform=platform, meta=meta)
+    shown = "/dev/.buildkit_qemu_emulator emulates /bin/sh\nstep\n"
+    assert steps.log.text() == shown
+    assert not (out.path / "dev/.buildkit_qemu_emulator").exists()
