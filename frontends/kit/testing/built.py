@@ -90,6 +90,16 @@ class Built:
         ]
         return [(action.src, action.dest) for action in actions if isinstance(action, o.Copy)]
 
+    def writes(self) -> dict[str, bytes]:
+        """Give the files that are written by path, the last of each."""
+        actions = [
+            a.action
+            for _, op in self.ops()
+            if isinstance(op.kind, o.FileOp)
+            for a in op.kind.actions
+        ]
+        return {action.path: action.data for action in actions if isinstance(action, o.MkFile)}
+
     def sources(self) -> list[str]:
         """Give what is read: `docker-image://...`, `local://...`, addresses."""
         return [op.kind.identifier for _, op in self.ops() if isinstance(op.kind, o.SourceOp)]
@@ -103,6 +113,14 @@ class Built:
         found = self.copies()
         if not any(fnmatch.fnmatchcase(s, src) and fnmatch.fnmatchcase(d, dest) for s, d in found):
             raise AssertionError(f"nothing copies {src} to {dest}:\n{self.text()}")
+
+    def assert_writes(self, path: str, text: str = "*") -> None:
+        """Fail unless a file is written; both are patterns."""
+        for name, data in self.writes().items():
+            found = data.decode("utf-8", "replace")
+            if fnmatch.fnmatchcase(name, path) and fnmatch.fnmatchcase(found, text):
+                return
+        raise AssertionError(f"nothing writes {text!r} to {path}:\n{self.text()}")
 
     def assert_reads(self, *patterns: str) -> None:
         """Fail unless sources that match are read."""

@@ -45,8 +45,8 @@ class FakeGateway:
     `images` has image configs by reference (the inner `config` object: `{"Env": [...]}`);
     `contexts` has files by path, by the name of the folder that a client offers;
     `urls` has downloads, `modified` their times in seconds; `repositories` has files of git by
-    address and commit, branch or tag (`https://example.org/x.git#v1`). Everything that a frontend
-    asked for is kept.
+    address and commit, branch or tag (`https://example.org/x.git#v1`); `build_args` are given with
+    each build. Everything that a frontend asked for is kept.
     """
 
     images: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -54,6 +54,7 @@ class FakeGateway:
     urls: Mapping[str, str | bytes] = field(default_factory=dict)
     modified: Mapping[str, int] = field(default_factory=dict)
     repositories: Mapping[str, Files] = field(default_factory=dict)
+    build_args: Mapping[str, str] = field(default_factory=dict)
     given: Mapping[str, Definition] = field(default_factory=dict)
     platform: Platform = _PLATFORM
     options: dict[str, str] = field(default_factory=dict)
@@ -65,7 +66,7 @@ class FakeGateway:
     gateway_caps: frozenset[str] = frozenset()
 
     def build(self, frontend: Any, text: str | bytes, **opts: str) -> Built:
-        """Run a frontend on a build file; options with `_` for `-`, `build_arg` apart.
+        """Run a frontend on a build file; names of options have `_` for `-`.
 
         Raises:
             ToranaError: what the frontend fails with.
@@ -77,6 +78,7 @@ class FakeGateway:
         name = getattr(frontend, "filename", "Dockerfile")
         options = {"filename": name, "cmdline": frontend.name}
         options |= {key.replace("_", "-"): value for key, value in opts.items()}
+        options |= {f"build-arg:{key}": value for key, value in self.build_args.items()}
         return await self.building_with(frontend, text, options)
 
     async def building_with(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import sys
 from pathlib import Path
@@ -12,14 +13,16 @@ import pytest
 from hypothesis import given, settings
 
 from torana.core.errors import BuildFileError
+from torana.core.llb.state import mkfile, scratch
 from torana.frontends.kit.testing.built import Built
 from torana.frontends.kit.testing.conformance import FrontendSuite
 from torana.frontends.kit.testing.failures import assert_fails
-from torana.frontends.kit.testing.gateway import FakeGateway
+from torana.frontends.kit.testing.gateway import FakeGateway, FakeReference
 from torana.frontends.kit.testing.golden import Golden
 from torana.frontends.kit.testing.runtimes import Runtimes
 from torana.frontends.kit.testing.strategies import contexts
 from torana.frontends.mockerfile import MockerfileFrontend
+from torana.gateway.client.client import Result
 
 
 def _load(name: str) -> ModuleType:
@@ -76,6 +79,8 @@ def test_assertions_can_fail() -> None:
         built.assert_copies("/a", "/c")
     with pytest.raises(AssertionError, match="nothing runs one, in this order"):
         built.assert_runs("two", "one")
+    with pytest.raises(AssertionError, match="nothing writes 'x' to /b"):
+        built.assert_writes("/b", "x")
     with pytest.raises(AssertionError, match="nothing reads"):
         built.assert_reads("https://*")
     with pytest.raises(AssertionError, match="builds, but should fail"):
@@ -109,3 +114,20 @@ def test_contexts_of_hypothesis_are_folders(files: dict[str, bytes]) -> None:
         assert not path.startswith("/") and ".." not in path.split("/")
         parents = {"/".join(path.split("/")[:n]) for n in range(1, path.count("/") + 1)}
         assert not parents & paths
+
+
+def test_arguments_and_written_files() -> None:
+    gateway = FakeGateway(build_args={"JOBS": "7"})
+    built = gateway.build(MINI, "show jobs\n")
+    assert built.config["Env"][-1] == "jobs=7"
+    page = gateway.build(
+        MockerfileFrontend(), "image a\nfrom scratch\nworkdir /x\n", filename="Mockerfile"
+    )
+    assert page.writes() == {}
+    writing = asyncio.run(Built.of(_written()))
+    writing.assert_writes("/srv/*.txt", "hel*")
+
+
+def _written() -> Result:
+    state = scratch().file(mkfile("/srv/a.txt", b"hello"))
+    return Result(ref=FakeReference(FakeGateway(), state.marshal()))
