@@ -54,6 +54,12 @@ class Bridge:
     def has_returned(self) -> bool:
         return self._returned.done()
 
+    @property
+    def result(self) -> c.Result | None:
+        """What the frontend has returned; None if that is nothing yet, or an error."""
+        is_given = self._returned.done() and self._returned.exception() is None
+        return self._returned.result() if is_given else None
+
     async def returned(self) -> c.Result:
         """Wait for what the frontend returns.
 

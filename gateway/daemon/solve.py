@@ -22,7 +22,7 @@ from torana.gateway.bridge.bridge import Bridge
 from torana.gateway.bridge.cacheimports import OpenCache
 from torana.gateway.bridge.inprocess import InProcessClient
 from torana.gateway.bridge.policies import SourcePolicies
-from torana.gateway.client.client import Result, SolveRequest
+from torana.gateway.client.client import Reference, Result, SolveRequest
 from torana.gateway.daemon.builds import Build, Builds
 from torana.gateway.daemon.clientside import ClientSide
 from torana.gateway.daemon.config import Config
@@ -141,9 +141,10 @@ class Solving:
         try:
             return await self._attempt(wanted, build, exporters, workers, faults)
         except ToranaError:
-            # A client that drives the build would have to begin anew itself.
+            # A client that drives the build has to begin anew itself, unless it has returned.
             is_driven = not wanted.frontend and wanted.definition is None
-            if is_driven or not faults.is_any:
+            has_returned = build.bridge is not None and build.bridge.result is not None
+            if not faults.is_any or (is_driven and not has_returned):
                 raise
         build.progress.emit(WarningEvent(vertex=None, short=AGAIN))
         return await self._attempt(wanted, build, exporters, workers, None)
@@ -241,6 +242,8 @@ class Solving:
                     cache_imports=wanted.cache_imports,
                 )
             )
+        if build.bridge is not None and build.bridge.result is not None:
+            return await _solved_again(build.bridge.result, client)
         build.bridge = Bridge(client)
         return await build.bridge.returned()
 
@@ -287,6 +290,26 @@ class Solving:
     def _blob(self, media_type: str, data: bytes) -> Blob:
         digest = self._history.content.add(data)
         return Blob(media_type=media_type, digest=digest, size_bytes=len(data))
+
+
+async def _solved_again(result: Result, client: InProcessClient) -> Result:
+    """Give a result that was returned in an earlier attempt, to be solved by this one."""
+
+    async def again(reference: Reference | None) -> Reference | None:
+        definition = None if reference is None else await reference.definition()
+        if definition is None:
+            return None
+        return (await client.solve(SolveRequest(definition=definition))).ref
+
+    return replace(
+        result,
+        ref=await again(result.ref),
+        refs={key: await again(reference) for key, reference in result.refs.items()},
+        attestations={
+            key: [replace(each, ref=await again(each.ref)) for each in found]
+            for key, found in result.attestations.items()
+        },
+    )
 
 
 def _frontend_answers(metadata: Mapping[str, bytes]) -> dict[str, str]:

@@ -103,14 +103,18 @@ def test_a_layer_that_is_gone(new_machine: MakeMachine, cache: Path) -> None:
     assert "layer of an imported cache cannot be had" in built.output
 
 
-def test_layers_that_are_damaged(new_machine: MakeMachine, cache: Path, tmp_path: Path) -> None:
-    """Nobody can know before they are fetched: then the build goes on without the cache."""
+def damage(cache: Path) -> None:
     for layer in manifest(cache)["layers"]:
         path = blob(cache, layer["digest"])
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 1
         path.chmod(0o644)
         path.write_bytes(data)
+
+
+def test_layers_that_are_damaged(new_machine: MakeMachine, cache: Path, tmp_path: Path) -> None:
+    """Nobody can know before they are fetched: then the build goes on without the cache."""
+    damage(cache)
     machine = new_machine()
     built = machine.build("-o", f"{tmp_path}/out", "--cache-from", f"type=local,src={cache}")
     assert len(built.executed) == STEPS, built.output
@@ -119,6 +123,25 @@ def test_layers_that_are_damaged(new_machine: MakeMachine, cache: Path, tmp_path
     assert abandoned(machine) == []
     # What was made is sound, and known from now on.
     assert machine.build().executed == []
+
+
+@pytest.mark.needs("crun")
+def test_damaged_layers_on_a_daemon(
+    new_machine: MakeMachine, new_daemon: MakeMachine, faulty: FaultyRegistry, tmp_path: Path
+) -> None:
+    """The client drives the build and has returned its result when an export finds out."""
+    ref = f"type=registry,ref={faulty.host}/team/cache"
+    new_machine().build("--cache-to", f"{ref},mode=max")
+    for digest, data in faulty.blobs.items():
+        if not data.startswith(b"{"):
+            faulty.blobs[digest] = bytes(byte ^ 1 for byte in data)
+    machine = new_daemon()
+    built = machine.build("-o", f"{tmp_path}/out", "--cache-from", ref)
+    assert "building again without imported caches" in built.output
+    made = (tmp_path / "out/app/final").read_text()
+    again = machine.build("-o", f"{tmp_path}/again")
+    assert again.executed == []
+    assert (tmp_path / "again/app/final").read_text() == made
 
 
 def test_layers_that_are_not_what_the_manifest_says(
