@@ -10,7 +10,7 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import ClassVar, Final, NoReturn
 
 from torana.core.errors import NotFoundError, UnsupportedError
 from torana.core.llb.caps import LLB_CAPS
@@ -20,9 +20,9 @@ from torana.core.oci.digest import Digest
 from torana.core.oci.image import compact_json
 from torana.core.oci.platform import Platform, host_platform
 from torana.core.records import dataclass
+from torana.frontends.kit.dataclient import DataClient, part
 from torana.gateway.client.client import (
     ResolvedImage,
-    ResolvedSource,
     Result,
     SolveRequest,
     Stat,
@@ -30,15 +30,12 @@ from torana.gateway.client.client import (
     Worker,
 )
 
-if TYPE_CHECKING:
-    from torana.gateway.client.containers import Container, ContainerSpec
-
 _LOCAL: Final = "local://"
 _NO_ENGINE: Final = "there is no engine here: only the build file is looked at"
 
 
 @dataclass(slots=True)
-class OfflineClient:
+class OfflineClient(DataClient):
     """Answers from `folders` (by the name of the local source); `asked_images` were looked up."""
 
     folders: Mapping[str, Path]
@@ -46,14 +43,12 @@ class OfflineClient:
     asked_images: list[str] = field(default_factory=list)
     session_id: str = "offline"
     llb_caps: frozenset[str] = LLB_CAPS
+    refusal: ClassVar[str] = _NO_ENGINE
     gateway_caps: frozenset[str] = frozenset()
 
     @property
-    def workers(self) -> Sequence[Worker]:
-        return (Worker(id="offline", platforms=(host_platform(),)),)
-
-    async def inputs(self) -> Mapping[str, Definition]:
-        return {}
+    def worker(self) -> Worker:
+        return Worker(id="offline", platforms=(host_platform(),))
 
     async def solve(self, request: SolveRequest) -> Result:
         """Give what can be read without building: folders.
@@ -78,23 +73,6 @@ class OfflineClient:
         config = compact_json((platform or host_platform()).to_dict())
         return ResolvedImage(ref=ref, digest=Digest.of(config), config=config)
 
-    async def resolve_source(
-        self,
-        identifier: str,
-        attrs: Mapping[str, str],
-        *,
-        platform: Platform | None = None,
-        log_name: str = "",
-        resolve_mode: str = "default",
-    ) -> ResolvedSource:
-        image = None
-        if identifier.startswith(("docker-image://", "oci-layout://")):
-            image = await self.resolve_image(identifier.partition("://")[2], platform=platform)
-        return ResolvedSource(identifier=identifier, attrs=attrs, image=image)
-
-    async def new_container(self, spec: ContainerSpec) -> Container:
-        raise UnsupportedError(_NO_ENGINE)
-
     async def warn(self, warning: Warning) -> None:
         """Ignore the warning: answers have findings of their own."""
 
@@ -116,7 +94,7 @@ class OfflineReference:
         except OSError as err:
             text = (err.strerror or str(err)).lower()
             raise NotFoundError(f"open {name}: {text}") from err
-        return data[offset:] if length is None else data[offset : offset + length]
+        return part(data, offset, length)
 
     def _folder(self) -> Path | None:
         ops = list(self._definition.decoded().values())

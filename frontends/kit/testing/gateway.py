@@ -8,7 +8,7 @@ import posixpath
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, ClassVar, Final
 
 from torana.core.errors import CorruptError, NotFoundError, UnsupportedError
 from torana.core.llb import ops as o
@@ -19,10 +19,10 @@ from torana.core.oci.image import compact_json, default_config
 from torana.core.oci.platform import Platform, parse_platform
 from torana.core.oci.reference import parse_reference
 from torana.core.records import dataclass
+from torana.frontends.kit.dataclient import DataClient, part
 from torana.frontends.kit.testing.built import Built
 from torana.gateway.client.client import (
     ResolvedImage,
-    ResolvedSource,
     Result,
     SolveRequest,
     Stat,
@@ -30,16 +30,13 @@ from torana.gateway.client.client import (
     Worker,
 )
 
-if TYPE_CHECKING:
-    from torana.gateway.client.containers import Container, ContainerSpec
-
 Files = Mapping[str, str | bytes]
 _PLATFORM: Final = parse_platform("linux/amd64")
 _SESSION: Final = "session"
 
 
 @dataclass(slots=True)
-class FakeGateway:
+class FakeGateway(DataClient):
     """Answers frontends from data.
 
     `images` has image configs by reference (the inner `config` object: `{"Env": [...]}`);
@@ -63,6 +60,7 @@ class FakeGateway:
     asked_images: list[str] = field(default_factory=list)
     session_id: str = _SESSION
     llb_caps: frozenset[str] = LLB_CAPS
+    refusal: ClassVar[str] = "the test's gateway has no containers"
     gateway_caps: frozenset[str] = frozenset()
 
     def build(self, frontend: Any, text: str | bytes, **opts: str) -> Built:
@@ -75,11 +73,14 @@ class FakeGateway:
 
     async def building(self, frontend: Any, text: str | bytes, **opts: str) -> Built:
         """Do the same where a loop runs."""
+        return await self.building_with(frontend, text, self.options_of(frontend, opts))
+
+    def options_of(self, frontend: Any, opts: Mapping[str, str]) -> dict[str, str]:
+        """Give the options of a build as clients write them."""
         name = getattr(frontend, "filename", "Dockerfile")
         options = {"filename": name, "cmdline": frontend.name}
         options |= {key.replace("_", "-"): value for key, value in opts.items()}
-        options |= {f"build-arg:{key}": value for key, value in self.build_args.items()}
-        return await self.building_with(frontend, text, options)
+        return options | {f"build-arg:{key}": value for key, value in self.build_args.items()}
 
     async def building_with(
         self, frontend: Any, text: str | bytes, options: Mapping[str, str]
@@ -108,8 +109,11 @@ class FakeGateway:
     # A client.
 
     @property
-    def workers(self) -> Sequence[Worker]:
-        return (Worker(id="fake", platforms=(self.platform,)),)
+    def worker(self) -> Worker:
+        return Worker(id="fake", platforms=(self.platform,))
+
+    def modified_of(self, identifier: str) -> int | None:
+        return self.modified.get(identifier)
 
     async def inputs(self) -> Mapping[str, Definition]:
         return self.given
@@ -141,26 +145,6 @@ class FakeGateway:
         config = compact_json(made)
         return ResolvedImage(ref=full, digest=name.digest or Digest.of(config), config=config)
 
-    async def resolve_source(
-        self,
-        identifier: str,
-        attrs: Mapping[str, str],
-        *,
-        platform: Platform | None = None,
-        log_name: str = "",
-        resolve_mode: str = "default",
-    ) -> ResolvedSource:
-        image = None
-        if identifier.startswith("docker-image://"):
-            image = await self.resolve_image(identifier.partition("://")[2], platform=platform)
-        modified = self.modified.get(identifier)
-        return ResolvedSource(
-            identifier=identifier, attrs=attrs, image=image, http_last_modified=modified
-        )
-
-    async def new_container(self, spec: ContainerSpec) -> Container:
-        raise UnsupportedError("the test's gateway has no containers")
-
     async def warn(self, warning: Warning) -> None:
         self.warnings.append(warning)
 
@@ -176,7 +160,7 @@ class FakeReference:
         data = self._files().get(_inside(path))
         if data is None:
             raise NotFoundError(f"open {path}: no such file or directory")
-        return data[offset:] if length is None else data[offset : offset + length]
+        return part(data, offset, length)
 
     async def read_dir(self, path: str, *, include: str | None = None) -> Sequence[Stat]:
         folder = _inside(path)

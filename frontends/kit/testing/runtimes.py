@@ -67,11 +67,11 @@ class Runtimes:
         from torana.gateway.engines.engine import BuildRequest
         from torana.gateway.engines.remote.engine import RemoteEngine
 
-        filename = getattr(frontend, "filename", "Dockerfile")
+        filename = gateway.options_of(frontend, opts)["filename"]
         with tempfile.TemporaryDirectory() as folder, _written(gateway, folder, filename, text):
             request = BuildRequest(
                 frontend=name,
-                options={"filename": filename, "cmdline": name, **opts},
+                options={**gateway.options_of(frontend, opts), "cmdline": name},
                 local_dirs={each: Path(folder, each) for each in {"dockerfile", *gateway.contexts}},
             )
             async with RemoteEngine.open(self.buildkit) as engine:

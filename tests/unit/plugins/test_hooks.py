@@ -121,7 +121,7 @@ class TestDisplays(DisplaySuite):
 
 
 class TestExporters(ExporterSuite):
-    @pytest.fixture(params=["oci", "tar", "local"])
+    @pytest.fixture(params=["oci", "docker", "tar", "local"])
     def exporter(self, request: pytest.FixtureRequest) -> Exporter:
         return PluginManager().exporter(request.param)
 
