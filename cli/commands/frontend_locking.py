@@ -42,7 +42,7 @@ def lock(frontends: Sequence[str], lock_file: Path | None) -> None:
     added = [lock(*each) for each in wanted]
     found.with_frontends(added).write()
     for each in added:
-        click.echo(f"{each.syntax}: {len(each.wheels)} wheels")
+        click.echo(f"{each.syntax}: {_count(len(each.wheels), 'wheel')}")
 
 
 @click.command()
@@ -71,7 +71,11 @@ def export_wheelhouse(folder: Path, lock_file: Path | None) -> None:
 
     found = _needed(lock_file)
     export_wheelhouse(found.frontends, folder)
-    click.echo(f"wheels of {len(found.frontends)} frontends are in `{folder}`")
+    click.echo(f"the wheels of {_count(len(found.frontends), 'frontend')} are in `{folder}`")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _read(file: Path | None) -> Lock:

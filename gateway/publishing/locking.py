@@ -16,18 +16,22 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from torana.core.errors import ToranaError, UnsupportedError, UsageError
 from torana.gateway.publishing.distributions import closure
+from torana.gateway.publishing.indexes import for_pip as indexes_for_pip
+from torana.gateway.publishing.indexes import for_uv as indexes_for_uv
 from torana.gateway.runners.environments import COMPLETE, environment_of
 from torana.gateway.runners.lockfile import LockedFrontend, Wheel
 from torana.plugins.rules import normal
 
 _QUIET: Final = ("--disable-pip-version-check", "--no-input", "--quiet")
 _WHEELS_ONLY: Final = ("--only-binary", ":all:")
+_MARKS: Final = ("ERROR: ", "error: ")  # of pip, of uv
+_CAUSE: Final = "cause: "
 _LINKS: Final = "torana-of-the-engine"
 
 
@@ -131,18 +135,21 @@ def _create(environment: Path) -> None:
 
 
 def _torana_files() -> Iterator[tuple[str, Path]]:
-    """Give the names that importing Torana needs on `sys.path`, and where they are."""
+    """Give the names that importing Torana needs on `sys.path`, and where they are.
+
+    Links are followed to their end: a sandbox does not show what lies between.
+    """
     for distribution in closure(["torana"], unused=()):
         named = (distribution.read_text("top_level.txt") or "").split()
         tops = {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}
         if named:  # by an installer of old, which may list more than is imported
             tops = {t for t in tops if t.endswith("-info") or t.partition(".")[0] in named}
         for top in sorted(tops):
-            yield top, Path(str(distribution.locate_file(top))).absolute()
+            yield top, Path(str(distribution.locate_file(top))).resolve()
         for package in named:
             spec = importlib.util.find_spec(package) if package not in tops else None
             if spec is not None and spec.submodule_search_locations:
-                yield package, Path(next(iter(spec.submodule_search_locations)))
+                yield package, Path(next(iter(spec.submodule_search_locations))).resolve()
 
 
 def _wheel(raw: Any) -> Wheel:
@@ -166,28 +173,61 @@ def _requirements(locked: LockedFrontend) -> Iterator[str]:
 def _install_with(options: Sequence[str], file: str, *, python: Path, what: str) -> None:
     """Install by pip, or by uv where there is no pip."""
     uv = shutil.which("uv")
-    if importlib.util.find_spec("pip") is None and uv is not None:
-        _run((uv, "pip", "install", "--quiet", "--python", str(python), *options, "-r", file), what)
+    if uv is None or _has_pip():
+        _pip(("install", *options, "--requirement", file), python=python, what=what)
         return
-    _pip(("install", *options, "--requirement", file), python=python, what=what)
+    # Any index may have the wheel: its hash is known.
+    indexes = ("--index-strategy", "unsafe-best-match")
+    command = (uv, "pip", "install", "--quiet", "--no-config", "--python", str(python))
+    _run((*command, *indexes, *options, "-r", file), what, indexes_for_uv(os.environ))
+
+
+def _has_pip() -> bool:
+    return importlib.util.find_spec("pip") is not None
 
 
 def _pip(arguments: Sequence[str], *, what: str, python: Path | None = None) -> bytes:
-    if importlib.util.find_spec("pip") is None:
-        raise UnsupportedError(f"{what}: there is no pip", hint="`python -m ensurepip` installs it")
     target = () if python is None else ("--python", str(python))
-    return _run((sys.executable, "-m", "pip", *target, *arguments, *_QUIET), what)
+    with contextlib.ExitStack() as stack:
+        program, environment = sys.executable, dict(os.environ)
+        if not _has_pip():  # as in environments that uv makes
+            program = stack.enter_context(_borrowed_pip(what))
+            environment = indexes_for_pip(os.environ)
+        return _run((program, "-m", "pip", *target, *arguments, *_QUIET), what, environment)
 
 
-def _run(command: Sequence[str], what: str) -> bytes:
-    environment = {key: os.environ[key] for key in os.environ if key != "PYTHONPATH"}
-    ended = subprocess.run(command, capture_output=True, env=environment)
+@contextlib.contextmanager
+def _borrowed_pip(what: str) -> Iterator[str]:
+    """Have a Python with the pip that Python brings along."""
+    with tempfile.TemporaryDirectory(prefix="torana-pip-") as folder:
+        try:
+            venv.EnvBuilder(symlinks=True, with_pip=True).create(folder)
+        except (subprocess.CalledProcessError, OSError) as err:
+            raise UnsupportedError(
+                f"{what}: there is no pip", hint="install it: `uv pip install pip`, for example"
+            ) from err
+        yield str(Path(folder, "bin", "python"))
+
+
+def _run(command: Sequence[str], what: str, environment: Mapping[str, str]) -> bytes:
+    kept = {key: value for key, value in environment.items() if key != "PYTHONPATH"}
+    ended = subprocess.run(command, capture_output=True, env=kept)
     if ended.returncode:
-        lines = [line for line in ended.stderr.decode("utf-8", "replace").splitlines() if line]
-        errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-        reason = (errors or lines or ["it gave no reason"])[0]
-        raise InstallFailedError(f"{what}: {reason}", log=ended.stderr)
+        said = ended.stderr.decode("utf-8", "replace")
+        raise InstallFailedError(f"{what}: {_reason(said)}", log=ended.stderr)
     return ended.stdout
+
+
+def _reason(said: str) -> str:
+    """Give the line of pip's or uv's that says what is wrong."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    for number, line in enumerate(lines):
+        for mark in _MARKS:
+            if line.startswith(mark):
+                after = lines[number + 1] if number + 1 < len(lines) else ""
+                cause = after.partition(_CAUSE)[2] if after.startswith(_CAUSE) else ""
+                return ": ".join(filter(None, (line.removeprefix(mark), cause)))
+    return lines[0] if lines else "it gave no reason"
 
 
 def parse_packaged(text: str) -> tuple[str, str]:

@@ -130,7 +130,11 @@ def read_lock(path: Path) -> Lock:
     except (OSError, UnicodeDecodeError) as err:
         raise InvalidLockError(f"{path}: cannot be read: {err}") from err
     except (ValueError, KeyError, TypeError, AttributeError) as err:
-        raise InvalidLockError(f"{path}: malformed: {type(err).__name__}: {err}") from None
+        what = f"there is no {err}" if isinstance(err, KeyError) else str(err)
+        raise InvalidLockError(
+            f"{path}: malformed: {what}",
+            hint="it is written by `torana frontend lock`; an older one is in version control",
+        ) from None
     return Lock(path, entries, {key: value for key, value in document.items() if key != _KEY})
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
+import subprocess
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -164,3 +167,86 @@ def test_mistakes(locking: Locking, arguments: tuple[str, ...], code: int, messa
     assert (result.returncode, "Traceback" in result.stderr) == (code, False)
     assert message in result.stderr
     assert not locking.lock_file.exists()
+
+
+class Bare:
+    """A Python that has Torana and no pip, as uv makes them."""
+
+    def __init__(self, folder: Path, locking: Locking, tools: str) -> None:
+        from torana.gateway.publishing import locking as under_test
+
+        self._python = folder / "bare/bin/python"
+        under_test._create(folder / "bare")
+        self._context = locking.project.context
+        self._environment = {
+            "PATH": tools,
+            "HOME": str(folder),
+            "TORANA_ROOT": str(locking.project.store),
+            "XDG_CONFIG_DIRS": str(folder / "etc"),
+        }
+
+    def run(self, *arguments: str, **settings: str) -> CompletedProcess[str]:
+        return subprocess.run(
+            [self._python, "-m", "torana", "frontend", *arguments],
+            cwd=self._context,
+            env={**self._environment, **settings},
+            capture_output=True,
+            text=True,
+        )
+
+
+def test_without_pip_the_one_of_python_is_borrowed(locking: Locking, tmp_path: Path) -> None:
+    bare = Bare(tmp_path, locking, os.defpath)
+    for command in (("lock", "pypi:torana-lua==1.0"), ("install",)):
+        result = bare.run(*command, UV_DEFAULT_INDEX=locking.index.url)
+        assert result.returncode == 0, result.stderr
+    built = locking.build("--allow-frontend=pypi")
+    assert built.returncode == 0, built.stderr
+    assert locking.made() == "hello from torana-lua"
+
+
+@pytest.mark.needs("uv")
+@pytest.mark.parametrize("settings", ["uv", "variable", "file"])
+def test_uv_installs_from_the_indexes_of_either(
+    locking: Locking, tmp_path: Path, settings: str
+) -> None:
+    uv = shutil.which("uv")
+    assert uv is not None
+    locked = locking.run("frontend", "lock", "pypi:torana-lua==1.0")
+    assert locked.returncode == 0, locked.stderr
+    bare = Bare(tmp_path, locking, f"{Path(uv).parent}:{os.defpath}")
+    nowhere = bare.run("install", UV_DEFAULT_INDEX="http://127.0.0.1:9/")
+    assert nowhere.returncode == 1
+    assert "cannot install `pypi:torana-lua==1.0`: " in nowhere.stderr
+    url = locking.index.url
+    (tmp_path / ".config/pip").mkdir(parents=True)
+    if settings == "file":
+        (tmp_path / ".config/pip/pip.conf").write_text(f"[global]\nindex-url = {url}\n")
+    given = {"uv": {"UV_INDEX_URL": url}, "variable": {"PIP_INDEX_URL": url}}.get(settings, {})
+    result = bare.run("install", **given)
+    assert result.returncode == 0, result.stderr
+    built = locking.build("--allow-frontend=pypi")
+    assert built.returncode == 0, built.stderr
+    assert locking.made() == "hello from torana-lua"
+
+
+@pytest.mark.needs("uv")
+def test_uv_refuses_other_bytes(locking: Locking, tmp_path: Path, site: Site) -> None:
+    uv = shutil.which("uv")
+    assert uv is not None
+    assert locking.run("frontend", "lock", "torana-lua==1.0").returncode == 0
+    site.install("greetings", "2.0", files={"greetings.py": "TEXT = 'evil'\n"})
+    locking.index.add(site, "greetings", "2.0")
+    bare = Bare(tmp_path, locking, f"{Path(uv).parent}:{os.defpath}")
+    result = bare.run("install", UV_DEFAULT_INDEX=locking.index.url)
+    assert result.returncode == 1
+    assert "cannot install `pypi:torana-lua==1.0`: " in result.stderr
+    assert "Hash mismatch" in result.stderr
+    assert list((locking.project.store / "frontends").iterdir()) == []
+
+
+def test_a_damaged_lock_file_is_told(locking: Locking) -> None:
+    locking.lock_file.write_text('{"frontends": [{"distribution": "a", "version": "1"}]}')
+    result = locking.run("frontend", "install")
+    assert result.returncode == 1
+    assert "torana.lock: malformed: there is no 'wheels'\nhint: " in result.stderr
