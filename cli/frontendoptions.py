@@ -12,6 +12,7 @@ from torana.core.errors import UsageError
 _SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)i?b?", re.IGNORECASE)
 _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _NETWORKS: Final = ("default", "host", "none")
+_ATTESTATIONS: Final = ("provenance", "sbom")
 HOST_NETWORK: Final = "network.host"  # the entitlement that `--network host` grants
 
 
@@ -133,6 +134,10 @@ def _attestations(options: Mapping[str, Any]) -> dict[str, str]:
         if not kind:
             raise UsageError(
                 "invalid --attest: type is required", hint="for example `--attest type=sbom`"
+            )
+        if kind not in _ATTESTATIONS:
+            raise UsageError(
+                f"invalid --attest: unknown type: `{kind}`", hint="types are provenance and sbom"
             )
         found[kind] = _attributes(fields)
     if (sbom := options.get("sbom")) is not None:

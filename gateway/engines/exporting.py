@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from torana.core.cache.ref import ImmutableRef
 from torana.core.errors import UserError
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from torana.gateway.bridge.cacheimports import CacheImports
     from torana.gateway.engines.caching import CacheExports
     from torana.plugins.registry.access import RegistryAccess
+
+NO_ATTESTATION: Final = "no {} is recorded: this engine makes no attestations"
+_ATTESTATION: Final = re.compile("attest:(.+)|build-arg:BUILDKIT_ATTEST_(.+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +68,8 @@ async def export_result(
     Raises:
         ToranaError: a step failed, or the result does not fit an exporter.
     """
+    for kind in unmade_attestations(options, result):
+        job.emit(WarningEvent(vertex=None, short=NO_ATTESTATION.format(kind)))
     async with evaluated(result) as refs:
         exported = _export_result(result, refs, worker.platform)
         if caches is None:
@@ -82,6 +88,20 @@ async def export_result(
         return response | await export_caches(
             worker, job, keys, caches.places, [] if imports is None else imports.stores()
         )
+
+
+def unmade_attestations(options: Mapping[str, str], result: Result) -> list[str]:
+    """Name the kinds of attestations that a build asks for, or has, and that nobody exports."""
+    found = set()
+    for key, value in options.items():
+        if (match := _ATTESTATION.fullmatch(key)) is not None:
+            is_wanted = (
+                "disabled=true" not in value.split(",") and parse_boolean(value) is not False
+            )
+            found |= {(match[1] or match[2]).lower()} if is_wanted else set()
+    if not found and any(result.attestations.values()):
+        found = {"attestation of the frontend"}
+    return sorted(found)
 
 
 async def _run_exports(

@@ -474,3 +474,30 @@ def test_wrong_outputs_cost_no_build(project: Project, output: str, message: str
     assert "COPY" not in done.stderr
     assert done.returncode == 2
     assert not (project.context / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "warned"),
+    [
+        (["--provenance=mode=max"], ["no provenance is recorded"]),
+        (["--attest=type=provenance"], ["no provenance is recorded"]),
+        (["--build-arg=BUILDKIT_ATTEST_PROVENANCE=mode=min"], ["no provenance is recorded"]),
+        (["--provenance=false", "--attest=type=sbom,disabled=true"], []),
+    ],
+)
+def test_attestations_that_are_not_made(
+    project: Project, options: list[str], warned: list[str]
+) -> None:
+    project.dockerfile("FROM scratch\nCOPY Dockerfile /\n")
+    done = project.run("build", ".", "-t", "name", "--progress=plain", *options)
+    assert done.returncode == 0, done.stderr
+    for text in warned:
+        assert text in done.stderr
+    assert done.stderr.count("this engine makes no attestations") == len(warned)
+
+
+def test_attestations_of_unknown_types(project: Project) -> None:
+    project.dockerfile("FROM scratch\n")
+    done = project.run("build", ".", "--attest=type=signature")
+    assert "unknown type: `signature`" in done.stderr
+    assert done.returncode == 2
