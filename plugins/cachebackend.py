@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from torana.core.content.store import ContentStore
-from torana.core.errors import UsageError
+from torana.core.errors import ToranaError, UsageError
 from torana.core.oci.descriptor import Descriptor
 from torana.core.records import dataclass
 from torana.core.remotecache.backend import CacheReader, CacheWriter, InlineCacheWriter
@@ -20,6 +20,12 @@ class CacheOptionError(UsageError):
     """An attribute of `--cache-from` or `--cache-to` is missing or wrong."""
 
     code = "CACHE_OPTION_INVALID"
+
+
+class CacheExportError(ToranaError):
+    """A place does not take a cache."""
+
+    code = "CACHE_EXPORT_FAILED"
 
 
 class ClientLayouts(Protocol):

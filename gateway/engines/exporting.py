@@ -95,10 +95,8 @@ def unmade_attestations(options: Mapping[str, str], result: Result) -> list[str]
     found = set()
     for key, value in options.items():
         if (match := _ATTESTATION.fullmatch(key)) is not None:
-            is_wanted = (
-                "disabled=true" not in value.split(",") and parse_boolean(value) is not False
-            )
-            found |= {(match[1] or match[2]).lower()} if is_wanted else set()
+            if "disabled=true" not in value.split(","):
+                found.add((match[1] or match[2]).lower())
     if not found and any(result.attestations.values()):
         found = {"attestation of the frontend"}
     return sorted(found)

@@ -11,13 +11,14 @@ from functools import partial
 
 from torana.core.cache.layers import Layer, LayerForm
 from torana.core.content.store import ContentStore
+from torana.core.errors import ToranaError
 from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.reference import ImageReference, parse_reference
 from torana.core.records import dataclass
 from torana.core.remotecache.backend import CacheProgress
 from torana.core.remotecache.chains import ExportedCache
 from torana.core.remotecache.manifest import ManifestForm
-from torana.plugins.cachebackend import CacheContext
+from torana.plugins.cachebackend import CacheContext, CacheExportError
 from torana.plugins.caches.attributes import flag, layer_form, manifest_form, required
 from torana.plugins.caches.reading import OriginReader
 from torana.plugins.caches.writing import write_cache
@@ -79,7 +80,12 @@ class RegistryWriter:
     async def write(self, cache: ExportedCache, progress: CacheProgress) -> Mapping[str, str]:
         pusher = Pusher(self.access, self.reference, self.content, threading.Event())
         sink = _Repository(pusher, self.reference, self.content)
-        return await write_cache(cache, self.manifest_form, sink, self.content, progress)
+        try:
+            return await write_cache(cache, self.manifest_form, sink, self.content, progress)
+        except ToranaError as err:
+            raise CacheExportError(
+                f"failed to export cache to {self.reference}: {err.message}", hint=err.hint
+            ) from err
 
 
 @dataclass(frozen=True, slots=True)

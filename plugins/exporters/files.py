@@ -59,6 +59,8 @@ class FilesExporter:
             await run_blocking(_write_tar, output, result, epoch)
             context.progress.status("sending tarball", done=True)
             return {}
+        if not split and len(result.platforms) > 1:
+            await run_blocking(_check_apart, result)
         context.progress.status("copying files")
         if isinstance(output, TreeOutput):
             await _send(output, result, split, mode == "delete", epoch)
@@ -116,8 +118,6 @@ def _write_tar(output: Output, result: ExportResult, epoch: int | None) -> None:
 def _write_folder(
     target: Path, result: ExportResult, split: bool, deletes: bool, epoch: int | None
 ) -> None:
-    if not split and len(result.platforms) > 1:
-        _check_apart(result)
     kept: set[bytes] = set()
     for part in result.platforms:
         into = target / _folder_name(part) if split else target

@@ -37,10 +37,7 @@ class Exports:
     def wanted(self) -> Iterator[tuple[str, Mapping[str, str]]]:
         """Give type and attributes of each exporter, in order."""
         for request in self._requests:
-            attrs = dict(request.attrs)
-            if request.type == "local":
-                attrs.pop("mode", None)  # what happens in the folder is decided here
-            yield self._type(request), attrs
+            yield self._type(request), request.attrs
 
     def targets(self) -> Mapping[int, Target]:
         """Give where files go, by the number of the export."""

@@ -14,7 +14,7 @@ import pytest
 from tests.integration.conftest import Docker
 from tests.integration.registry.servers import FaultyRegistry
 
-from torana.core.errors import ToranaError
+from torana.core.errors import ToranaError, UsageError
 from torana.core.llb.policy import Action, Rule, Selector, SourceDeniedError, SourcePolicy, Update
 from torana.gateway.engines.engine import BuildRequest, BuildResult, ExportRequest
 from torana.gateway.engines.remote.engine import RemoteEngine
@@ -203,3 +203,38 @@ async def test_the_client_s_docker_daemon_takes_an_image(
     await build(daemon, tmp_path, "FROM scratch\nCOPY Dockerfile /\nENV A=b\n", loaded)
     assert "A=b" in docker.run("inspect", "-f", "{{.Config.Env}}", "from-toranad:1")
     docker.run("rmi", "from-toranad:1")
+
+
+@pytest.mark.parametrize("mode", ["copy", "delete"])
+async def test_platforms_that_overwrite_each_other(
+    daemon: RunningDaemon, tmp_path: Path, mode: str
+) -> None:
+    """Nothing is sent: the client's folder stays as it was."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "same").write_text("mine")
+    attrs = {"platform-split": "false", "mode": mode}
+    export = ExportRequest(type="local", dest=str(out), attrs=attrs)
+    options = {"platform": "linux/amd64,linux/arm64"}
+    with pytest.raises(ToranaError, match="cannot overwrite same from linux/amd64 with linux/arm"):
+        await build(
+            daemon, tmp_path, "FROM scratch\nCOPY Dockerfile /same\n", export, options=options
+        )
+    assert (out / "same").read_text() == "mine"
+    apart = "FROM scratch\nARG TARGETARCH\nCOPY Dockerfile /$TARGETARCH\n"
+    await build(daemon, tmp_path, apart, export, options=options)
+    assert {"amd64", "arm64"} <= {path.name for path in out.iterdir()}
+
+
+async def test_options_that_are_wrong_are_told_as_such(
+    daemon: RunningDaemon, tmp_path: Path
+) -> None:
+    for attrs, text in [
+        ({"compression": "lz4"}, "unsupported layer compression type"),
+        ({"store": "perhaps"}, "non-bool value specified for store"),
+    ]:
+        wrong = ExportRequest(type="image", attrs=attrs)
+        with pytest.raises(UsageError, match=text):
+            await build(daemon, tmp_path, "FROM scratch\nCOPY nowhere /\n", wrong)
+    with pytest.raises(UsageError, match='exporter "floppy" could not be found'):
+        await build(daemon, tmp_path, "FROM scratch\n", ExportRequest(type="floppy"))
