@@ -118,7 +118,9 @@ class GitCommand:
     def _environment(self) -> dict[str, str]:
         ssh = f"ssh -F {os.devnull}"
         if self.known_hosts is not None:
-            ssh += f" -o UserKnownHostsFile={self.known_hosts}"
+            # What this machine knows of hosts does not count.
+            ssh += f" -o UserKnownHostsFile={self.known_hosts} -o StrictHostKeyChecking=yes"
+            ssh += f" -o GlobalKnownHostsFile={os.devnull}"
         else:
             ssh += f" -o StrictHostKeyChecking=no -o UserKnownHostsFile={os.devnull}"
         environment = {
