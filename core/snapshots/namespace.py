@@ -21,6 +21,8 @@ from torana.core.snapshots import mounts
 
 log = logging.getLogger(__name__)
 
+PROC = Path("/proc")
+
 _CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWUSER: Final = 0x10000000
 _CAP_SYS_ADMIN: Final = 21
@@ -102,11 +104,12 @@ def _unshare(flags: int) -> None:
     if libc.unshare(flags) != 0:
         number = ctypes.get_errno()
         raise UnsupportedError(
-            f"cannot make a private namespace: {os.strerror(number).lower()}", hint=_advice()
+            f"cannot make a private namespace: {os.strerror(number).lower()}", hint=advice()
         )
 
 
-def _advice() -> str:
+def advice() -> str:
+    """Say what stands in the way of user namespaces, as a hint."""
     for setting, wrong, advice in (
         ("kernel/unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"),
         ("user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=10000"),
@@ -117,7 +120,7 @@ def _advice() -> str:
         ),
     ):
         try:
-            value = Path("/proc/sys", setting).read_text().strip()
+            value = (PROC / "sys" / setting).read_text().strip()
         except OSError:
             continue
         if value == wrong:
@@ -131,7 +134,7 @@ def _advice() -> str:
 
 
 def _status(name: str) -> str:
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in (PROC / "self/status").read_text().splitlines():
         key, _, value = line.partition(":")
         if key == name:
             return value.strip()
@@ -162,9 +165,9 @@ def _enter_as_user() -> None:
         map_ids = partial(_map_all, ids, gids)
         problem = ""
     else:
-        ranges = _ranges("/etc/subuid", uid), _ranges("/etc/subgid", uid)
-        map_ids = partial(_map_ranges, uid, gid, *ranges)
-        problem = _why_no_ranges(*ranges)
+        own = ranges("/etc/subuid", uid), ranges("/etc/subgid", uid)
+        map_ids = partial(_map_ranges, uid, gid, *own)
+        problem = why_no_ranges(*own)
     if not problem:
         problem = _unshare_mapped(map_ids)
         if not problem:
@@ -185,7 +188,8 @@ def _enter_as_user() -> None:
     _why_single = problem
 
 
-def _why_no_ranges(uids: list[tuple[int, int]], gids: list[tuple[int, int]]) -> str:
+def why_no_ranges(uids: list[tuple[int, int]], gids: list[tuple[int, int]]) -> str:
+    """Say why a user with these ranges cannot have them; nothing if it can."""
     import shutil
 
     for file, ranges in (("/etc/subuid", uids), ("/etc/subgid", gids)):
@@ -260,7 +264,8 @@ def _map_ranges(
             raise OSError(f"{tool} failed: {done.stderr.strip().removeprefix(tool + ': ')}")
 
 
-def _ranges(file: str, uid: int) -> list[tuple[int, int]]:
+def ranges(file: str, uid: int) -> list[tuple[int, int]]:
+    """Read a user's rows of first id and count (subuid(5)); wrong lines are passed over."""
     import pwd
 
     try:
