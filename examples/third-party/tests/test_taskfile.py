@@ -1,5 +1,7 @@
 """Tests of the taskfile frontend: no engine, no network, nothing is run."""
 
+from pathlib import Path
+
 import pytest
 from torana_taskfile import TaskfileFrontend
 
@@ -60,9 +62,17 @@ class TestConformance(FrontendSuite):
     frontend = TaskfileFrontend()
     images = IMAGES
     contexts = CONTEXTS
+    documents = (Path(__file__).parents[1] / "README.md",)
     valid = (TEXT,)
     invalid = (
         "a: b  ### no such recipe: `b`\n    run x\n",
         "a:\n    rnu x  ### expected `copy` or `run`, found `rnu`\n",
         "a:\n    run {{no}}  ### no such variable: `no`\n",
     )
+
+
+def test_no_cache_names_recipes(gateway: FakeGateway) -> None:
+    text = "a:\n    run one\nb: a\n    run two\n"
+    built = gateway.build(TaskfileFrontend(), text, no_cache="a")
+    ignored = [built.definition.metadata[digest].ignore_cache for digest, _ in built.ops()]
+    assert ignored == [True, False]

@@ -85,6 +85,7 @@ class _Recipes:
                 chain = " -> ".join((*self._begun, needed.text))
                 raise needed.error(f"recipes need each other: {chain}")
             image = await self.made(needed.text, image)
+        image = self._context.part_of(name, image)
         for step in recipe:
             if step.name == "run":
                 image = image.run(self._filled(step["REST"]))
