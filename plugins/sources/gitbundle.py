@@ -96,7 +96,7 @@ async def imported(
     """
     origin = origins.open(bundle.scheme, store=bundle.store, session_id=bundle.session_id)
     await fetch_blob(origin, bundle.reference, bundle.digest, content)
-    file = str(content.path(bundle.digest))
+    file = str(content.path(bundle.digest).absolute())  # git runs elsewhere
     with tempfile.TemporaryDirectory(prefix="torana-bundle-") as text:
         staged = git.at(git_dir=Path(text) / "repository")
         try:

@@ -59,7 +59,12 @@ class GitCommand:
 
     def at(self, *, git_dir: Path | None = None, work_tree: Path | None = None) -> GitCommand:
         """Give the same for another place."""
-        return replace(self, git_dir=git_dir, work_tree=work_tree)
+        # It runs there, so that relative paths would not be what they are here.
+        return replace(
+            self,
+            git_dir=None if git_dir is None else git_dir.absolute(),
+            work_tree=None if work_tree is None else work_tree.absolute(),
+        )
 
     async def run(self, *arguments: str) -> str:
         """Run git and give what it prints; a fetch that a server cannot do is tried without.

@@ -19,6 +19,7 @@ from tests.integration.sources.conftest import Store
 
 from torana.core.cache.ref import RecordType
 from torana.core.ops.source import SourceRequest, SourceServices
+from torana.core.worker import Worker
 from torana.plugins.sources.git import GitInstance, GitSource, InvalidSubdirError
 from torana.plugins.sources.gitcommand import GitError
 from torana.plugins.sources.gitoptions import GitChecksumError
@@ -388,3 +389,13 @@ async def test_sha256_repositories(store: Store, remote: Remote, tmp_path: Path)
         source = instance(remote, store.build(), "main", url=url, keepgitdir=kept)
         assert len((await source.cache_key(0)).pin) == 64
         assert await look(source, files) == {"file": "wide\n"}
+
+
+async def test_a_store_at_a_relative_path(
+    remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    worker = Worker(Path("relative"))
+    assert await look(instance(remote, Store(worker).build(), keepgitdir="true"), files) == TREE
+    assert await look(instance(remote, Store(worker).build(), "main:sub"), files)
+    worker.close()
