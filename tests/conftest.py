@@ -29,6 +29,8 @@ def _missing(part: str) -> bool:
         return os.geteuid() != 0
     if part == "user":
         return os.geteuid() == 0
+    if part == "uv":  # comes with the other tools of developers
+        return shutil.which(part) is None and not Path(sys.executable).with_name(part).exists()
     return shutil.which(part) is None
 
 

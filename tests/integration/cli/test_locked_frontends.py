@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -210,8 +211,7 @@ def test_without_pip_the_one_of_python_is_borrowed(locking: Locking, tmp_path: P
 def test_uv_installs_from_the_indexes_of_either(
     locking: Locking, tmp_path: Path, settings: str
 ) -> None:
-    uv = shutil.which("uv")
-    assert uv is not None
+    uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
     locked = locking.run("frontend", "lock", "pypi:torana-lua==1.0")
     assert locked.returncode == 0, locked.stderr
     bare = Bare(tmp_path, locking, f"{Path(uv).parent}:{os.defpath}")
@@ -232,8 +232,7 @@ def test_uv_installs_from_the_indexes_of_either(
 
 @pytest.mark.needs("uv")
 def test_uv_refuses_other_bytes(locking: Locking, tmp_path: Path, site: Site) -> None:
-    uv = shutil.which("uv")
-    assert uv is not None
+    uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
     assert locking.run("frontend", "lock", "torana-lua==1.0").returncode == 0
     site.install("greetings", "2.0", files={"greetings.py": "TEXT = 'evil'\n"})
     locking.index.add(site, "greetings", "2.0")
