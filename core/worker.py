@@ -344,8 +344,8 @@ class Worker:
 
     def flush(self) -> None:
         """Bring what builds wrote to the disk, if anything is not there. Blocks."""
-        if self.content.is_dirty or self.refs.records.unsynced():
-            self.content.is_dirty = False
+        self.content.sync()
+        if self.refs.records.unsynced():
             self.refs.flush()
 
     # Upkeep

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from torana.core.content.durability import sync_filesystem
+from torana.core.content.durability import sync_files
 from torana.core.errors import CorruptError, NotFoundError
 from torana.core.faults import fault_point
 from torana.core.oci.digest import Digest
@@ -75,7 +75,7 @@ class BlobWriter:
         fault_point("blob.commit")
         os.rename(self._path, self._store.path(digest))
         self._file.close()
-        self._store.is_dirty = True
+        self._store.unsynced.add(digest.encoded)  # again: one sync may have passed meanwhile
         return digest
 
     def abort(self) -> None:
@@ -100,7 +100,8 @@ class ContentStore:
     def __init__(self, root: Path, on_use: Callable[[Digest], None] | None = None) -> None:
         self.root = root
         self._on_use = on_use
-        self.is_dirty = False  # whether blobs were made that may not be on the disk yet
+        # Names of blobs that may not be on the disk yet: made here, or by others a moment ago.
+        self.unsynced: set[str] = set()
         self.blobs = root / "blobs" / "sha256"
         self.ingest = root / "ingest"
         self.blobs.mkdir(parents=True, exist_ok=True)
@@ -114,6 +115,7 @@ class ContentStore:
         """Say whether the blob is here, and keep it from being collected during this build."""
         if self._on_use is not None:
             self._on_use(digest)
+        self.unsynced.add(digest.encoded)
         try:
             os.utime(self.path(digest))  # tells a collection that runs of the use
         except FileNotFoundError:
@@ -189,13 +191,10 @@ class ContentStore:
         return found.hexdigest() == digest.encoded
 
     def sync(self) -> None:
-        """Bring everything written so far to the disk; before rows that name it are written."""
-        was_dirty, self.is_dirty = self.is_dirty, False
-        try:
-            sync_filesystem(self.root)
-        except BaseException:
-            self.is_dirty = was_dirty
-            raise
+        """Bring all blobs made or used so far to the disk; before rows naming them are written."""
+        names = set(self.unsynced)
+        sync_files(self.blobs, names)
+        self.unsynced -= names
 
     def abandoned(self) -> list[str]:
         """Give the names of files that writers have left that died."""

@@ -125,9 +125,51 @@ def test_damage_is_seen(store: ContentStore) -> None:
         store.read(digest)
 
 
-def test_sync(store: ContentStore) -> None:
-    store.add(b"x")
+def test_sync_brings_what_was_made_or_used_to_the_disk(
+    store: ContentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(
+        "torana.core.content.store.sync_files", lambda _, names: asked.append(sorted(names))
+    )
+    old, new = Digest.of(b"old"), Digest.of(b"new")
+    ContentStore(store.root).add(b"old")  # another process, which has not synced it
+    store.add(b"new")
+    store.use(old)
     store.sync()
+    store.sync()
+    assert asked == [sorted([old.encoded, new.encoded]), []]
+
+
+def test_a_failed_sync_is_done_again(store: ContentStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = store.add(b"x")
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError):
+        patch.setattr("torana.core.content.durability.os.fdatasync", fail)
+        store.sync()
+    synced: list[int] = []
+    monkeypatch.setattr("torana.core.content.durability.os.fdatasync", synced.append)
+    store.sync()
+    assert len(synced) == 1
+    assert store.exists(digest)
+
+
+def test_sync_of_a_blob_that_is_gone(store: ContentStore) -> None:
+    store.delete(store.add(b"x"))
+    store.sync()
+
+
+def test_sync_of_many_blobs_at_once(store: ContentStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torana.core.content.durability._MANY", 2)
+    synced: list[int] = []
+    monkeypatch.setattr("torana.core.content.durability.os.fdatasync", synced.append)
+    store.add(b"x")
+    store.add(b"y")
+    store.sync()
+    assert synced == []  # the file system as a whole
 
 
 def test_reconcile_leaves_live_writers_alone(store: ContentStore) -> None:
