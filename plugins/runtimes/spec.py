@@ -311,6 +311,9 @@ def _mounts(container: ContainerSpec, host: HostTraits) -> list[ContainerMount]:
         own.append(
             ContainerMount(destination="/sys", source="/sys", options=("rbind", *safe, access))
         )
+        if not container.insecure:
+            # Only the top of a bind becomes read-only, and root of a container may write to groups.
+            own.append(_special("tmpfs", "/sys/fs/cgroup", *safe, "mode=755", "ro"))
     else:
         own.append(_special("sysfs", "/sys", *safe, access))
         if not host.is_rootless:

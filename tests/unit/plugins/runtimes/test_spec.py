@@ -186,7 +186,8 @@ def test_rootless() -> None:
     mounts = {m["destination"]: m for m in document["mounts"]}
     assert mounts["/sys"]["type"] == "bind"
     assert "ro" in mounts["/sys"]["options"]
-    assert "/sys/fs/cgroup" not in mounts
+    assert mounts["/sys/fs/cgroup"]["type"] == "tmpfs"  # the host's groups are not shown
+    assert "ro" in mounts["/sys/fs/cgroup"]["options"]
     assert "gid=5" not in mounts["/dev/pts"]["options"]
     assert not {"cgroupsPath", "resources"} & document["linux"].keys()
 
