@@ -60,7 +60,7 @@ def check(root: Path) -> None:
 
 
 @pytest.mark.needs("umoci", "root")
-@pytest.mark.parametrize("compression", ["gzip", "uncompressed"])
+@pytest.mark.parametrize("compression", ["gzip", "uncompressed", "estargz"])
 async def test_umoci_unpacks_it(builds: Builds, tmp_path: Path, compression: str) -> None:
     made = await builds.layout(TEXT, {"name": "app:1", "compression": compression})
     run("umoci", "unpack", "--image", f"{made.folder}:1", tmp_path / "bundle")
@@ -71,7 +71,7 @@ async def test_umoci_unpacks_it(builds: Builds, tmp_path: Path, compression: str
 
 
 @pytest.mark.needs("umoci", "skopeo", "root")
-@pytest.mark.parametrize("compression", ["gzip", "zstd", "uncompressed"])
+@pytest.mark.parametrize("compression", ["gzip", "zstd", "uncompressed", "estargz"])
 async def test_skopeo_copies_every_form(builds: Builds, tmp_path: Path, compression: str) -> None:
     attrs = {"name": "app:1", "compression": compression}
     made = await builds.layout(TEXT, attrs, platform=BOTH)
@@ -121,7 +121,8 @@ async def test_docker_types_in_a_registry(
 
 @pytest.mark.needs("dockerd", "root")
 @pytest.mark.parametrize(
-    "attrs", [{}, {"oci-mediatypes": "false"}, {"compression": "uncompressed"}]
+    "attrs",
+    [{}, {"oci-mediatypes": "false"}, {"compression": "uncompressed"}, {"compression": "estargz"}],
 )
 async def test_docker_loads_it(
     builds: Builds, docker: Docker, tmp_path: Path, attrs: dict[str, str]

@@ -119,6 +119,28 @@ async def test_two_roots_and_two_snapshotters(new_builds: Callable[[str], Builds
     assert max(entry[3] for entries in layers(first) for entry in entries) == EPOCH
 
 
+@pytest.mark.parametrize(
+    "attrs",
+    [
+        {"compression": "zstd"},
+        {"compression": "zstd", "compression-level": "19"},
+        {"compression": "gzip", "compression-level": "9"},
+        {"compression": "uncompressed"},
+        {"compression": "estargz"},
+        {"oci-mediatypes": "false"},
+    ],
+)
+async def test_every_form_is_reproducible(
+    new_builds: Callable[[str], Builds], attrs: dict[str, str]
+) -> None:
+    attrs = {"rewrite-timestamp": "true", **attrs}
+    options = {"build-arg:SOURCE_DATE_EPOCH": str(EPOCH)}
+    native, overlay = [
+        await new_builds(name).layout(STEPS, attrs, **options) for name in ("native", "overlay")
+    ]
+    assert native.entries == overlay.entries
+
+
 async def test_merges_and_diffs_keep_their_layers(new_builds: Callable[[str], Builds]) -> None:
     """What `COPY --link` merges comes with the layers that its parts had by themselves."""
     for snapshotter in ("native", "overlay"):
