@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 from torana.core.llb.ops import LinuxResources
+from torana.core.records import dataclass
 
 MOUNT: Final = Path("/sys/fs/cgroup")
 _CONTROLLERS: Final = ("cpu", "cpuset", "memory", "pids")
