@@ -14,6 +14,13 @@ _IMAGES = ("image", "oci", "docker")
 _FILES = ("oci", "tar")
 _FOLDERS = ("local",)
 _LAYOUTS = ("oci", "docker")
+_EXAMPLES = {
+    "-o": "type=oci,dest=image.tar",
+    "--secret": "id=NAME,src=FILE",
+    "--attest": "type=sbom",
+    "--cache-to": "type=registry,ref=HOST/NAME:TAG",
+    "--cache-from": "type=registry,ref=HOST/NAME:TAG",
+}
 
 
 def parse_fields(text: str, option: str) -> dict[str, str]:
@@ -32,7 +39,7 @@ def parse_fields(text: str, option: str) -> dict[str, str]:
         if not equals:
             raise UsageError(
                 f"invalid {option}: field must be a key=value pair: `{field}`",
-                hint=f"for example `{option} type=oci,dest=image.tar`",
+                hint=f"for example `{option} {_EXAMPLES[option]}`",
             )
         fields[key.strip().lower()] = value
     return fields

@@ -69,12 +69,9 @@ from torana.core.solver.vertex import Vertex
 if TYPE_CHECKING:
     from torana.core.cache.policy import GCPolicy
     from torana.core.cache.prune import OnRecord
-    from torana.core.cache.ref import Tree
     from torana.core.cache.usage import UsageRecord
     from torana.core.ops.exec.caches import CacheMounts
-    from torana.core.ops.exec.errors import ExecError
     from torana.core.ops.exec.folder import ExecutorFolder
-    from torana.core.ops.exec.op import OnFailure
 
 # How long after a step other builds may still not have seen the keys of its result.
 _JUST_DONE_S = 60.0
@@ -242,6 +239,7 @@ class Worker:
                 services = self.source_services(context, memo, secrets, ssh)
                 return SourceVertexOp(open_source(kind, platform, find, services))
             case o.ExecOp():
+                from torana.core.ops.exec.errors import keep_failure
                 from torana.core.ops.exec.keyedsecrets import KeyedSecrets
                 from torana.core.ops.exec.op import ExecVertexOp  # many builds run no step
 
@@ -254,7 +252,7 @@ class Worker:
                     services=replace(self.services(runtime, secrets, ssh), devices=devices),
                     step_log=log,
                     resources=vertex.sys.metadata.linux_resources,
-                    on_failure=_keep_failure(kind) if keeps_failures else None,
+                    on_failure=keep_failure(kind) if keeps_failures else None,
                     keyed_secrets=KeyedSecrets(keyed_secrets, secrets, self.root)
                     if keyed_secrets and secrets is not None
                     else None,
@@ -381,21 +379,6 @@ class Worker:
             self._executor = None
         self.refs.close()
         self.database.close()
-
-
-def _keep_failure(op: o.ExecOp) -> OnFailure:
-    from torana.core.ops.exec.errors import FailedMounts
-
-    async def keep(
-        failure: ExecError, inputs: Sequence[Tree | None], outputs: Sequence[Tree | None]
-    ) -> None:
-        left = iter(outputs)
-        failure.left = FailedMounts(
-            [None if tree is None else tree.clone() for tree in inputs],
-            [None if mount.output == o.SKIP_OUTPUT else next(left) for mount in op.mounts],
-        )
-
-    return keep
 
 
 def _forbid_core_dumps() -> None:

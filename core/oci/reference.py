@@ -102,7 +102,9 @@ def _parse_parts(domain: str, remainder: str) -> ImageReference:
         or (colon and not _TAG.fullmatch(tag))
         or (at and not _DIGEST.fullmatch(digest_text))
     ):
-        raise InvalidReferenceError("invalid reference format")
+        raise InvalidReferenceError(
+            "invalid reference format", hint=f"`{remainder}` is not NAME[:TAG][@DIGEST]"
+        )
     if len(f"{domain}/{path}") > _MAX_NAME:
         raise InvalidReferenceError(f"repository name must not be more than {_MAX_NAME} characters")
     return ImageReference(domain, path, tag, _parse_digest(digest_text) if at else None)

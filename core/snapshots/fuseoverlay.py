@@ -25,7 +25,7 @@ from torana.core.errors import UnsupportedError
 from torana.core.snapshots import changes, mounts
 from torana.core.snapshots.overlay import OverlaySnapshotter
 from torana.core.snapshots.snapshotter import Change, LayerOf
-from torana.core.snapshots.stacks import Locate, deletion_of_all, source_of
+from torana.core.snapshots.stacks import Locate, deletion_of_all, source_of, topmost
 
 PROGRAM: Final = "fuse-overlayfs"
 _DEVICE: Final = "/dev/fuse"
@@ -71,16 +71,7 @@ class FuseOverlaySnapshotter(OverlaySnapshotter):
         """Look for the file itself: there are no links from a mount to elsewhere."""
         if layer.upper is None:
             return source_of
-        directories = [os.fsencode(path) for path in self.lowers(layer.upper)]
-
-        def locate(change: Change) -> bytes:
-            for directory in directories:
-                full = directory + b"/" + change.path
-                if os.path.lexists(full):
-                    return full
-            return source_of(change)
-
-        return locate
+        return topmost(self.lowers(layer.upper))
 
     def _fill(self, name: str, tree: Path, layers: Sequence[LayerOf]) -> None:
         base, rest = self.base_of(layers)

@@ -15,7 +15,13 @@ from torana.core.snapshots.copytree import copy_xattrs
 from torana.core.snapshots.forms import Forms
 from torana.core.snapshots.mounttargets import MountTargets
 from torana.core.snapshots.snapshotter import Change, LayerOf
-from torana.core.snapshots.stacks import Locate, StackingSnapshotter, deletion_of_all, source_of
+from torana.core.snapshots.stacks import (
+    Locate,
+    StackingSnapshotter,
+    deletion_of_all,
+    source_of,
+    topmost,
+)
 
 
 class OverlaySnapshotter(StackingSnapshotter):
@@ -164,17 +170,7 @@ class OverlaySnapshotter(StackingSnapshotter):
     def locator(self, layer: LayerOf) -> Locate:
         if layer.upper is None or self._folders.parent(layer.upper) == layer.lower:
             return source_of
-        directories = [os.fsencode(path) for path in self.directories(layer.upper)]
-
-        def locate(change: Change) -> bytes:
-            """Look for the topmost directory that has the file: it is the one that is shown."""
-            for directory in directories:
-                full = directory + b"/" + change.path
-                if os.path.lexists(full):
-                    return full
-            return source_of(change)
-
-        return locate
+        return topmost(self.directories(layer.upper))
 
     def _fill(self, name: str, tree: Path, layers: Sequence[LayerOf]) -> None:
         base, rest = self.base_of(layers)

@@ -148,6 +148,20 @@ def source_of(change: Change) -> bytes:
     return change.source
 
 
+def topmost(directories: Iterable[str]) -> Locate:
+    """Give what finds a file in the first of `directories` that has it: the one that is shown."""
+    folders = [os.fsencode(path) for path in directories]
+
+    def locate(change: Change) -> bytes:
+        for folder in folders:
+            full = folder + b"/" + change.path
+            if os.path.lexists(full):
+                return full
+        return source_of(change)
+
+    return locate
+
+
 def deletion_of_all(root: bytes) -> Iterator[Change]:
     """Give what makes the tree `root` empty."""
     for name in sorted(os.listdir(root)):

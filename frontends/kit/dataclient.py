@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _IMAGES = ("docker-image://", "oci-layout://")
 
 
-class DataClient:
+class DataClient(ABC):
     """Subclasses say what they are (`refusal`, `worker`) and look images up."""
 
     __slots__ = ()
@@ -27,8 +28,8 @@ class DataClient:
     refusal: ClassVar[str] = "there is no engine here"
 
     @property
-    def worker(self) -> Worker:
-        raise NotImplementedError
+    @abstractmethod
+    def worker(self) -> Worker: ...
 
     @property
     def workers(self) -> Sequence[Worker]:
@@ -37,6 +38,7 @@ class DataClient:
     async def inputs(self) -> Mapping[str, Definition]:
         return {}
 
+    @abstractmethod
     async def resolve_image(
         self,
         ref: str,
@@ -44,8 +46,7 @@ class DataClient:
         platform: Platform | None = None,
         resolve_mode: str = "default",
         log_name: str = "",
-    ) -> ResolvedImage:
-        raise NotImplementedError
+    ) -> ResolvedImage: ...
 
     def modified_of(self, identifier: str) -> int | None:
         """Give when a download was changed, in seconds since the Unix epoch."""

@@ -116,7 +116,8 @@ def _platforms(text: str) -> tuple[Platform, ...]:
             platforms.append(parse_platform(part).normalized())
         except InvalidPlatformError as err:
             raise InvalidOptionError(
-                f"failed to parse target platform {part}: {err.message}"
+                f"failed to parse target platform {part}: {err.message}",
+                hint="platforms are OS/ARCH[/VARIANT], for example linux/arm64",
             ) from err
     return tuple(platforms)
 

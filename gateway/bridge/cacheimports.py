@@ -41,7 +41,7 @@ class CacheImports:
         for id, each in found.items():
             if id not in self._sources:
                 progress = VertexProgress(
-                    self._job, f"importing cache manifest from {id}", f"import-{id}"
+                    self._job, f"importing cache manifest from {id}", f"{self._job.id}-import-{id}"
                 )
                 self._sources[id] = ImportedCache(
                     id,

@@ -6,7 +6,6 @@ Definitions are checked at once and solved lazily; frontends asked for by name a
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
@@ -32,13 +31,14 @@ from torana.core.solver.failure import FailedSolve, SolveError
 from torana.core.solver.job import Job
 from torana.core.solver.keys import ExportableKey
 from torana.core.solver.op import Result as SolverResult
-from torana.core.solver.progress import LogEvent, VertexEvent, WarningEvent
+from torana.core.solver.progress import WarningEvent
 from torana.core.solver.vertex import Edge
 from torana.core.worker import Worker
 from torana.gateway.bridge.cacheimports import CacheImports
 from torana.gateway.bridge.capabilities import ENGINE_LLB_CAPS, GATEWAY_CAPS
 from torana.gateway.bridge.policies import SourcePolicies
 from torana.gateway.bridge.references import LazyReference
+from torana.gateway.bridge.vertexprogress import VertexProgress
 from torana.gateway.client import client as c
 
 if TYPE_CHECKING:
@@ -381,22 +381,5 @@ class InProcessClient:
 
         Twice the same `id`, else name, in one build is the same thing: something done before.
         """
-        digest = Digest.of_text(id or f"{self._job.id} {name}")
-        started = time.time()
-        self._job.emit(VertexEvent(digest=digest, name=name, started=started))
-        error = ""
-
-        def log(stream: int, data: bytes) -> None:
-            event = LogEvent(vertex=digest, stream=stream, data=data, timestamp=time.time())
-            self._job.emit(event)
-
-        try:
-            yield log
-        except BaseException as err:
-            error = str(err) or type(err).__name__
-            raise
-        finally:
-            done = time.time()
-            self._job.emit(
-                VertexEvent(digest=digest, name=name, started=started, completed=done, error=error)
-            )
+        with VertexProgress(self._job, name, id or f"{self._job.id} {name}") as progress:
+            yield progress.log

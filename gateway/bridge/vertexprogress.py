@@ -13,13 +13,13 @@ from torana.core.solver.progress import LogEvent, StatusEvent, VertexEvent, Warn
 class VertexProgress:
     """Shown as running while entered; what is reported later still belongs to it.
 
-    `id` tells it from others in the job.
+    What has the same `id` is the same thing to clients.
     """
 
     def __init__(self, job: Job, title: str, id: str) -> None:
         self._job = job
         self._title = title
-        self._digest = Digest.of_text(f"{job.id}-{id}")
+        self._digest = Digest.of_text(id)
         self._started = 0.0
         self._statuses: dict[str, float] = {}
 

@@ -147,7 +147,7 @@ async def export_caches(
 
     async def run(number: int, export: CacheExport) -> None:
         try:
-            with VertexProgress(job, export.writer.title, f"cache-{number}") as progress:
+            with VertexProgress(job, export.writer.title, f"{job.id}-cache-{number}") as progress:
                 status = "preparing build cache for export"
                 progress.status(status)
                 stores = [StoreCache(worker.keys, worker.results), *imported]

@@ -120,7 +120,7 @@ async def _run_exports(
         attrs = dict(export.attrs)
         if has_epoch:
             attrs.setdefault("source-date-epoch", epoch or "")
-        with VertexProgress(job, export.exporter.title, f"export-{number}") as progress:
+        with VertexProgress(job, export.exporter.title, f"{job.id}-export-{number}") as progress:
             context = ExportContext(
                 content=worker.content,
                 images=worker.images,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torana.core.errors import NotFoundError, ToranaError, UserError
+from torana.core.llb import ops as o
 from torana.core.records import dataclass
 
 if TYPE_CHECKING:
     from torana.core.cache.ref import Tree
+    from torana.core.ops.exec.op import OnFailure
 
 
 class InvalidExecOpError(UserError):
@@ -50,3 +53,18 @@ class ExecError(ToranaError):
         self.exit_code = exit_code
         self.log = log
         self.left: FailedMounts | None = None
+
+
+def keep_failure(op: o.ExecOp) -> OnFailure:
+    """Give what leaves the mounts of a failed step in its error."""
+
+    async def keep(
+        failure: ExecError, inputs: Sequence[Tree | None], outputs: Sequence[Tree | None]
+    ) -> None:
+        left = iter(outputs)
+        failure.left = FailedMounts(
+            [None if tree is None else tree.clone() for tree in inputs],
+            [None if mount.output == o.SKIP_OUTPUT else next(left) for mount in op.mounts],
+        )
+
+    return keep

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from torana.cli.exports import parse_output, pushes, with_names, with_targets
+from torana.cli.exports import parse_fields, parse_output, pushes, with_names, with_targets
 from torana.core.errors import UsageError
 from torana.gateway.engines.engine import ExportRequest
 
@@ -50,3 +50,19 @@ def test_push_and_load() -> None:
     assert with_targets([archive], is_pushed=False, is_loaded=True) == [archive, loaded]
     assert with_targets([loaded], is_pushed=False, is_loaded=True) == [loaded]
     assert with_names([loaded], ["a", "b"]) == [ExportRequest(type="docker", attrs={"name": "a,b"})]
+
+
+@pytest.mark.parametrize(
+    "option, example",
+    [
+        ("-o", "type=oci"),
+        ("--secret", "id=NAME"),
+        ("--attest", "type=sbom"),
+        ("--cache-to", "type=registry"),
+    ],
+)
+def test_the_hint_of_a_bad_field_is_for_its_option(option: str, example: str) -> None:
+    with pytest.raises(UsageError, match="must be a key=value pair: `id`") as caught:
+        parse_fields("id", option)
+    assert caught.value.hint is not None
+    assert f"{option} {example}" in caught.value.hint
