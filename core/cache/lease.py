@@ -76,6 +76,7 @@ class Lease:
         self._idle: dict[tuple[HoldKind, str], int] = {}  # with the clock's value when it began
         self._clock = 0
         self._builds: set[int] = set()
+        self._leaves_work = False
 
     def begin(self) -> None:
         """Make the lease known, so that others clear up after this process if it is killed."""
@@ -148,6 +149,11 @@ class Lease:
         with self._mutex:
             return set(self._counts)
 
+    def leave_work(self) -> None:
+        """Let the next start clear up after this process as if it had been killed."""
+        with self._mutex:
+            self._leaves_work = True
+
     def close(self) -> None:
         """Give everything up."""
         with self._mutex:
@@ -155,7 +161,8 @@ class Lease:
                 return
             with self._database.transaction():
                 self._database.execute("DELETE FROM lease_holds WHERE lease = ?", (self._id,))
-                self._database.execute("DELETE FROM leases WHERE id = ?", (self._id,))
+                if not self._leaves_work:
+                    self._database.execute("DELETE FROM leases WHERE id = ?", (self._id,))
             self._lock.close()
             self._lock = None
             self._counts.clear()

@@ -210,6 +210,21 @@ class CacheManager:
             return self.retained_folders.size_bytes(record.id)
         return self.snapshots.usage(record.id).size_bytes
 
+    def remove_free(self, record_id: str) -> bool:
+        """Remove a record that nobody holds and that is nobody's parent; says whether it was.
+
+        The row goes first. What happens between it and the data is noticed by the next start.
+        """
+        self.lease.begin()
+        if not self.records.delete_free(record_id):
+            return False
+        try:
+            self.remove_data(record_id)
+        except BaseException:
+            self.lease.leave_work()
+            raise
+        return True
+
     def remove_data(self, record_id: str) -> None:
         """Move the data of a record that has no row any more out of sight."""
         fault_point("data.remove")

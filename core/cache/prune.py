@@ -110,9 +110,8 @@ class _Pass:
         usage = measured(self._manager, usage)
         del self._left[usage.id]
         bump_generation(self._manager.root)
-        if not self._manager.records.delete_free(usage.id):
+        if not self._manager.remove_free(usage.id):
             return None
-        self._manager.remove_data(usage.id)
         self._children.subtract(usage.parents)
         if not usage.is_shared:
             self._total_bytes -= usage.size_bytes

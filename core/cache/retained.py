@@ -125,8 +125,7 @@ class RetainedFolders:
             if not is_meant(key):
                 continue
             manager.records.drop_key(id)
-            if manager.records.delete_free(id):
-                manager.remove_data(id)
+            manager.remove_free(id)
 
     def tree(self, id: str) -> Path:
         return self._root / id / "fs"
