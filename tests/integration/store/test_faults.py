@@ -24,7 +24,7 @@ COPY --from=one /a /a
 """
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, 2, 204, 207])
 def test_nothing_is_corrupt_whatever_happens(tmp_path: Path, seed: int) -> None:
     context = tmp_path / "context"
     root = tmp_path / "root"

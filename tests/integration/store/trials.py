@@ -60,7 +60,7 @@ class Trials:
 
     def request(self, target: str) -> BuildRequest:
         dest = str(self.root / f"{target}.tar")
-        attrs = {"rewrite-timestamp": "true"}
+        attrs = {"rewrite-timestamp": "true", "compression": "uncompressed"}
         return BuildRequest(
             frontend="dockerfile.v0",
             options={"target": target, "build-arg:SOURCE_DATE_EPOCH": "1"},

@@ -10,6 +10,7 @@ import pytest
 from tests.unit.core.cache.stores import Store
 
 from torana.core.cache import records
+from torana.core.cache.policy import GCPolicy
 from torana.core.database import pack
 from torana.core.errors import NotFoundError
 
@@ -133,3 +134,27 @@ async def test_who_dies_while_reconciling_leaves_the_work_to_the_next(
         judge.upkeep.reconcile()
     assert len(dropped(next_one)) == 2  # the child's row is gone already, its data is not
     assert list(next_one.snapshots.names()) == []
+
+
+@pytest.mark.parametrize("is_killed", [True, False], ids=["killed", "disk full"])
+async def test_a_pruning_that_ends_between_row_and_data(
+    open_store: Callable[[], Store], monkeypatch: pytest.MonkeyPatch, is_killed: bool
+) -> None:
+    one = open_store()
+    ref = await one.commit()
+    await ref.release()
+    one.close()
+    pruner = open_store()
+
+    def fail(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError):
+        patch.setattr(pruner.snapshots, "remove", fail)
+        pruner.upkeep.prune([GCPolicy(is_all=True)])
+    if is_killed:
+        pruner.die()
+    else:
+        pruner.close()
+    (line,) = dropped(open_store())
+    assert line == f"data without record: {ref.id}"
