@@ -143,7 +143,8 @@ def torana_find_cache_backend(type: str) -> CacheBackend | None:
 
     Named by: `--cache-from type=TYPE,...`, `--cache-to type=TYPE,...`.
     Built in: `torana.plugins.caches`.
-    Conformance: `torana.plugins.testing.caches.CacheBackendSuite`.
+    Conformance: `torana.plugins.testing.caches.CacheBackendSuite`; for those that write into images
+    `torana.plugins.testing.caches.InlineCacheSuite`.
     """
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -213,7 +213,7 @@ class PluginManager:
         return True
 
     def _missing(
-        self, message: str, known: Callable[[], list[str]], kind: type[ToranaError] = UsageError
+        self, message: str, known: Callable[[], Iterable[str]], kind: type[ToranaError] = UsageError
     ) -> ToranaError:
         names = ", ".join(f"`{name}`" for name in sorted(set(known())))
         hint = f"known: {names}"
@@ -269,10 +269,9 @@ class PluginManager:
         """
         found: MakeSnapshotter | None = self.find("torana_find_snapshotter", name, name=name)
         if found is None:
-            raise self._missing(
-                f"unknown snapshotter: `{name}`",
-                lambda: ["auto", "fuse-overlayfs", "native", "overlay"],
-            )
+            from torana.core.snapshots.choose import NAMES
+
+            raise self._missing(f"unknown snapshotter: `{name}`", lambda: NAMES)
         return found
 
     def secret_reader(self, type: str) -> SecretReader:

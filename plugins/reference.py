@@ -77,7 +77,7 @@ def _split(paragraph: str) -> list[tuple[str, str]]:
         if colon and name in _FACTS:
             found.append((name, text.rstrip(".")))
         else:
-            found[-1] = (found[-1][0], f"{found[-1][1]} {line.strip()}")
+            found[-1] = (found[-1][0], f"{found[-1][1]} {line.strip().rstrip('.')}")
     return found
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from torana.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from torana.core.llb.policy import Policy
+
+NAMES: Final = ("sources",)
 
 
 @hookimpl

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from torana.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from torana.plugins.secretreader import SecretReader
+
+TYPES: Final = ("env", "file")
 
 
 @hookimpl

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from torana.plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from torana.core.ops.source import Source
+
+SCHEMES: Final = ("docker-image", "docker-image+blob", "git", "http", "https")
 
 
 @hookimpl

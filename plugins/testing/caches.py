@@ -1,4 +1,7 @@
-"""`CacheBackendSuite`: what every place for build caches must do."""
+"""`CacheBackendSuite`: what every place for build caches must do.
+
+`InlineCacheSuite` is for those that write into the config of the exported image.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,13 @@ import io
 import tarfile
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import pytest
 
 from torana.core.cache.layers import Layer
 from torana.core.content.store import ContentStore
-from torana.core.errors import ToranaError
+from torana.core.errors import NotFoundError, ToranaError
 from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.digest import Digest
 from torana.core.remotecache.backend import InlineCacheWriter
@@ -27,6 +30,7 @@ from torana.core.remotecache.config import (
     CacheResult,
 )
 from torana.core.remotecache.imported import FoundCache
+from torana.core.remotecache.inline import MEMBER, read_member
 from torana.plugins.cachebackend import CacheBackend, CacheContext
 
 T = TypeVar("T")
@@ -183,6 +187,65 @@ class CacheBackendSuite:
             backend.writer({}, context)
         with pytest.raises(ToranaError):
             backend.reader({}, context)
+
+
+class InlineCacheSuite:
+    """Subclasses have the fixture `backend`, and may have `writing`: attributes of an export."""
+
+    @pytest.fixture
+    def writing(self) -> Attributes:
+        return {}
+
+    @pytest.fixture
+    def writer(
+        self, backend: CacheBackend, writing: Attributes, tmp_path: Path
+    ) -> InlineCacheWriter:
+        made = backend.writer(writing, _without_layouts(tmp_path))
+        assert isinstance(made, InlineCacheWriter)
+        return made
+
+    def test_images_are_imported_with_what_was_written(
+        self, writer: InlineCacheWriter, tmp_path: Path
+    ) -> None:
+        cache, _ = make_cache(ContentStore(tmp_path / "content"))
+        member = writer.member(cache, list(cache.layers.values()))
+        assert member is not None
+        assert member[0] == MEMBER
+        read = read_member(member[1], list(cache.layers))
+        assert read.sorted() == cache.config
+
+    def test_writes_the_same_again(self, writer: InlineCacheWriter, tmp_path: Path) -> None:
+        cache, _ = make_cache(ContentStore(tmp_path / "content"))
+        image = list(cache.layers.values())
+        assert writer.member(cache, image) == writer.member(cache, image)
+
+    def test_layers_of_other_images_are_not_spoken_of(
+        self, writer: InlineCacheWriter, tmp_path: Path
+    ) -> None:
+        content = ContentStore(tmp_path / "content")
+        (cache, _), (other, _) = (make_cache(content, text) for text in ("one", "two"))
+        assert writer.member(cache, list(other.layers.values())) is None
+        assert writer.member(cache, ()) is None
+
+    def test_is_no_place_to_read_from(self, backend: CacheBackend, tmp_path: Path) -> None:
+        with pytest.raises(ToranaError):
+            backend.reader({}, _without_layouts(tmp_path))
+
+
+def _without_layouts(folder: Path) -> CacheContext:
+    return CacheContext(content=ContentStore(folder / "lent"), layouts=_NoLayouts())
+
+
+class _NoLayouts:
+    """A `ClientLayouts` of a client without folders."""
+
+    is_lasting = False
+
+    def origin(self, folder: str) -> NoReturn:
+        raise NotFoundError(f"no folder is called `{folder}`")
+
+    async def put(self, folder: str, blob: Descriptor, content: ContentStore) -> None:
+        self.origin(folder)
 
 
 def make_cache(

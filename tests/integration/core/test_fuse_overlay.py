@@ -33,6 +33,8 @@ def private_mounts() -> None:
 
 
 class TestFuseOverlay(SnapshotterSuite, StackSuite):
+    builtins = ("fuse-overlayfs",)
+
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:
         return tmp_path / "store" / "fuse-overlayfs"

@@ -36,6 +36,8 @@ def overlay(tmp_path: Path) -> OverlaySnapshotter:
 
 
 class TestOverlay(SnapshotterSuite, StackSuite):
+    builtins = ("overlay",)
+
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:
         return tmp_path / "store" / "overlay"

@@ -25,6 +25,8 @@ def rootfs(busybox_tree: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.needs("root", "crun")
 class TestCrun(RuntimeSuite):
+    builtins = ("crun",)
+
     @pytest.fixture
     def runtime(self) -> Runtime:
         return CrunRuntime()
@@ -32,6 +34,8 @@ class TestCrun(RuntimeSuite):
 
 @pytest.mark.needs("root", "runc")
 class TestRunc(RuntimeSuite):
+    builtins = ("runc",)
+
     @pytest.fixture
     def runtime(self) -> Runtime:
         return RuncRuntime()
@@ -39,6 +43,8 @@ class TestRunc(RuntimeSuite):
 
 @pytest.mark.needs("root", "bwrap")
 class TestBubblewrap(RuntimeSuite):
+    builtins = ("bubblewrap",)
+
     @pytest.fixture
     def runtime(self) -> Runtime:
         return BubblewrapRuntime()

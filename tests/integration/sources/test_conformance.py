@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from tests.integration.registry.builds import layer_of
+from tests.integration.registry.certificates import Authority
+from tests.integration.registry.servers import FaultyRegistry
 
 from torana.core.ops.source import Source, SourceRequest
 from torana.plugins.manager import PluginManager
@@ -25,9 +29,13 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[int]:
+def serving(folder: Path, certificate: tuple[Path, Path] | None = None) -> Iterator[int]:
     """Serve a folder on this machine while entered; gives the port."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server.server_port
@@ -36,34 +44,84 @@ def serving(folder: Path) -> Iterator[int]:
     server.server_close()
 
 
+@pytest.fixture
+def source(request: pytest.FixtureRequest) -> Source:
+    """The source of the built-ins that a test class is about."""
+    found = {PluginManager().source(scheme) for scheme in request.cls.builtins}
+    (source,) = {type(each): each for each in found}.values()
+    assert source is not None
+    return source
+
+
+@pytest.mark.needs("openssl")
 class TestHttpSource(SourceSuite):
-    @pytest.fixture
-    def source(self) -> Source:
-        found = PluginManager().source("http")
-        assert found is not None
-        return found
+    builtins = ("http", "https")
+
+    @pytest.fixture(params=builtins)
+    def scheme(self, request: pytest.FixtureRequest) -> str:
+        return str(request.param)
 
     @pytest.fixture
-    def wanted(self, tmp_path: Path) -> Iterator[SourceRequest]:
+    def wanted(
+        self, scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[SourceRequest]:
         folder = tmp_path / "served"
         folder.mkdir()
         (folder / "file").write_text("content")
-        with serving(folder) as port:
-            yield SourceRequest(scheme="http", rest=f"127.0.0.1:{port}/file")
+        certificate = None
+        if scheme == "https":
+            authority = Authority(tmp_path)
+            certificate = authority.sign("server", "serverAuth")
+            monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
+        with serving(folder, certificate) as port:
+            yield SourceRequest(scheme=scheme, rest=f"localhost:{port}/file")
+
+    @pytest.fixture
+    def malformed(self, scheme: str) -> SourceRequest:
+        attrs = {"http.checksum": "no digest"}
+        return SourceRequest(scheme=scheme, rest="127.0.0.1/file", attrs=attrs)
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyRegistry]:
+    """A registry on this machine, whose user has no credentials."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "nothing"))
+    started = FaultyRegistry()
+    yield started
+    started.close()
+
+
+class TestImageSource(SourceSuite):
+    builtins = ("docker-image",)
+
+    @pytest.fixture
+    def wanted(self, registry: FaultyRegistry) -> SourceRequest:
+        registry.image("v1", [layer_of({"file": "content"})])
+        return SourceRequest(scheme="docker-image", rest=f"{registry.host}/some/repo:v1")
 
     @pytest.fixture
     def malformed(self) -> SourceRequest:
-        attrs = {"http.checksum": "no digest"}
-        return SourceRequest(scheme="http", rest="127.0.0.1/file", attrs=attrs)
+        attrs = {"image.resolvemode": "perhaps"}
+        return SourceRequest(scheme="docker-image", rest="127.0.0.1/x:v1", attrs=attrs)
+
+
+class TestBlobSource(SourceSuite):
+    builtins = ("docker-image+blob",)
+
+    @pytest.fixture
+    def wanted(self, registry: FaultyRegistry) -> SourceRequest:
+        blob = registry.blob(b"content")
+        rest = f"{registry.host}/some/repo@{blob['digest']}"
+        return SourceRequest(scheme="docker-image+blob", rest=rest)
+
+    @pytest.fixture
+    def malformed(self) -> SourceRequest:
+        return SourceRequest(scheme="docker-image+blob", rest="127.0.0.1/x:no-digest")
 
 
 @pytest.mark.needs("git")
 class TestGitSource(SourceSuite):
-    @pytest.fixture
-    def source(self) -> Source:
-        found = PluginManager().source("git")
-        assert found is not None
-        return found
+    builtins = ("git",)
 
     @pytest.fixture
     def wanted(self, tmp_path: Path) -> Iterator[SourceRequest]:

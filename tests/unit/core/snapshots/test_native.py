@@ -11,6 +11,8 @@ from torana.core.testing.stacks import StackSuite
 
 
 class TestNative(SnapshotterSuite, StackSuite):
+    builtins = ("native",)
+
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:
         return tmp_path / "snapshots"

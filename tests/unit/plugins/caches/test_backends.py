@@ -24,6 +24,7 @@ from torana.plugins.caches.local import LocalCaches
 from torana.plugins.manager import PluginManager
 from torana.plugins.testing.caches import (
     CacheBackendSuite,
+    InlineCacheSuite,
     OpenContext,
     QuietCacheProgress,
     make_cache,
@@ -47,6 +48,8 @@ def open_context(folder: Path) -> OpenContext:
 
 
 class TestLocal(CacheBackendSuite):
+    builtins = ("local",)
+
     @pytest.fixture
     def backend(self) -> CacheBackend:
         return PluginManager().cache_backend("local", action="exporter")
@@ -62,6 +65,14 @@ class TestLocal(CacheBackendSuite):
             return {"src": str(folder), "digest": digest}
 
         return attributes
+
+
+class TestInline(InlineCacheSuite):
+    builtins = ("inline",)
+
+    @pytest.fixture
+    def backend(self) -> CacheBackend:
+        return PluginManager().cache_backend("inline", action="exporter")
 
 
 # Options
