@@ -3,6 +3,11 @@
 Gzip is written as members of 1 MiB each (RFC 1952, section 2.2), so that blocks are compressed in
 parallel threads and the bytes do not depend on how many; isal's level 1 is ten times as fast as
 zlib at nearly the same ratio. Levels above 3 are what users ask for by number: those go to zlib.
+
+isal's levels 1 and 2 take the hash of a stream's third byte from a register that holds the address
+of the stream (`write_first_byte` in igzip_icf_body_h1_gr_bt.asm, ISA-L 2.32.1 has it, too): for
+one address in some thousands a match with the first byte is missed. A block's first bytes are
+flushed alone, so that the stream begins in another function, which is right.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from torana.core.records import dataclass
 _TYPES: Final = ("gzip", "estargz", "zstd", "uncompressed")
 DEFAULT_LEVEL: Final = 1  # of gzip
 _BLOCK: Final = 1 << 20
+_ALONE: Final = 4  # first bytes that isal gets by themselves: as many as it hashes
 _ZSTD_JOB: Final = 2 << 20  # bytes that a thread takes at once; left to itself it is much more
 _MAGIC: Final = (
     (b"\x1f\x8b", "gzip"),
@@ -175,7 +181,12 @@ def gzip_member(level: int) -> Callable[[bytearray | memoryview], bytes]:
 
             def fast(block: bytearray | memoryview) -> bytes:
                 packer = isal_zlib.compressobj(min(level, 3), isal_zlib.DEFLATED, -15)
-                deflated = [packer.compress(block), packer.flush()]
+                rest, deflated = memoryview(block), []
+                if level in (1, 2):
+                    deflated.append(packer.compress(rest[:_ALONE]))
+                    deflated.append(packer.flush(isal_zlib.Z_SYNC_FLUSH))
+                    rest = rest[_ALONE:]
+                deflated += (packer.compress(rest), packer.flush())
                 return frame(deflated, len(block), isal_zlib.crc32(block))
 
             return fast
