@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import signal
 import sys
+from typing import Any
 
 import click
 
 from torana import __version__
-from torana.cli.lazygroup import Lazy, LazyGroup
+from torana.cli.lazygroup import Lazy, LazyGroup, OptionEverywhere
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -37,24 +38,35 @@ _COMMANDS = {
 }
 
 
+def _keep_debug(ctx: click.Context, option: click.Parameter, is_debug: bool) -> None:
+    ctx.obj["debug"] |= is_debug
+
+
 @click.command(
     cls=LazyGroup, lazy=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
 )
-@click.option("--debug", "is_debug", is_flag=True, help="Show tracebacks of errors.")
+@click.option(
+    "--debug",
+    cls=OptionEverywhere,
+    is_flag=True,
+    expose_value=False,
+    callback=_keep_debug,
+    help="Show tracebacks of errors; may stand behind the command, too.",
+)
 @click.option("--addr", envvar="BUILDKIT_HOST", metavar="ADDRESS", help="Daemon to talk to.")
 @click.version_option(__version__, prog_name="torana", message="%(prog)s %(version)s")
 @click.pass_context
-def torana(ctx: click.Context, is_debug: bool, addr: str | None) -> None:
+def torana(ctx: click.Context, addr: str | None) -> None:
     """A BuildKit for Python people: no daemon, no root, frontends as plugins."""
-    ctx.obj = {"debug": is_debug, "addr": addr}
+    ctx.obj["addr"] = addr
 
 
 def run(argv: list[str]) -> int:
     """Run `argv` and give the exit code; whatever goes wrong is told on standard error."""
-    is_debug = "--debug" in argv[:1]
+    wishes: dict[str, Any] = {"debug": False, "addr": None}
     _end_as_by_ctrl_c()
     try:
-        code = torana.main(argv, prog_name="torana", standalone_mode=False)
+        code = torana.main(argv, prog_name="torana", standalone_mode=False, obj=wishes)
         return code if isinstance(code, int) else DONE
     except click.exceptions.NoArgsIsHelpError as err:
         click.echo(err.ctx.get_help() if err.ctx else str(err), err=True)
@@ -68,7 +80,7 @@ def run(argv: list[str]) -> int:
     except BrokenPipeError:
         return FAILED
     except Exception as err:
-        if is_debug:
+        if wishes["debug"]:
             raise
         from torana.cli import failures  # only who needs it waits for it
         from torana.core.errors import UsageError

@@ -15,7 +15,7 @@ import click
 
 from torana import __version__
 from torana.cli import failures
-from torana.core.errors import ToranaError, UsageError
+from torana.core.errors import UsageError
 
 if TYPE_CHECKING:
     from torana.gateway.daemon.config import Config, WorkerConfig
@@ -258,11 +258,8 @@ def run(argv: list[str]) -> int:
         return 2
     except (click.exceptions.Abort, KeyboardInterrupt):
         return 130
-    except ToranaError as err:
-        if any(each.startswith("--debug") for each in argv):
+    except Exception as err:
+        if toranad.make_context("toranad", argv, resilient_parsing=True).params["debug"]:
             raise
-        click.echo(failures.describe(err), err=True)
+        click.echo(failures.told(err), err=True)
         return 2 if isinstance(err, UsageError) else 1
-    except OSError as err:
-        click.echo(failures.describe_os_error(err), err=True)
-        return 1
