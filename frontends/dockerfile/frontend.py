@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from torana.core.errors import ToranaError, UserError
+from torana.core.errors import ToranaError
 from torana.core.oci.platform import Platform, host_platform
 from torana.core.records import dataclass
 from torana.frontends.dockerfile.convert import Conversion
@@ -36,11 +36,6 @@ class DockerfileFrontend:
         options = parse_options(client.options)
         given_lint_config(options.build_args)
         late_caps = required_caps(client.options)
-        if client.options.get("locked", "false") not in ("false", "0", ""):
-            raise UserError(
-                "a Dockerfile has no lock file",
-                hint="build without --locked; `FROM name@sha256:...` pins an image",
-            )
         context = await BuildContext.open(
             client, filename="Dockerfile", language="Dockerfile", kind="dockerfile", options=options
         )

@@ -21,6 +21,7 @@ from torana.frontends.dockerfile.stage import SCRATCH, Stage, prefix
 from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.diagnostics import located
 from torana.frontends.kit.imageconfig import ImageConfig
+from torana.frontends.kit.lock import LockError, is_strict
 from torana.frontends.kit.named import ContextSpecifier
 from torana.frontends.kit.suggest import did_you_mean
 
@@ -131,6 +132,11 @@ class Resolver:
             stage.tree_platform = stage.platform.normalized()
 
     async def _pull(self, stage: Stage, reference: str, written: str, platform: Platform) -> None:
+        if is_strict(self.context) and parse_reference(reference).digest is None:
+            raise LockError(
+                f"not pinned: `{reference}`",
+                hint="`torana build --locked` takes images by digest: `FROM name@sha256:...`",
+            )
         shown = f"{platform.format()} internal" if self.settings.shows_platform else "internal"
         try:
             found = await self.context.resolve_image(

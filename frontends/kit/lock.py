@@ -103,23 +103,33 @@ def is_update(context: BuildContext) -> bool:
     return bool(parse_bool(context.client.options.get(_UPDATE, "") or "false"))
 
 
+def is_strict(context: BuildContext) -> bool:
+    """Whether nothing may be used that is not pinned.
+
+    Raises:
+        UserError: the option `locked` is malformed.
+    """
+    text = context.client.options.get(_OPTION, "")
+    found = parse_bool(text) if text else False
+    if found is None:
+        raise UserError(f"invalid boolean value for locked: `{text}`")
+    return found
+
+
 async def read_lock(context: BuildContext) -> Lock:
     """Read the lock file of a build file; without one nothing is pinned.
 
     Raises:
         LockError: it is malformed, or missing where the option `locked` asks for it.
     """
-    text = context.client.options.get(_OPTION, "")
-    is_strict = parse_bool(text) if text else False
-    if is_strict is None:
-        raise UserError(f"invalid boolean value for locked: `{text}`")
+    is_needed = is_strict(context)
     name = lock_name(context.file.filename)
     found = await read_beside(context, name)
     if found is None:
-        if is_strict:
+        if is_needed:
             raise LockError(f"there is no lock file: `{name}`", hint=_HINT)
         return Lock()
-    return decode_lock(found[0], name, is_strict=is_strict)
+    return decode_lock(found[0], name, is_strict=is_needed)
 
 
 def decode_lock(data: bytes, name: str, *, is_strict: bool = False) -> Lock:

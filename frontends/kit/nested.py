@@ -33,7 +33,14 @@ if TYPE_CHECKING:
 
 _GROUP: Final = "torana.frontends"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-_KEPT: Final = ("image-resolve-mode", "no-cache", "cache-imports", "dockerfilekey", "contextkey")
+_KEPT: Final = (
+    "image-resolve-mode",
+    "no-cache",
+    "cache-imports",
+    "dockerfilekey",
+    "contextkey",
+    "locked",
+)
 _KEPT_PREFIXES: Final = ("local-sessionid:", "build-arg:", "context:", "input-metadata:")
 _FILE: Final = "dockerfile"  # the input that has the build file
 

@@ -165,7 +165,12 @@ async def test_unknown_frontend_capability_is_refused_at_once(tmp_path: Path) ->
     assert not client.solves
 
 
-async def test_there_is_nothing_to_lock(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="a Dockerfile has no lock file"):
+async def test_images_are_pinned_in_the_file_itself(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"not pinned: `docker\.io/library/alpine") as caught:
         await DockerfileFrontend().build(_client(tmp_path, "FROM alpine\n", locked="true"))
+    assert "by digest: `FROM name@sha256:...`" in (caught.value.hint or "")
+    with pytest.raises(UserError, match=r"not pinned: `docker\.io/library/busybox"):
+        text = "FROM scratch\nCOPY --from=busybox /bin /bin\n"
+        await DockerfileFrontend().build(_client(tmp_path, text, locked="true"))
     await DockerfileFrontend().build(_client(tmp_path, "FROM alpine\n", locked="false"))
+    await DockerfileFrontend().build(_client(tmp_path, "FROM scratch\n", locked="true"))

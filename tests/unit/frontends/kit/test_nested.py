@@ -6,6 +6,7 @@ import pytest
 
 from torana.core.errors import BuildFileError, UnsupportedError
 from torana.frontends.kit import GrammarFrontend, Image, LowerContext, Tree
+from torana.frontends.kit.lock import LockError
 from torana.frontends.kit.testing.gateway import FakeGateway
 
 IMAGES = {"alpine:3.20": {"Env": ["PATH=/bin"], "WorkingDir": "/srv"}}
@@ -50,6 +51,24 @@ def test_goes_on_with_what_a_dockerfile_makes(gateway: FakeGateway) -> None:
 def test_errors_are_those_of_the_nested_file(gateway: FakeGateway) -> None:
     with pytest.raises(BuildFileError, match="unknown instruction: FORM"):
         gateway.build(Nesting("dockerfile", "FORM base\n"), "run after\n")
+
+
+def test_what_is_not_pinned_is_refused_in_nested_files_too(gateway: FakeGateway) -> None:
+    lock = '{"version": 1, "images": {"docker.io/library/alpine:3.20": "sha256:%s"}}' % ("7" * 64)
+    pinned = f"alpine:3.20@sha256:{'7' * 64}"
+    gateway.contexts = {**gateway.contexts, "dockerfile": {"Nestfile.lock": lock}}
+    gateway.images = {pinned: {}, "debian:12": {}}
+    for text in ("FROM base\nRUN inside\n", f"FROM {pinned}\nRUN inside\n"):
+        built = gateway.build(Nesting("dockerfile", text), "run after\n", locked="true")
+        built.assert_runs("inside")
+    loose = Nesting("dockerfile", "FROM debian:12\nRUN inside\n")
+    gateway.build(loose, "run after\n")
+    with pytest.raises(LockError, match=r"not pinned: `docker\.io/library/debian:12`") as caught:
+        gateway.build(loose, "run after\n", locked="true")
+    assert caught.value.sources[0].ranges[0].start.line == 1
+    with pytest.raises(UnsupportedError):
+        gateway.build(Nesting("theirs", "x\n"), "run after\n", locked="true")
+    assert gateway.solved[-1].frontend_opt["locked"] == "true"
 
 
 def test_frontends_of_others_are_left_to_the_engine(gateway: FakeGateway) -> None:
