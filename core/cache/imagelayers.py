@@ -11,8 +11,9 @@ import asyncio
 import hashlib
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import IO, Any, Final, Protocol
 from weakref import WeakValueDictionary
 
@@ -243,11 +244,11 @@ class LayerMaker:
             refs.snapshots.prepare(self._id, below)
             with (
                 refs.snapshots.mount(self._id, readonly=False) as root,
-                self._content.open(blob.digest) as file,
+                self._plain(blob) as file,
             ):
-                plain = _Hashed(open_compressed(file))
+                plain = _Hashed(file)
                 try:
-                    apply_layer(plain, root)
+                    apply_layer(plain, root, again=lambda: self._plain(blob))
                     plain.drain()
                 except (EOFError, ValueError) as err:
                     raise CorruptError(f"layer cannot be unpacked: {blob.digest}: {err}") from err
@@ -261,8 +262,14 @@ class LayerMaker:
         except BaseException:
             refs.snapshots.remove(self._id)
             refs.lease.release(HoldKind.REF, self._id)
+            refs.snapshots.sweep()  # it may have filled the disk
             raise
         return SnapshotRef(refs, record)  # takes over the hold
+
+    @contextmanager
+    def _plain(self, blob: Descriptor) -> Iterator[IO[bytes]]:
+        with self._content.open(blob.digest) as file:
+            yield open_compressed(file)
 
     def _record(self, below: str | None) -> RefRecord:
         part, records = self._part, self._refs.records

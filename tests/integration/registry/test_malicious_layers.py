@@ -237,6 +237,7 @@ async def test_refused(
     with pytest.raises(CorruptError, match=message):
         await tree(builds, faulty, *([evil, BASE] if is_first else [BASE, evil]))
     assert builds.worker.upkeep.check() == []
+    assert list(builds.worker.root.glob("snapshots/*/trash/*")) == []
     assert await tree(builds, faulty, BASE) == KEPT  # the store is as good as before
 
 
@@ -249,6 +250,19 @@ async def test_too_many_entries(
     with pytest.raises(CorruptError, match="more than 1000 entries"):
         await tree(builds, faulty, layer(*[member("same", "x")] * 1001))
     assert builds.worker.upkeep.check() == []
+
+
+async def test_entries_are_counted_before_many_are_made(
+    builds: Builds, faulty: FaultyRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the link to nowhere would be the reason, which comes before there are too many."""
+    monkeypatch.setattr(extract, "MAX_ENTRIES", 1000)
+    monkeypatch.setattr(extract, "COUNTED_AT", 10)
+    some, to_nowhere = [member("same", "x")] * 20, link("link", "nowhere")
+    with pytest.raises(CorruptError, match="more than 1000 entries"):
+        await tree(builds, faulty, layer(*some, to_nowhere, *some * 49))
+    with pytest.raises(CorruptError, match="no such file"):
+        await tree(builds, faulty, layer(*some, to_nowhere, *some * 48))
 
 
 @pytest.mark.needs("root")
@@ -280,7 +294,6 @@ async def test_a_bomb_fills_the_disk_and_is_gone(
                      architecture=ARCHITECTURE)  # fmt: skip
         with pytest.raises((OSError, ToranaError), match=r"(?i)no space left"):
             await builds.files(f"FROM {faulty.host}/some/repo:tag\n")
-        builds.worker.refs.sweep()
         assert builds.worker.upkeep.check() == []
         free = os.statvfs(disk)
         assert free.f_bavail * free.f_frsize > 40 << 20
