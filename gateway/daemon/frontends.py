@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import field
 
 from torana.core.records import dataclass
+from torana.gateway.runners.waiting import WaitingRoom
 from torana.gateway.runners.workers import FrontendWorkers
 from torana.gateway.session.manager import SessionManager
 from torana.gateway.session.transport import Session
@@ -19,7 +19,7 @@ from torana.gateway.session.transport import Session
 
 @dataclass(slots=True)
 class _Kept:
-    workers: FrontendWorkers = field(default_factory=FrontendWorkers)
+    workers: FrontendWorkers
     build_count: int = 0
     watching: asyncio.Task[None] | None = None  # for the end of the session
 
@@ -30,11 +30,13 @@ class SessionFrontends:
     def __init__(self, sessions: SessionManager) -> None:
         self._sessions = sessions
         self._kept: dict[str, _Kept] = {}
+        self._room = WaitingRoom()  # of all sessions: what bounds them is the daemon's
 
     @asynccontextmanager
     async def of(self, session_id: str) -> AsyncIterator[FrontendWorkers]:
         """Have the workers for a build; without a session they end with it."""
-        kept = self._kept.setdefault(session_id, _Kept()) if session_id else _Kept()
+        new = _Kept(FrontendWorkers(self._room))
+        kept = self._kept.setdefault(session_id, new) if session_id else new
         kept.build_count += 1
         try:
             yield kept.workers

@@ -15,9 +15,10 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 from torana.core.records import dataclass
+from torana.gateway.runners.waiting import WaitingRoom
 
 WORKER = "--worker"
 
@@ -103,17 +104,16 @@ class FrontendWorker:
 class FrontendWorkers:
     """The workers of one session that have nothing to do, by the command that started them."""
 
-    def __init__(self) -> None:
-        self._idle: dict[tuple[object, ...], list[FrontendWorker]] = {}
+    def __init__(self, room: WaitingRoom | None = None) -> None:
+        """Let them wait in `room`, with those of other sessions, or in one of their own."""
+        self._room = WaitingRoom() if room is None else room
         self._is_closed = False
 
     async def take(
         self, command: Sequence[str], env: Mapping[str, str], errors: int
     ) -> FrontendWorker:
         """Give a worker that waits, or a new one; it is the caller's to give back or to stop."""
-        idle = self._idle.get(_key(command, env), [])
-        while idle:
-            worker = idle.pop()
+        while (worker := self._room.call(self, _key(command, env))) is not None:
             if worker.process.returncode is None:
                 return worker
             await worker.stop()
@@ -126,15 +126,13 @@ class FrontendWorkers:
         if self._is_closed:
             await worker.stop()
             return
-        self._idle.setdefault(_key(command, env), []).append(worker)
+        await self._room.enter(self, _key(command, env), worker)
 
     async def close(self) -> None:
         """Stop all that wait; what is given back later is stopped, too."""
         self._is_closed = True
-        for idle in self._idle.values():
-            while idle:
-                await idle.pop().stop()
+        await self._room.dismiss(self)
 
 
-def _key(command: Sequence[str], env: Mapping[str, str]) -> tuple[object, ...]:
+def _key(command: Sequence[str], env: Mapping[str, str]) -> Hashable:
     return (tuple(command), tuple(sorted(env.items())))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,3 +60,31 @@ async def test_builds_of_a_session_share_a_process_and_nothing_else(
     assert one == again
     assert one[0] != other[0]
     assert {count for builds in found for _, count in builds} == {"1"}
+
+
+def _runs(started: str) -> bool:
+    """Say whether a Python that was started then is running, as a process of another one would."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, _, rest = stat.read_text().partition("(")[2].rpartition(")")
+        except OSError:  # it has just ended
+            continue
+        if name.startswith("python") and rest.split()[19] == started and rest.split()[0] != "Z":
+            return True
+    return False
+
+
+async def test_a_process_that_waits_dies_with_the_daemon(
+    start: Callable[..., RunningDaemon], tmp_path: Path
+) -> None:
+    Site(tmp_path).frontend("warm", top=TOP, body=BODY)
+    daemon = start(PYTHONPATH=str(tmp_path))
+    async with grpc.aio.insecure_channel(daemon.target, options=limits.CHANNEL) as channel:
+        id = new_id()
+        async with attach_control(channel, [], id=id):
+            started, _ = await build(channel, id)
+            assert _runs(started)
+            daemon.process.send_signal(signal.SIGKILL)
+            async with asyncio.timeout(60):
+                while _runs(started):
+                    await asyncio.sleep(0.02)

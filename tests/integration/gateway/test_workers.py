@@ -117,7 +117,7 @@ def said(events: Events) -> str:
 
 def waiting(workers: FrontendWorkers) -> set[int]:
     """Give the ids of the processes that wait for builds."""
-    return {each.process.pid for idle in workers._idle.values() for each in idle}
+    return {each.process.pid for each in workers._room.waiting()}
 
 
 async def test_second_build_uses_the_same_process(
@@ -192,9 +192,9 @@ async def test_one_that_was_killed_is_replaced(
     finder: FrontendFinder, workers: FrontendWorkers, inprocess: InProcessClient
 ) -> None:
     await build(finder, inprocess, "build")
-    (idle,) = workers._idle.values()
-    idle[0].signal(signal.SIGKILL)
-    await idle[0].process.wait()
+    (idle,) = workers._room.waiting()
+    idle.signal(signal.SIGKILL)
+    await idle.process.wait()
     await build(finder, inprocess, "build")
 
 
