@@ -50,7 +50,7 @@ def _call(rpc: Rpc, replayed: Replayed) -> Iterator[Difference]:
     made = replayed.statuses.get(rpc.number, (-1, "nothing"))
     if rpc.name != "Session" and made != rpc.status:
         yield Difference("status", f"{rpc.name}: {made} instead of {rpc.status}")
-    recorded, answers = rpc.messages(is_client=False), replayed.answers.get(rpc.number, [])
+    recorded, answers = rpc.messages(of_caller=False), replayed.answers.get(rpc.number, [])
     if rpc.status[0]:
         yield from _details(rpc, replayed)
     elif rpc.method.endswith("LLBBridge/Solve") and answers:
@@ -65,7 +65,7 @@ def _call(rpc: Rpc, replayed: Replayed) -> Iterator[Difference]:
 
 
 def _details(rpc: Rpc, replayed: Replayed) -> Iterator[Difference]:
-    data = next((e.trailers for e in rpc.events if e.kind == "status"), b"")
+    data = next((e.details for e in rpc.events if e.kind == "status"), b"")
     old = _compared_details(data)
     new = _compared_details(replayed.details.get(rpc.number, b""))
     missing = [each for each in old if each not in new]

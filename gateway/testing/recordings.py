@@ -1,4 +1,5 @@
-"""`Recording`: a conversation of a stock client with the stock daemon, read from its folder.
+"""`Recording`: a conversation of a stock client with the stock daemon, and perhaps of that with a
+frontend, read from its folder.
 
 Spec: tests/golden/wire/README.md.
 """
@@ -14,46 +15,69 @@ from pathlib import Path
 from typing import Any
 
 from torana.core.records import dataclass
+from torana.gateway.protocol.status_pb2 import Status
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that passed the recorder; `is_client` says who sent it."""
+    """Something that passed the recorder; `index` orders the whole conversation."""
 
     index: int
     kind: str  # call, headers, message, half-close, status, reset, ...
-    is_client: bool
+    sender: str  # client, daemon or frontend
     data: bytes = b""
     code: int = 0
     text: str = ""
-    trailers: bytes = b""  # of a status: its details
+    details: bytes = b""  # of a status that has some, all of it
+
+    @property
+    def is_client(self) -> bool:
+        return self.sender == "client"
+
+    def status(self) -> Status:
+        """Give what an event of the kind `status` ended the call with."""
+        if self.details:
+            return Status.FromString(self.details)
+        return Status(code=self.code, message=self.text)
 
 
 @dataclass(slots=True)
 class Rpc:
-    """One call with all its events, in order. `inner` calls were made by the daemon."""
+    """One call with all its events, in order."""
 
     number: int
     connection: str
-    method: str
+    method: str  # full path
+    caller: str  # client, daemon or frontend
     metadata: Metadata
     start: int  # index of its call
     events: list[Event] = field(default_factory=list)
-
-    @property
-    def is_inner(self) -> bool:
-        return self.connection.startswith("s")
 
     @property
     def name(self) -> str:
         return self.method.rpartition("/")[2]
 
     @property
-    def end(self) -> int | None:
-        """Index of its status, None where it had none."""
-        return next((event.index for event in self.events if event.kind == "status"), None)
+    def texts(self) -> list[tuple[str, str]]:
+        """The metadata that is text."""
+        return [(key, value) for key, value in self.metadata if isinstance(value, str)]
+
+    def values(self, key: str) -> list[str]:
+        """Give the texts of a key of the metadata, in order."""
+        return [value for name, value in self.texts if name == key]
+
+    @property
+    def end(self) -> Event | None:
+        """Its status or reset; None where the connection just ended."""
+        found = (event for event in reversed(self.events) if event.kind in ("status", "reset"))
+        return next(found, None)
+
+    def ended_before(self, index: int | None) -> bool:
+        """Say whether its status was there before the event `index`, or at all (None)."""
+        found = [event.index for event in self.events if event.kind == "status"]
+        return bool(found) and (index is None or found[0] < index)
 
     @property
     def status(self) -> tuple[int, str] | None:
@@ -61,9 +85,13 @@ class Rpc:
         found = (event for event in self.events if event.kind == "status")
         return next(((event.code, event.text) for event in found), None)
 
-    def messages(self, *, is_client: bool) -> list[bytes]:
-        """Give what one side sent."""
-        return [e.data for e in self.events if e.kind == "message" and e.is_client == is_client]
+    def messages(self, *, of_caller: bool) -> list[bytes]:
+        """Give the messages that one side sent."""
+        return [
+            event.data
+            for event in self.events
+            if event.kind == "message" and (event.sender == self.caller) is of_caller
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +100,7 @@ class Recording:
 
     name: str
     scenario: Mapping[str, Any]
-    rpcs: Sequence[Rpc]
+    rpcs: Mapping[int, Rpc]  # by number
 
     @classmethod
     def read(cls, folder: Path) -> Recording:
@@ -85,20 +113,33 @@ class Recording:
                 continue
             if raw["ev"] == "call":
                 rpcs[number] = Rpc(
-                    number, raw["conn"], raw["method"], _metadata(raw["metadata"]), raw["i"]
+                    number=number,
+                    connection=raw["conn"],
+                    method=raw["method"],
+                    caller=_sender(raw),
+                    metadata=_metadata(raw["metadata"]),
+                    start=raw["i"],
                 )
             rpcs[number].events.append(_event(raw))
-        return cls(name=folder.name, scenario=scenario, rpcs=list(rpcs.values()))
+        return cls(name=folder.name, scenario=scenario, rpcs=rpcs)
 
     @property
     def calls(self) -> list[Rpc]:
         """The client's own calls."""
-        return [rpc for rpc in self.rpcs if rpc.connection.startswith("c")]
+        return self.of("", connection="c")
 
     @property
     def inner_calls(self) -> list[Rpc]:
         """What the daemon called inside of sessions."""
-        return [rpc for rpc in self.rpcs if rpc.is_inner]
+        return self.of("", connection="s")
+
+    def of(self, method: str, *, connection: str = "") -> list[Rpc]:
+        """Give the calls of a method, told by the end of its path, in order of their start."""
+        return [
+            rpc
+            for rpc in self.rpcs.values()
+            if rpc.method.endswith(method) and rpc.connection.startswith(connection)
+        ]
 
     def make_context(self, recorded: Path, target: Path) -> None:
         """Make the client's working directory as it was before the command.
@@ -141,15 +182,19 @@ def _metadata(raw: Sequence[Sequence[str]]) -> Metadata:
     )
 
 
+def _sender(raw: Mapping[str, Any]) -> str:
+    return str(raw["dir"]).partition("->")[0]
+
+
 def _event(raw: Mapping[str, Any]) -> Event:
     return Event(
         index=raw["i"],
         kind=raw["ev"],
-        is_client=raw["dir"].startswith("client->"),
+        sender=_sender(raw),
         data=base64.b64decode(raw.get("data", "")),
         code=raw.get("code", 0) if isinstance(raw.get("code", 0), int) else 0,
         text=raw.get("message", ""),
-        trailers=next(
+        details=next(
             (
                 base64.b64decode(value)
                 for key, value in raw.get("trailers", ())

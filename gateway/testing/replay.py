@@ -101,7 +101,7 @@ class _Player:
 
     async def play(self, rpc: Rpc) -> None:
         for other in self.recording.calls:
-            if other.name != "Session" and other.end is not None and other.end < rpc.start:
+            if other.name != "Session" and other.ended_before(rpc.start):
                 await self._ended[other.number].wait()
         try:
             if rpc.name == "Session":
@@ -112,7 +112,7 @@ class _Player:
             self._ended[rpc.number].set()
 
     async def _play_call(self, rpc: Rpc) -> None:
-        request = b"".join(rpc.messages(is_client=True))
+        request = b"".join(rpc.messages(of_caller=True))
         for recorded, made in self._ids.items():
             request = request.replace(recorded, made)
         metadata = [(k, v) for k, v in rpc.metadata if k not in _LEFT_OUT]
@@ -144,7 +144,7 @@ class _Player:
     def _take(self, rpc: Rpc, message: bytes) -> None:
         self.replayed.answers[rpc.number].append(message)
         if rpc.method.endswith("LLBBridge/Solve"):
-            self._learn_ids(rpc.messages(is_client=False)[0], message)
+            self._learn_ids(rpc.messages(of_caller=False)[0], message)
         elif rpc.name == "Status":
             logs = control_pb2.StatusResponse.FromString(message).logs
             if any(b"sleeping now" in each.msg for each in logs):
@@ -163,24 +163,22 @@ class _Player:
         call.cancel()
 
     async def _play_session(self, rpc: Rpc) -> None:
-        metadata = dict(rpc.metadata)
-        methods = [str(text) for key, text in rpc.metadata if key == _METHOD]
+        metadata = dict(rpc.texts)
+        methods = rpc.values(_METHOD)
         half_close = next(
             (e.index for e in rpc.events if e.kind == "half-close" and e.is_client), None
         )
         ending = [
             other
             for other in self.recording.calls
-            if other.name != "Session"
-            and other.end is not None
-            and (half_close is None or other.end < half_close)
+            if other.name != "Session" and other.ended_before(half_close)
         ]
         service = _RecordedServices(self, rpc, methods)
         async with attach_control(
             self._channel,
             [service],
-            id=str(metadata[_ID]),
-            shared_key=str(metadata.get(_SHARED_KEY, "")),
+            id=metadata[_ID],
+            shared_key=metadata.get(_SHARED_KEY, ""),
         ):
             for other in ending:
                 await self._ended[other.number].wait()
@@ -202,7 +200,7 @@ class _RecordedServices:
             each["tunnel"] for each in recording.scenario["rpcs"] if each["rpc"] == session.number
         )
         self._recorded = [rpc for rpc in recording.inner_calls if rpc.connection == tunnel]
-        self._exports = _export_types(recording, str(dict(session.metadata)[_ID]))
+        self._exports = _export_types(recording, dict(session.texts)[_ID])
         stores = {"export": LayoutStore(player._outputs / "out", is_writable=True)}
         for name, layout in _named_folders(recording, "--oci-layout", player._folder).items():
             stores[f"oci:{name}"] = LayoutStore(layout)
@@ -229,7 +227,7 @@ class _RecordedServices:
     def _is_recorded_store(self, method: str) -> bool:
         """Say whether a content store was asked that is not here."""
         calls = [rpc for rpc in self._recorded if rpc.method == method]
-        stores = {str(dict(rpc.metadata).get("buildkit-attachable-store-id", "")) for rpc in calls}
+        stores = {dict(rpc.texts).get("buildkit-attachable-store-id", "") for rpc in calls}
         return bool(stores - {""} - self._stores)
 
     def _note(self, method: str, metadata: Metadata) -> None:
@@ -268,10 +266,10 @@ class _RecordedServices:
             self._note(method, metadata)
             same = [rpc for rpc in self._recorded if rpc.method == method]
             for rpc in same:
-                if len(same) == 1 or rpc.messages(is_client=False) == [request]:
+                if len(same) == 1 or rpc.messages(of_caller=True) == [request]:
                     if rpc.status is not None and rpc.status[0]:
                         raise RemoteError(Status(code=rpc.status[0], message=rpc.status[1]))
-                    return rpc.messages(is_client=True)[0]
+                    return rpc.messages(of_caller=False)[0]
             raise NotFoundError(f"not recorded: {method}")
 
         return call
@@ -280,7 +278,7 @@ class _RecordedServices:
         async def call(stream: Stream, metadata: Metadata) -> None:
             self._note(method, metadata)
             wanted = inner_call(method, metadata)
-            found = [r for r in self._recorded if inner_call(r.method, _texts(r)) == wanted]
+            found = [r for r in self._recorded if inner_call(r.method, r.texts) == wanted]
             if not found:
                 raise NotFoundError(f"not recorded: {method}")
             for event in found[0].events:
@@ -310,14 +308,10 @@ def inner_call(method: str, metadata: Metadata) -> InnerCall:
 def recorded_inner_calls(recording: Recording) -> list[InnerCall]:
     """Give the calls inside of sessions that were recorded, without health checks."""
     return [
-        inner_call(rpc.method, _texts(rpc))
+        inner_call(rpc.method, rpc.texts)
         for rpc in recording.inner_calls
         if not rpc.method.startswith(_HEALTH)
     ]
-
-
-def _texts(rpc: Rpc) -> Metadata:
-    return [(key, text) for key, text in rpc.metadata if isinstance(text, str)]
 
 
 def _reference_ids(message: bytes) -> list[str]:
@@ -331,7 +325,7 @@ def _reference_ids(message: bytes) -> list[str]:
 def _export_types(recording: Recording, session_id: str) -> dict[int, str]:
     for rpc in recording.calls:
         if rpc.method.endswith("Control/Solve"):
-            request = control_pb2.SolveRequest.FromString(rpc.messages(is_client=True)[0])
+            request = control_pb2.SolveRequest.FromString(rpc.messages(of_caller=True)[0])
             if request.Session == session_id:
                 return {number: each.Type for number, each in enumerate(request.Exporters)}
     return {}

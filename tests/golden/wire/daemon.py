@@ -17,13 +17,14 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 from tests.golden.wire.player import HEALTH, Played, play
-from tests.golden.wire.recording import DETAILS_KEY, Event, Recording, Rpc, is_unary
+from tests.golden.wire.recording import is_unary
 
 from torana.core.errors import ToranaError
 from torana.gateway.protocol.control_pb2 import BytesMessage
 from torana.gateway.protocol.limits import SERVER
 from torana.gateway.session.manager import SessionManager
 from torana.gateway.session.transport import Session
+from torana.gateway.testing.recordings import Event, Recording, Rpc
 
 LIST_WORKERS: Final = "/moby.buildkit.v1.Control/ListWorkers"
 SESSION: Final = "/moby.buildkit.v1.Control/Session"
@@ -118,12 +119,14 @@ class RecordedDaemon(grpc.GenericRpcHandler):
                     await context.send_initial_metadata(())
                 elif event.kind == "message":
                     await context.write(event.data)
-                elif event.kind == "status" and event.fields["code"]:
+                elif event.kind == "status" and event.code:
                     status = event.status()
                     if status.details:
-                        context.set_trailing_metadata(((DETAILS_KEY, status.SerializeToString()),))
+                        context.set_trailing_metadata(
+                            (("grpc-status-details-bin", status.SerializeToString()),)
+                        )
                     context.set_code(_CODES[status.code])
-                    context.set_details(event.fields.get("message", ""))
+                    context.set_details(event.text)
         finally:
             self._ended[rpc.number].set()
 
@@ -156,12 +159,12 @@ class RecordedDaemon(grpc.GenericRpcHandler):
         session = await self._sessions.get(id)
         async with asyncio.TaskGroup() as group:
             for rpc in self._rpcs:
-                if rpc.conn == tunnel and not rpc.method.startswith(HEALTH):
+                if rpc.connection == tunnel and not rpc.method.startswith(HEALTH):
                     group.create_task(self._play(session, rpc))
 
     async def _play(self, session: Session, rpc: Rpc) -> None:
         for other in self._rpcs:  # a daemon asks for what it was asked for
-            if other.started < rpc.started and other.method.endswith(("Solve", "Return")):
+            if other.start < rpc.start and other.method.endswith(("Solve", "Return")):
                 await self._begun[other.number].wait()
         await self._wait_for(rpc, rpc.events[0])
         try:

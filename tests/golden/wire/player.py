@@ -8,13 +8,11 @@ tunnels.
 
 from __future__ import annotations
 
-import base64
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.golden.wire.recording import ROOT, Recording, Rpc, is_unary
+from tests.golden.wire.recording import ROOT, is_unary
 
 from torana.core.errors import ToranaError
 from torana.gateway.protocol.control_pb2 import BytesMessage
@@ -29,6 +27,7 @@ from torana.gateway.session.transport import (
     Unary,
     status_code,
 )
+from torana.gateway.testing.recordings import Recording, Rpc
 
 KEYS = (
     "dir-name",
@@ -47,30 +46,7 @@ SERVING = b"\x08\x01"
 
 def make_context(recording: Recording, folder: Path) -> None:
     """Make the working directory of a recorded client, with the times and modes it had."""
-    times: list[tuple[Path, int]] = []
-    for entry in recording.scenario["files"]:
-        path = folder / entry["path"]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if "hardlink" in entry:
-            os.link(folder / entry["hardlink"], path)
-            continue
-        match entry["type"]:
-            case "dir":
-                path.mkdir(exist_ok=True)
-            case "symlink":
-                path.symlink_to(entry["target"])
-            case _:
-                if "base64" in entry:
-                    path.write_bytes(base64.b64decode(entry["base64"]))
-                else:
-                    source = ROOT / recording.name / "context" / entry["path"]
-                    path.write_bytes(source.read_bytes())
-        if entry["type"] != "symlink":
-            path.chmod(int(entry["mode"], 8))
-        times.append((path, entry["mtime"]))
-    for path, seconds in reversed(times):
-        ns = int(seconds) * 10**9
-        os.utime(path, ns=(ns, ns), follow_symlinks=False)
+    recording.make_context(ROOT / recording.name, folder)
 
 
 @dataclass(slots=True)
@@ -121,7 +97,7 @@ def carries_packets(rpc: Rpc) -> bool:
 async def play(session: Session, rpc: Rpc, *, is_unary: bool) -> Played:
     """Make a recorded call of an engine to a client."""
     played = Played()
-    metadata = [(key, value) for key, value in rpc.metadata if not key.endswith("-bin")]
+    metadata = [(key, value) for key, value in rpc.texts]
     sent = rpc.messages(of_caller=True)
     try:
         if is_unary:
@@ -212,11 +188,11 @@ class RecordedClient:
     """The services of one session as they were recorded; `conn` is its connection (`s1`)."""
 
     def __init__(self, recording: Recording, conn: str) -> None:
-        self._rpcs = [rpc for rpc in recording.rpcs.values() if rpc.conn == conn]
+        self._rpcs = [rpc for rpc in recording.rpcs.values() if rpc.connection == conn]
         session = recording.rpcs[
             next(c["rpc"] for c in recording.scenario["connections"] if c["id"] == conn)
         ]
-        self.metadata = session.metadata
+        self.metadata = session.texts
         self._methods = session.values("x-docker-expose-session-grpc-method")
         self._used: set[int] = set()
         self.unexpected: list[str] = []
@@ -278,7 +254,7 @@ class RecordedClient:
             for rpc in self._rpcs
             if rpc.method == method
             and rpc.number not in self._used
-            and _selects(rpc.metadata) == _selects(metadata)
+            and _selects(rpc.texts) == _selects(metadata)
         ]
         if first is not None:
             same = [rpc for rpc in found if rpc.messages(of_caller=True)[:1] == [first]]
@@ -297,7 +273,7 @@ def _selects(metadata: Metadata) -> dict[str, set[str]]:
 def _end(rpc: Rpc) -> None:
     """Raise what the recorded client answered, if it failed."""
     end = rpc.end
-    if end is not None and end.kind == "status" and end.fields["code"]:
+    if end is not None and end.kind == "status" and end.code:
         raise error_of(end.status())
 
 

@@ -1,17 +1,12 @@
-"""Recorded conversations: scenarios, their events by RPC, and the messages of methods.
+"""Recorded conversations: the scenarios here, and the messages of methods.
 
 The format is told in README.md next to this file.
 """
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
@@ -29,95 +24,9 @@ from torana.gateway.protocol import (  # noqa: F401  (fills the pool of descript
     upload_pb2,
 )
 from torana.gateway.protocol.fsutil_pb2 import Packet
-from torana.gateway.protocol.status_pb2 import Status
+from torana.gateway.testing.recordings import Recording, Rpc
 
 ROOT = Path(__file__).parent
-DETAILS_KEY = "grpc-status-details-bin"
-
-Metadata = Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One line of events.jsonl; `index` orders the whole conversation."""
-
-    index: int
-    conn: str
-    rpc: int
-    direction: str  # such as "client->daemon"
-    kind: str  # "call", "headers", "message", "half-close", "status", "reset"
-    fields: dict[str, Any]
-
-    @property
-    def sender(self) -> str:
-        return self.direction.partition("->")[0]
-
-    @property
-    def data(self) -> bytes:
-        """The message of a "message" event."""
-        return base64.b64decode(self.fields["data"])
-
-    @property
-    def metadata(self) -> Metadata:
-        return [(key, value) for key, value in self.fields.get("metadata", ())]
-
-    def status(self) -> Status:
-        """Give what a "status" event ended the call with, details included."""
-        for key, value in self.fields.get("trailers", ()):
-            if key == DETAILS_KEY:
-                return Status.FromString(base64.b64decode(value))
-        return Status(code=self.fields["code"], message=self.fields.get("message", ""))
-
-
-@dataclass(slots=True)
-class Rpc:
-    """One RPC, its events in order."""
-
-    number: int
-    conn: str
-    method: str  # full path
-    caller: str  # "client", "daemon" or "frontend"
-    metadata: Metadata
-    events: list[Event] = field(default_factory=list)
-
-    def messages(self, *, of_caller: bool) -> list[bytes]:
-        """Give the messages that one side sent."""
-        return [
-            event.data
-            for event in self.events
-            if event.kind == "message" and (event.sender == self.caller) is of_caller
-        ]
-
-    def values(self, key: str) -> list[str]:
-        """Give the values of a metadata key, in order."""
-        return [value for name, value in self.metadata if name == key]
-
-    @property
-    def started(self) -> int:
-        return self.events[0].index
-
-    @property
-    def end(self) -> Event | None:
-        """The status or reset; None where the connection just ended."""
-        found = (e for e in reversed(self.events) if e.kind in ("status", "reset"))
-        return next(found, None)
-
-
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """One scenario."""
-
-    name: str
-    scenario: dict[str, Any]
-    rpcs: dict[int, Rpc]
-
-    def of(self, method: str, *, conn: str = "") -> list[Rpc]:
-        """Give the RPCs of a method, told by the end of its path, in order of their start."""
-        return [
-            rpc
-            for rpc in self.rpcs.values()
-            if rpc.method.endswith(method) and rpc.conn.startswith(conn)
-        ]
 
 
 def names() -> list[str]:
@@ -128,26 +37,7 @@ def names() -> list[str]:
 @cache
 def load(name: str) -> Recording:
     """Read one scenario."""
-    folder = ROOT / name
-    scenario = json.loads((folder / "scenario.json").read_text())
-    rpcs: dict[int, Rpc] = {}
-    for event in _events(folder / "events.jsonl"):
-        if event.kind == "call":
-            fields = event.fields
-            caller = event.sender
-            rpc = Rpc(event.rpc, event.conn, fields["method"], caller, event.metadata)
-            rpcs[event.rpc] = rpc
-        if event.rpc in rpcs:
-            rpcs[event.rpc].events.append(event)
-    return Recording(name, scenario, rpcs)
-
-
-def _events(path: Path) -> Iterator[Event]:
-    with path.open() as lines:
-        for line in lines:
-            fields = json.loads(line)
-            rpc = fields.get("rpc", 0)
-            yield Event(fields["i"], fields["conn"], rpc, fields["dir"], fields["ev"], fields)
+    return Recording.read(ROOT / name)
 
 
 def message_type(rpc: Rpc, *, of_caller: bool) -> type[Message] | None:

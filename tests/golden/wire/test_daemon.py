@@ -22,7 +22,7 @@ from google.protobuf.message import Message
 from tests.golden.wire import recording
 from tests.golden.wire.daemon import SESSION, RecordedDaemon
 from tests.golden.wire.player import FILE_SEND, FILE_SYNC, HEALTH, Tree, make_context
-from tests.golden.wire.recording import Recording, Rpc, message_type
+from tests.golden.wire.recording import message_type
 from tests.golden.wire.test_sessions import compare_answers, compare_trees, no_umask
 
 from torana.cli.access import parse_agent, parse_secret, read_policy
@@ -32,6 +32,7 @@ from torana.core.llb.definition import Definition
 from torana.gateway.engines.engine import BuildRequest
 from torana.gateway.engines.remote.engine import RemoteEngine
 from torana.gateway.protocol import control_pb2, gateway_pb2
+from torana.gateway.testing.recordings import Recording, Rpc
 from torana.plugins.manager import PluginManager
 
 _PROBES = "buildx probes first and asks for attestations; the same builds are here as buildctl's"
@@ -173,7 +174,7 @@ async def test_a_recorded_build(name: str, source: Path, socket_path: str) -> No
                     await run(engine, request)
                 solve = found.of("Control/Solve")[0].end
                 assert solve is not None
-                assert failure.value.message in solve.fields["message"]
+                assert failure.value.message in solve.text
             else:
                 await run(engine, request)
     assert daemon.unexpected == []
@@ -266,19 +267,19 @@ def compare_metadata(found: Recording, daemon: RecordedDaemon) -> None:
         if rpc.method == SESSION:
             assert dict(pairs)["x-docker-expose-session-uuid"] == made.Session
             served = {text for key, text in pairs if key.endswith("session-grpc-method")}
-            asked = {r.method for r in found.rpcs.values() if r.conn.startswith("s")}
+            asked = {r.method for r in found.rpcs.values() if r.connection.startswith("s")}
             assert asked <= served
 
 
 def compare_inner(found: Recording, daemon: RecordedDaemon) -> None:
     """Compare what was answered inside of sessions."""
     for rpc in found.rpcs.values():
-        if not rpc.conn.startswith("s") or rpc.method.startswith(HEALTH):
+        if not rpc.connection.startswith("s") or rpc.method.startswith(HEALTH):
             continue
         played, end = daemon.inner[rpc.number], rpc.end
         method = rpc.method.partition(".v1.")[2]
         if method != "SSH/ForwardAgent":  # there Go reports the end of the agent's connection
-            code = end.fields["code"] if end is not None and end.kind == "status" else 0
+            code = end.code if end is not None and end.kind == "status" else 0
             assert played.code == code, (method, played.error)
         if rpc.method == FILE_SYNC:
             if played.tree is not None:

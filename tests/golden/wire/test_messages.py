@@ -11,6 +11,7 @@ from torana.gateway.protocol import details, gojson
 from torana.gateway.protocol.errdefs_pb2 import Solve
 from torana.gateway.protocol.errors import error_of, status_of
 from torana.gateway.protocol.policysession_pb2 import DecisionResponse
+from torana.gateway.testing.recordings import Event
 
 NOT_OURS = {"/opentelemetry.proto.collector.trace.v1.TraceService/Export"}
 
@@ -46,10 +47,10 @@ def test_messages_are_known(name: str) -> None:
                 assert message.ByteSize() == len(data), rpc.method
 
 
-def statuses() -> list[recording.Event]:
+def statuses() -> list[Event]:
     rpcs = (rpc for name in recording.names() for rpc in recording.load(name).rpcs.values())
     ends = (rpc.end for rpc in rpcs)
-    return [end for end in ends if end is not None and end.kind == "status" and end.fields["code"]]
+    return [end for end in ends if end is not None and end.kind == "status" and end.code]
 
 
 def test_recorded_details_are_written_again_as_go_wrote_them() -> None:

@@ -25,7 +25,6 @@ from tests.golden.wire.player import (
     make_context,
     play,
 )
-from tests.golden.wire.recording import Recording, Rpc
 from tests.unit.gateway.session.tunnels import tunnelled
 
 from torana.gateway.protocol import filemode
@@ -44,6 +43,7 @@ from torana.gateway.session.secrets import Secrets, SessionSecrets
 from torana.gateway.session.ssh import SSHAgents
 from torana.gateway.session.transport import Service, Session
 from torana.gateway.session.upload import Uploads
+from torana.gateway.testing.recordings import Recording, Rpc
 
 OWNER = (os.geteuid(), os.getegid())
 NOT_OURS = ("PolicyVerifier/CheckPolicy",)  # for the client of buildx
@@ -56,12 +56,12 @@ def with_sessions() -> list[str]:
     return [
         name
         for name in recording.names()
-        if any(rpc.conn.startswith("s") for rpc in recording.load(name).rpcs.values())
+        if any(rpc.connection.startswith("s") for rpc in recording.load(name).rpcs.values())
     ]
 
 
 def inner(found: Recording) -> list[Rpc]:
-    return [rpc for rpc in found.rpcs.values() if rpc.conn.startswith("s")]
+    return [rpc for rpc in found.rpcs.values() if rpc.connection.startswith("s")]
 
 
 # Our client, the recorded engine
@@ -191,7 +191,7 @@ async def compare_client(found: Recording, client: Client, session: Session) -> 
         played = await play(session, rpc, is_unary=is_unary)
         end = rpc.end
         if method != "SSH/ForwardAgent":  # there Go reports the end of the agent's connection
-            code = end.fields["code"] if end is not None and end.kind == "status" else 0
+            code = end.code if end is not None and end.kind == "status" else 0
             assert played.code == code, (method, played.error)
         if rpc.method == FILE_SYNC:
             assert played.tree is not None or played.error is not None
@@ -216,7 +216,7 @@ def compare_export(rpc: Rpc, client: Client) -> None:
     if not carries_packets(rpc):
         assert client.files[number].closed is False
         assert client.files[number].getvalue() == file_content(rpc.messages(of_caller=True))
-        for key, value in rpc.metadata:
+        for key, value in rpc.texts:
             if key.startswith("exporter-md-"):
                 assert client.answers[number][key.removeprefix("exporter-md-")] == value
         return
@@ -279,12 +279,12 @@ def request_of(rpc: Rpc) -> FolderRequest:
 async def test_our_engine_receives_what_the_recorded_client_sent(name: str, tmp_path: Path) -> None:
     found = recording.load(name)
     options = ReceiveOptions(write=WriteOptions(owner=OWNER))
-    for conn in sorted({rpc.conn for rpc in inner(found)}):
+    for conn in sorted({rpc.connection for rpc in inner(found)}):
         client = RecordedClient(found, conn)
         manager = SessionManager()
         session = LocalSession([client], id=client.id, shared_key=client.shared_key)
         with manager.registered(session):
-            for rpc in (rpc for rpc in inner(found) if rpc.conn == conn):
+            for rpc in (rpc for rpc in inner(found) if rpc.connection == conn):
                 folder = tmp_path / str(rpc.number)
                 folder.mkdir()
                 if rpc.method == FILE_SYNC:

@@ -15,7 +15,6 @@ import grpc
 import grpc.aio
 import pytest
 from tests.golden.wire import recording as wire
-from tests.golden.wire.recording import Recording, Rpc
 from tests.integration.gateway.conftest import Events
 
 from torana.core.errors import ToranaError
@@ -28,6 +27,7 @@ from torana.gateway.engines.jobs import BuildParts, open_job
 from torana.gateway.engines.runtime import chosen_runtime
 from torana.gateway.protocol import gateway_pb2 as pb
 from torana.gateway.protocol.gateway_pb2_grpc import LLBBridgeStub
+from torana.gateway.testing.recordings import Recording, Rpc
 from torana.plugins.manager import PluginManager
 
 pytestmark = pytest.mark.needs("root")
@@ -119,7 +119,7 @@ async def _play(recorded: Recording, bridge: Bridge) -> None:
         async with channel_over(end, end) as channel:
             player = Player(LLBBridgeStub(channel))
             for rpc in recorded.rpcs.values():
-                if rpc.conn.startswith("f"):
+                if rpc.connection.startswith("f"):
                     await player.play(rpc)
 
 
@@ -147,7 +147,7 @@ async def test_image_named_by_a_syntax_line(
 
 async def test_error_of_an_image(worker: Worker, plugins: PluginManager, events: Events) -> None:
     recorded = wire.load("frontend-gateway-error")
-    (returned,) = recorded.of("LLBBridge/Return", conn="f")
+    (returned,) = recorded.of("LLBBridge/Return", connection="f")
     sent = pb.ReturnRequest.FromString(returned.messages(of_caller=True)[0])
     async with bridged(recorded, worker, plugins, events) as bridge:
         await _play(recorded, bridge)
