@@ -32,6 +32,7 @@ from torana.core.oci.digest import Digest
 from torana.core.pool import run_blocking
 from torana.core.snapshots import mounts
 from torana.core.snapshots.snapshotter import LayerOf, Snapshotter
+from torana.core.snapshots.stacks import StackingSnapshotter
 
 
 class CacheManager:
@@ -236,6 +237,10 @@ class CacheManager:
         fault_point("data.sweep")
         self.snapshots.sweep(pause_s=pause_s)
         self.retained_folders.sweep(pause_s=pause_s)
+
+    def has_trash(self) -> bool:
+        """Say whether something was removed that `sweep` would delete; other snapshotters: no."""
+        return isinstance(self.snapshots, StackingSnapshotter) and self.snapshots.has_trash()
 
     # The store as a whole
 

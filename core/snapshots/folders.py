@@ -212,6 +212,11 @@ class SnapshotFolders:
         finally:
             os.close(trash)
 
+    def has_trash(self) -> bool:
+        """Say whether `sweep` has something to delete that was removed."""
+        with os.scandir(self.trash) as entries:
+            return next(entries, None) is not None
+
     def usage(self, name: str, *, shares_links: bool = False) -> Usage:
         """Add up the layer's own files; `shares_links` as for `tree_usage`."""
         tree = self.folder(name) / "fs"

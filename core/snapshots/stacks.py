@@ -138,6 +138,9 @@ class StackingSnapshotter(ABC):
     def sweep(self, *, pause_s: float = 0.0) -> None:
         self._folders.sweep(pause_s=pause_s)
 
+    def has_trash(self) -> bool:
+        return self._folders.has_trash()
+
     @abstractmethod
     def close(self) -> None: ...
 

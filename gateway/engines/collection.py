@@ -1,7 +1,8 @@
 """Garbage collection after builds without a daemon: by a process of its own that nobody waits for.
 
-It is started at most once a minute, and only if the rules may have something to delete. The
-variable `TORANA_GC` says `off`, or sets limits: `max-used-space=20GB,min-free-space=10%`.
+It is started at most once a minute, and only if the rules may have something to delete, or what was
+removed is still on the disk. The variable `TORANA_GC` says `off`, or sets limits:
+`max-used-space=20GB,min-free-space=10%`.
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ def is_due(worker: Worker) -> bool:
     rules = policies(worker.root)
     if not rules:
         return False
+    if worker.refs.has_trash():  # of a step that failed, for one
+        return True
     disk = Disk.of(worker.root)
     # The cache cannot take more than what is taken.
     used_bytes = disk.total_bytes - disk.free_bytes

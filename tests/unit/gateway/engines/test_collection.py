@@ -8,7 +8,8 @@ import pytest
 
 from torana.core.errors import UsageError
 from torana.core.quantities import Size
-from torana.gateway.engines.collection import kept_environment, limits
+from torana.core.worker import Worker
+from torana.gateway.engines.collection import is_due, kept_environment, limits
 
 
 def test_limits() -> None:
@@ -40,3 +41,16 @@ def test_the_process_knows_nothing_of_the_build(tmp_path: Path) -> None:
         "TORANA_GC": "off",
         "TORANA_ROOT": str(tmp_path),
     }
+
+
+def test_what_a_failed_step_left_is_collected(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, snapshotter="native")
+    try:
+        assert not is_due(worker)
+        worker.refs.snapshots.prepare("step", None)
+        worker.refs.snapshots.remove("step")
+        assert is_due(worker)
+        worker.refs.sweep()
+        assert not is_due(worker)
+    finally:
+        worker.close()
