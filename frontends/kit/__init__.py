@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torana.frontends.kit.lowering import LowerContext, Target
     from torana.frontends.kit.tree import Place, Tree
     from torana.frontends.kit.typedoptions import option
+    from torana.frontends.kit.yamlnode import YamlNode
 
 __all__ = [
     "BuildContext",
@@ -45,6 +46,7 @@ __all__ = [
     "TextFrontend",
     "Tree",
     "UserError",
+    "YamlNode",
     "bind_mount",
     "cache_mount",
     "option",
@@ -66,6 +68,7 @@ _HOMES: Final = {
     f"{_KIT}.lowering": ("LowerContext", "Target"),
     f"{_KIT}.tree": ("Place", "Tree"),
     f"{_KIT}.typedoptions": ("option",),
+    f"{_KIT}.yamlnode": ("YamlNode",),
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -72,7 +72,7 @@ def _read(text: str, whole: Place) -> Mockerfile:
     if _YAML.match(text):
         from torana.frontends.mockerfile.document import read_document
 
-        return read_document(text, whole)
+        return read_document(whole)
     from torana.frontends.mockerfile.statements import read_statements
 
     return read_statements(_grammar().parse(text, whole))

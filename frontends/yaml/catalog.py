@@ -11,11 +11,11 @@ from typing import Final
 from torana.core.errors import UserError
 from torana.core.records import dataclass
 from torana.frontends.kit.suggest import suggest
+from torana.frontends.kit.yamlnodes import Entry, Items, Mark, Scalar, Table
 from torana.frontends.yaml import fields
 from torana.frontends.yaml.arguments import Arguments
 from torana.frontends.yaml.document import Document
 from torana.frontends.yaml.expressions.values import Value, text
-from torana.frontends.yaml.nodes import Entry, Items, Mark, Scalar, Table
 from torana.frontends.yaml.scope import Group, Scope
 
 MAX_VARIANTS: Final = 1000

@@ -20,6 +20,7 @@ from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.epoch import EPOCH
 from torana.frontends.kit.proxies import PROXIES, proxy_env
 from torana.frontends.kit.suggest import suggest
+from torana.frontends.kit.yamlnodes import Mark
 from torana.frontends.yaml import fields
 from torana.frontends.yaml import model as m
 from torana.frontends.yaml.built import Built
@@ -28,7 +29,6 @@ from torana.frontends.yaml.document import ContextDeclaration, Document
 from torana.frontends.yaml.emit import Emitter
 from torana.frontends.yaml.expressions.values import Value
 from torana.frontends.yaml.imagekeys import empty_config, encoded
-from torana.frontends.yaml.nodes import Mark
 from torana.frontends.yaml.planning import Planner
 from torana.frontends.yaml.resolving import Resolver
 from torana.frontends.yaml.scope import Group

@@ -21,6 +21,7 @@ from torana.core.oci.platform import Platform
 from torana.core.records import dataclass
 from torana.frontends.kit.diagnostics import SourceFile
 from torana.frontends.kit.options import BuildOptions
+from torana.frontends.kit.yamlnodes import Mark
 from torana.frontends.yaml import fields
 from torana.frontends.yaml import model as m
 from torana.frontends.yaml.built import Built
@@ -29,7 +30,6 @@ from torana.frontends.yaml.destinations import absolute, chown, destination, par
 from torana.frontends.yaml.downloads import checked_out, fetched
 from torana.frontends.yaml.imagekeys import applied, empty_config
 from torana.frontends.yaml.mounts import Mounts
-from torana.frontends.yaml.nodes import Mark
 from torana.frontends.yaml.packages import installation
 from torana.frontends.yaml.resolving import Tree
 

@@ -9,9 +9,9 @@ from typing import Final
 from torana.core.errors import ToranaError
 from torana.core.oci.platform import Platform, parse_platform
 from torana.core.quantities import parse_duration_s, parse_size
+from torana.frontends.kit.yamlnodes import Items, Mark, Node, Scalar, Table
 from torana.frontends.yaml.expressions.pattern import InvalidPatternError, Pattern
 from torana.frontends.yaml.model import Env, Owner
-from torana.frontends.yaml.nodes import Items, Mark, Node, Scalar, Table
 
 _SHA256: Final = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")

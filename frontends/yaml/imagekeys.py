@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from torana.core.oci.image import DEFAULT_PATH, compact_json
 from torana.core.oci.platform import Platform
+from torana.frontends.kit.yamlnodes import Items, Node, Scalar, Table
 from torana.frontends.yaml import fields
 from torana.frontends.yaml.model import Env, Image
-from torana.frontends.yaml.nodes import Items, Node, Scalar, Table
 
 _SHELL: Final = ("/bin/sh", "-c")
 _PORT: Final = re.compile(r"([0-9]+)(?:-([0-9]+))?(?:/(tcp|udp|sctp))?")

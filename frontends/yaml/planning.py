@@ -13,6 +13,7 @@ from torana.core.errors import BuildFileError
 from torana.core.oci.platform import Platform
 from torana.core.records import dataclass
 from torana.frontends.kit.suggest import suggest
+from torana.frontends.kit.yamlnodes import Entry, Items, Mark, Node, Scalar, Table
 from torana.frontends.yaml import fields
 from torana.frontends.yaml.arguments import read_inputs
 from torana.frontends.yaml.catalog import Catalog, Declared
@@ -20,7 +21,6 @@ from torana.frontends.yaml.document import Document, Template
 from torana.frontends.yaml.expressions.values import Value
 from torana.frontends.yaml.imagekeys import read_image
 from torana.frontends.yaml.model import AnyStep, Origin, OriginKind, Place, Set, Stage
-from torana.frontends.yaml.nodes import Entry, Items, Mark, Node, Scalar, Table
 from torana.frontends.yaml.schema import verbs
 from torana.frontends.yaml.scope import Scope
 from torana.frontends.yaml.steps import Reader, settings

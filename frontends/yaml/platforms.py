@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from torana.core.oci.platform import Platform
 from torana.frontends.kit.context import BuildContext
+from torana.frontends.kit.yamlnodes import Items, Table
 from torana.frontends.yaml import fields
 from torana.frontends.yaml.document import Document
-from torana.frontends.yaml.nodes import Items, Table
 
 
 def platforms(context: BuildContext, document: Document) -> Sequence[Platform]:

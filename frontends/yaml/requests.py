@@ -22,6 +22,7 @@ from torana.frontends.kit.findings import lint_config
 from torana.frontends.kit.lint import Linter
 from torana.frontends.kit.lock import Lock, Pins, is_update, read_lock
 from torana.frontends.kit.subrequests import UnsupportedRequestError
+from torana.frontends.kit.yamlnodes import Mark, Table
 from torana.frontends.yaml import fields
 from torana.frontends.yaml import model as m
 from torana.frontends.yaml.catalog import Catalog
@@ -30,7 +31,6 @@ from torana.frontends.yaml.document import Document
 from torana.frontends.yaml.expressions.values import text
 from torana.frontends.yaml.includes import Loader, open_document
 from torana.frontends.yaml.lint import lint
-from torana.frontends.yaml.nodes import Mark, Table
 from torana.frontends.yaml.platforms import platforms
 from torana.gateway.client.client import Result
 

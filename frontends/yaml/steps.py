@@ -14,6 +14,7 @@ from torana.core.llb.ops import CacheSharing, NetMode
 from torana.core.oci.platform import Platform
 from torana.core.records import dataclass
 from torana.frontends.kit.suggest import suggest
+from torana.frontends.kit.yamlnodes import Items, Mark, Node, Scalar, Table
 from torana.frontends.yaml import fields
 from torana.frontends.yaml.model import (
     AnyStep,
@@ -39,7 +40,6 @@ from torana.frontends.yaml.model import (
     TmpfsMount,
     Write,
 )
-from torana.frontends.yaml.nodes import Items, Mark, Node, Scalar, Table
 
 NETWORKS: Final = {"default": NetMode.UNSET, "none": NetMode.NONE, "host": NetMode.HOST}
 _SHARING: Final = {

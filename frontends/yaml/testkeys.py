@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from torana.frontends.kit.yamlnodes import Items, Node, Scalar, Table
 from torana.frontends.yaml import fields
 from torana.frontends.yaml.model import FileCheck, Test, TextCheck
-from torana.frontends.yaml.nodes import Items, Node, Scalar, Table
 from torana.frontends.yaml.steps import Reader
 
 

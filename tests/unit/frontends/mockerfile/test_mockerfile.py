@@ -169,6 +169,9 @@ def test_newer_version_makes_keys_work(gateway: FakeGateway) -> None:
     ]
 
 
+FIRST = "first in line 2"
+
+
 @pytest.mark.parametrize(
     ("text", "line", "message", "hint"),
     [
@@ -176,7 +179,7 @@ def test_newer_version_makes_keys_work(gateway: FakeGateway) -> None:
         ("apiVersion: v1alpha1\n", 1, "there is no image: `images` is empty", None),
         ("# nothing: here\n", 1, None, None),
         ("images:\n- form: a\n", 2, "unknown key in an image: `form`", "did you mean `from`?"),
-        ("images:\n- from: a\n  from: b\n", 3, "key twice in an image: `from`", None),
+        ("images:\n- from: a\n  from: b\n", 3, "key twice in one mapping: `from`", FIRST),
         ("images:\n- name: a\n", 2, "an image has no `from`", None),
         ("images: {a: b}\n", 1, "images is not a list", None),
         ("images:\n- from: [a]\n", 2, "from is not a text", None),

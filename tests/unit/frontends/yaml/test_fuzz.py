@@ -20,9 +20,9 @@ from torana.cli.failures import describe
 from torana.core.errors import ToranaError
 from torana.frontends.kit.diagnostics import SourceFile
 from torana.frontends.kit.offline import OfflineClient
+from torana.frontends.kit.yamlnodes import plain
 from torana.frontends.yaml import YamlFrontend
 from torana.frontends.yaml.loader import load
-from torana.frontends.yaml.nodes import plain
 
 CASES = Path(__file__).parents[3] / "golden" / "yaml" / "cases"
 TEXTS = [path.read_text() for path in sorted(CASES.glob("*.yaml"))]

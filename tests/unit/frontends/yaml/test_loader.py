@@ -10,9 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from torana.core.errors import BuildFileError
+from torana.frontends.kit import yamlcomposer
 from torana.frontends.kit.diagnostics import SourceFile
+from torana.frontends.kit.yamlnodes import Scalar, Table, plain
 from torana.frontends.yaml import loader
-from torana.frontends.yaml.nodes import Scalar, Table, plain
 
 ALPHABET = st.sampled_from([*"abx:-?{}[],&*#!|>'\"%@`\n\t 01~<.$", "${{", "}}", "<<: ", "- "])
 
@@ -74,7 +75,7 @@ def test_strange_characters_are_errors(character: str) -> None:
 
 
 def test_a_file_that_is_too_big_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader, "MAX_BYTES", 10)
+    monkeypatch.setattr(yamlcomposer, "MAX_BYTES", 10)
     with pytest.raises(BuildFileError, match="more than"):
         loader.load(file("a: 12345678901\n"))
 
@@ -138,5 +139,5 @@ def test_both_parsers_of_pyyaml_give_the_same(monkeypatch: pytest.MonkeyPatch) -
         return found
 
     default = marks()
-    monkeypatch.setattr(loader, "_LOADER", yaml.Loader)
+    monkeypatch.setattr(yamlcomposer, "_LOADER", yaml.Loader)
     assert marks() == default

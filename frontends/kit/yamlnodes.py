@@ -1,7 +1,8 @@
 """`Node`: YAML as it was written, with the place of everything.
 
 Scalars stay text; `Scalar.value` reads the few forms that have a type. Nodes are never changed once
-loaded, and an alias is the very node that its anchor names.
+loaded, and an alias is the very node that its anchor names. Authors of frontends see them through
+`YamlNode`.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class Scalar:
 
     @property
     def has_expressions(self) -> bool:
+        """Whether there is `${{` in it, with which languages mark what is to be computed."""
         return EXPRESSION in self.text
 
 

@@ -1,0 +1,73 @@
+"""`YamlNode`: YAML for authors; what is read, and what is said of mistakes."""
+
+from __future__ import annotations
+
+import pytest
+
+from torana.core.errors import BuildFileError
+from torana.frontends.kit import Image, LowerContext, Place, TextFrontend, YamlNode
+from torana.frontends.kit.testing.conformance import FrontendSuite
+from torana.frontends.kit.testing.gateway import FakeGateway
+
+
+class ListFrontend(TextFrontend[YamlNode]):
+    """Steps in a base image, as in docs/design/kit.md."""
+
+    name = "list"
+    filename = "list.yaml"
+
+    def parse(self, text: str, whole: Place) -> YamlNode:
+        return YamlNode.parse(whole)
+
+    async def lower(self, tree: YamlNode, context: LowerContext) -> Image:
+        top = tree.fields(("from", "steps", "env"), "the file")
+        if "from" not in top:
+            tree.refuse("there is no `from`", hint="`from: IMAGE`")
+        with top["from"].place.located():
+            image = await context.image(top["from"].text("from"))
+        for name, value in top["env"].fields(None, "env").items() if "env" in top else ():
+            image = image.env(name, str(value.value))
+        for step in top["steps"].items("steps") if "steps" in top else ():
+            with step.place.located():
+                image = image.run(step.text("a step"))
+        return image
+
+
+TEXT = "from: debian:12\nsteps:\n  - make 3.10\n  - 'make test'\n"
+
+
+class TestList(FrontendSuite):
+    frontend = ListFrontend()
+    images = {"debian:12": {}}  # noqa: RUF012  # a class of the suite
+    valid = (TEXT, "from: debian:12\nsteps:\n")
+    invalid = (
+        "from: debian:12\nstep: []  ### unknown key in the file: `step`\n",
+        "from: debian:12\nfrom: debian:12  ### key twice in one mapping: `from`\n",
+        "from: debian:11  ### not found\n",
+        "from: debian:12\nsteps: [a, [b]]  ### a step is not a text\n",
+        "from: debian:12\nsteps: {a: b}  ### steps is not a list\n",
+        "from: debian:12\nsteps: [a\nb: c  ### not YAML\n",
+        "from: !x debian:12  ### tags have no meaning here\n",
+        "- a  ### the file is not a mapping\n",
+        "steps: []  ### there is no `from`\n",
+    )
+
+
+def test_values() -> None:
+    text = "from: debian:12\nenv: {A: 1, B: '1', C: 3.10, D: yes, E: true, F: ~, G: []}\n"
+    built = FakeGateway(images={"debian:12": {}}).build(ListFrontend(), text)
+    assert built.config is not None
+    env = built.config["Env"][-7:]
+    assert env == ["A=1", "B=1", "C=3.10", "D=yes", "E=True", "F=None", "G=None"]
+
+
+def test_ops_have_their_lines() -> None:
+    built = FakeGateway(images={"debian:12": {}}).build(ListFrontend(), TEXT)
+    assert (built.lines_of("*debian*"), built.lines_of("make test")) == ([1], [4])
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "--- a\n--- b\n", "a: " + "[" * 100])
+def test_what_is_no_document_is_refused(text: str) -> None:
+    with pytest.raises(BuildFileError) as caught:
+        FakeGateway().build(ListFrontend(), text)
+    assert caught.value.sources
