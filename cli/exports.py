@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from torana.cli.frontendoptions import annotation_attributes
 from torana.core.errors import UsageError
 from torana.gateway.engines.engine import ExportRequest
+from torana.plugins.booleans import parse_boolean
 
 _IMAGES = ("image", "oci", "docker")
 _FILES = ("oci", "tar")
@@ -70,7 +71,7 @@ def parse_output(text: str) -> ExportRequest:
     if kind == "registry":
         kind = "image"
         fields = {"push": "true", **fields}
-    is_folder = kind in _FOLDERS or (kind in _LAYOUTS and fields.get("tar") == "false")
+    is_folder = fills_folder(kind, fields)
     if is_folder and not dest:
         raise UsageError(f"invalid -o: type={kind} needs dest=FOLDER")
     if is_folder and dest == "-":
@@ -78,6 +79,11 @@ def parse_output(text: str) -> ExportRequest:
     if kind in _FILES and dest is None:
         dest = "-"
     return ExportRequest(type=kind, attrs=fields, dest=dest)
+
+
+def fills_folder(kind: str, attrs: Mapping[str, str]) -> bool:
+    """Say whether what an exporter writes is a folder, not one file."""
+    return kind in _FOLDERS or (kind in _LAYOUTS and parse_boolean(attrs.get("tar", "")) is False)
 
 
 def pushes(export: ExportRequest) -> bool:

@@ -24,7 +24,14 @@ from torana.cli.contexts import (
     scratch_folder,
 )
 from torana.cli.engines import address_of, engine_options, open_engine
-from torana.cli.exports import parse_output, pushes, with_annotations, with_names, with_targets
+from torana.cli.exports import (
+    fills_folder,
+    parse_output,
+    pushes,
+    with_annotations,
+    with_names,
+    with_targets,
+)
 from torana.cli.frontendoptions import HOST_NETWORK, frontend_options
 from torana.cli.frontends import (
     default_syntax,
@@ -262,9 +269,13 @@ def _checked(exports: Sequence[ExportRequest]) -> list[ExportRequest]:
             )
         if export.dest not in (None, "-"):
             assert export.dest is not None
-            parent = Path(export.dest).absolute().parent
-            if export.type not in ("local",) and not parent.is_dir():
-                raise UsageError(f"-o: no such folder: `{parent}`")
+            path = Path(export.dest).absolute()
+            is_folder = fills_folder(export.type, export.attrs)
+            if not is_folder and not path.parent.is_dir():
+                raise UsageError(f"-o: no such folder: `{path.parent}`")
+            if path.exists() and path.is_dir() != is_folder:
+                what = "no folder" if is_folder else "a folder"
+                raise UsageError(f"-o: dest of type={export.type} is {what}: `{export.dest}`")
     return list(exports)
 
 

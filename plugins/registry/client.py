@@ -32,6 +32,7 @@ from torana.plugins.registry.connection import (
 from torana.plugins.registry.errors import (
     RegistryContentError,
     RegistryError,
+    RegistryUnreachableError,
     StoppedError,
 )
 from torana.plugins.registry.origin import OCTETS, OnBytes
@@ -116,17 +117,18 @@ class RegistryClient:
         )
 
     def _ask(self, reference: ImageReference, ask: Callable[[_Puller], T]) -> T:
-        *mirrors, last = [
-            _Puller(self._access, endpoint, scheme, self.stop)
-            for endpoint in self._access.settings.endpoints(reference)
-            for scheme in endpoint.schemes
-        ]
-        for server in mirrors:
-            try:
-                return ask(server)
-            except ToranaError:
-                continue
-        return ask(last)
+        error: ToranaError | None = None
+        for endpoint in self._access.settings.endpoints(reference):
+            for scheme in endpoint.schemes:
+                try:
+                    return ask(_Puller(self._access, endpoint, scheme, self.stop))
+                except ToranaError as err:
+                    error = err
+                    # Who has answered is not asked in another scheme, with credentials in clear.
+                    if not isinstance(err, RegistryUnreachableError):
+                        break
+        assert error is not None
+        raise error
 
 
 class _Puller(Server):

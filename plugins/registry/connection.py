@@ -32,7 +32,7 @@ from urllib3.exceptions import (
 )
 
 from torana import __version__
-from torana.plugins.registry.errors import RegistryError, StoppedError
+from torana.plugins.registry.errors import RegistryError, RegistryUnreachableError, StoppedError
 from torana.plugins.registry.settings import HostSettings
 
 ATTEMPTS: Final = 5
@@ -184,7 +184,8 @@ class Connection:
         Credentials in `headers` go to the host of `url` only, not where it redirects to.
 
         Raises:
-            RegistryError: no answer.
+            RegistryUnreachableError: no answer.
+            RegistryError: redirects that lead nowhere, or to who wants credentials.
             StoppedError: `stop` was set.
         """
         pause = Pause(self.stop)
@@ -297,7 +298,7 @@ def _seconds(retry_after: str) -> float:
         return 0.0
 
 
-def unreachable(url: str, err: BaseException) -> RegistryError:
+def unreachable(url: str, err: BaseException) -> RegistryUnreachableError:
     """Give the error for a request without an answer."""
     host = urlsplit(url).netloc
     reason: BaseException = err
@@ -313,7 +314,7 @@ def unreachable(url: str, err: BaseException) -> RegistryError:
         hint = "is the name right, and is the network there?"
     elif isinstance(reason, LocationParseError):
         hint = "the address cannot be understood"
-    return RegistryError(f"{host}: {describe(reason)}", hint=hint)
+    return RegistryUnreachableError(f"{host}: {describe(reason)}", hint=hint)
 
 
 def _inner(err: MaxRetryError | ProxyError) -> BaseException | None:

@@ -11,6 +11,10 @@ class RegistryError(ToranaError):
     code = "REGISTRY_FAILED"
 
 
+class RegistryUnreachableError(RegistryError):
+    """There is no answer at all: nobody is there, or they speak another scheme."""
+
+
 class RegistryNotFoundError(NotFoundError):
     """A registry does not have what was asked for."""
 

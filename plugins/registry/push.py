@@ -20,7 +20,7 @@ from torana.core.oci.digest import Digest, InvalidDigestError
 from torana.core.oci.reference import ImageReference
 from torana.plugins.registry.access import RegistryAccess
 from torana.plugins.registry.connection import finish
-from torana.plugins.registry.errors import RegistryContentError, RegistryError
+from torana.plugins.registry.errors import RegistryContentError, RegistryUnreachableError
 from torana.plugins.registry.origin import OnBytes
 from torana.plugins.registry.referrers import referrers_by_tag, referrers_tag
 from torana.plugins.registry.server import Server
@@ -45,6 +45,7 @@ class Pusher:
             Server(access, endpoint, scheme, self.stop, actions="pull,push")
             for scheme in endpoint.schemes
         ]
+        self._choosing = threading.Lock()
 
     def blob(self, blob: Descriptor, on_bytes: OnBytes = lambda count: None) -> None:
         """Bring one blob there, unless it is there.
@@ -117,15 +118,16 @@ class Pusher:
         finish(server.request("PUT", url, self._reference, tag, headers, body, wanted=(200, 201)))
 
     def _server(self) -> Server:
-        """Give the server by the scheme that works."""
-        while len(self._servers) > 1:
-            url = self._servers[0].url(self._reference, "tags/list")
-            try:
-                finish(self._servers[0].connection.request("GET", url, {}))
-                break
-            except RegistryError:
-                del self._servers[0]
-        return self._servers[0]
+        """Give the server by the scheme that works; one thread finds out."""
+        with self._choosing:
+            while len(self._servers) > 1:
+                url = self._servers[0].url(self._reference, "tags/list")
+                try:
+                    finish(self._servers[0].connection.request("GET", url, {}))
+                    del self._servers[1:]
+                except RegistryUnreachableError:
+                    del self._servers[0]
+            return self._servers[0]
 
     def _has(self, blob: Descriptor) -> bool:
         server = self._server()

@@ -71,7 +71,7 @@ class Server:
             try:
                 response = self.connection.request(method, url, {**headers, **known}, body)
             except RegistryError as err:
-                raise RegistryError(f"{what}: {err.message}", hint=err.hint) from err
+                raise type(err)(f"{what}: {err.message}", hint=err.hint) from err
             if response.status != 401 or attempt == 2 or not self._is_own(url, reference):
                 break
             finish(response)

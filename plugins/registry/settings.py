@@ -117,7 +117,7 @@ class RegistrySettings:
 def _schemes(host: str, settings: HostSettings) -> tuple[str, ...]:
     is_http = settings.http
     if is_http is None:
-        is_http = _is_loopback(host) and not settings.ca_files
+        is_http = _is_loopback(host) and not settings.ca_files and not settings.insecure
     if is_http:
         return ("http",)
     return ("https", "http") if settings.insecure else ("https",)

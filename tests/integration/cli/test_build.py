@@ -501,3 +501,19 @@ def test_attestations_of_unknown_types(project: Project) -> None:
     done = project.run("build", ".", "--attest=type=signature")
     assert "unknown type: `signature`" in done.stderr
     assert done.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("type=tar,dest=.", "-o: dest of type=tar is a folder: `.`"),
+        ("type=oci,tar=0,dest=Dockerfile", "-o: dest of type=oci is no folder: `Dockerfile`"),
+        ("type=oci,dest=a/b", "-o: no such folder: "),
+    ],
+)
+def test_a_wrong_dest_costs_no_build(project: Project, output: str, message: str) -> None:
+    project.dockerfile("FROM scratch\nCOPY Dockerfile /\n")
+    done = project.run("build", "-o", output, ".")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "COPY" not in done.stderr

@@ -18,7 +18,7 @@ from torana.plugins.exporters.pushing import PushError
 from torana.plugins.registry import access, connection
 from torana.plugins.registry.access import RegistryAccess
 from torana.plugins.registry.credentials import DockerCredentials
-from torana.plugins.registry.errors import RegistryAuthError, RegistryError
+from torana.plugins.registry.errors import RegistryAuthError, RegistryError, RegistryNotFoundError
 from torana.plugins.registry.settings import HostSettings, RegistrySettings
 
 pytestmark = pytest.mark.needs("docker-registry", "openssl")
@@ -83,12 +83,25 @@ async def test_an_authority_of_our_own(
     assert "registries.toml" in (caught.value.hint or "")
     with pytest.raises(PushError, match=f"failed to push {name}: .*certificate"):
         await strangers.build(TEXT, pushed(name))
-    careless = HostSettings(http=False, insecure=True)
-    assert await builds_with(registry.host, careless).files(f"FROM {name}\n")
+    careless = builds_with(registry.host, HostSettings(insecure=True))
+    assert await careless.files(f"FROM {name}\n")
+    await careless.build(TEXT, pushed(f"{name}a"))
+    with pytest.raises(RegistryNotFoundError, match="not found"):  # as https says, not http
+        await careless.files(f"FROM {name}c\n")
     await strangers.build(TEXT, pushed(f"{name}b", **{"registry.insecure": "true"}))
     with pytest.raises(RegistryError, match="answers 400") as caught:
         await builds_with().files(f"FROM {name}\n")
     assert "http = false" in (caught.value.hint or "")
+
+
+async def test_insecure_is_http_where_there_is_no_tls(
+    start_registry: Callable[..., RealRegistry], builds_with: Callable[..., Builds]
+) -> None:
+    registry = start_registry()
+    name = f"{registry.host}/some/app:1"
+    builds = builds_with(registry.host, HostSettings(insecure=True))
+    await builds.build(TEXT, pushed(name))
+    assert await builds_with(registry.host, HostSettings(insecure=True)).files(f"FROM {name}\n")
 
 
 async def test_client_certificates(

@@ -30,7 +30,15 @@ def test_outputs(text: str, export: ExportRequest) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["type=local", "type=docker,tar=false", "type=registry,dest=x", "dest=x", "type=oci,x"]
+    "text",
+    [
+        "type=local",
+        "type=docker,tar=false",
+        "type=oci,tar=0",
+        "type=registry,dest=x",
+        "dest=x",
+        "type=oci,x",
+    ],
 )
 def test_wrong_outputs(text: str) -> None:
     with pytest.raises(UsageError, match="invalid -o"):
