@@ -7,7 +7,7 @@ engine. Torana's own frontend stands in for its images, also where a digest pins
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -73,7 +73,7 @@ async def lint(
     path: Path,
     frontend: str | None,
     options: Mapping[str, str],
-    default_syntax: str,
+    find_syntax: Callable[[], str],
     finder: FrontendFinder,
 ) -> tuple[bytes | None, bool]:
     """Ask what is wrong with a file; gives the answer, and whether base images matter to it.
@@ -90,7 +90,7 @@ async def lint(
         frontend=frontend or DEFAULT,
         options=given,
         local_dirs=folders,
-        default_syntax=default_syntax,
+        find_syntax=find_syntax,
     )
     picked = pick(request) if frontend is None else None
     asked: list[str] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def as_json(
             {"distribution": each.name, "version": each.version, "problem": each.problem}
             for each in broken
         ],
+        "conflicts": _conflicts(frontends),
     }
     return json.dumps(document, indent=2) + "\n"
 
@@ -62,7 +63,7 @@ def as_table(
     rows = [_COLUMNS, *(_cells(row) for row in as_rows(frontends, rules))]
     problems = [f"{each}: {each.problem}" for each in frontends if each.problem]
     problems += [f"distribution `{each.name}` {each.version}: {each.problem}" for each in broken]
-    problems += list(_conflicts(frontends))
+    problems += _conflicts(frontends)
     text = table(rows)
     return text + "".join(f"! {problem}\n" for problem in problems)
 
@@ -81,14 +82,15 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _conflicts(frontends: Sequence[FoundFrontend]) -> Iterator[str]:
-    names: dict[str, list[FoundFrontend]] = {}
-    for each in frontends:
-        names.setdefault(each.name, []).append(each)
-    for name, offered in names.items():
-        if len(offered) > 1:
-            listed = " or ".join(f"`{each.qualified_name}`" for each in offered)
-            yield f"`{name}` is offered by several distributions: name one of them as {listed}"
+def _conflicts(frontends: Iterable[FoundFrontend], about: FoundFrontend | None = None) -> list[str]:
+    """Tell what is taken twice, by `about` among others if that is given."""
+    from torana.plugins.selection import conflicts
+
+    return [
+        f"{offer}: offered by " + " and ".join(f"`{each.qualified_name}`" for each in offered)
+        for offer, offered in conflicts(frontends)
+        if about is None or about in offered
+    ]
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -101,8 +103,8 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def as_page(found: FoundFrontend, rules: PluginRules) -> str:
-    """Give all that is known of a frontend: origin, options, an example."""
+def as_page(found: FoundFrontend, frontends: Iterable[FoundFrontend], rules: PluginRules) -> str:
+    """Give all that is known of a frontend, one of several: origin, options, an example."""
     from torana.frontends.kit.optiontables import help_of
 
     manifest = found.manifest
@@ -117,8 +119,9 @@ def as_page(found: FoundFrontend, rules: PluginRules) -> str:
     ]
     title = f"{found.name}: {manifest.summary}" if manifest.summary else found.name
     parts = [f"{title}\n", table([fact for fact in facts if fact[1]])]
-    if found.problem:
-        parts.append(f"! {found.problem}\n")
+    problems = [found.problem] if found.problem else _conflicts(frontends, found)
+    if problems:
+        parts.append("".join(f"! {problem}\n" for problem in problems))
     if options := help_of(manifest.options):
         parts.append("Options\n" + _indented(options))
     if manifest.example:

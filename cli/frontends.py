@@ -156,5 +156,5 @@ def default_syntax(
         return ""
     from torana.plugins.selection import by_file
 
-    found_frontend = by_file(base, [each for each in plugins.frontends() if not each.problem])
+    found_frontend = by_file(base, plugins.frontends())
     return "" if found_frontend is None else found_frontend.qualified_name

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Final
@@ -178,10 +178,9 @@ def find_named(
         if each.name == name
         and (not distribution or normal(each.distribution) == normal(distribution))
     ]
-    if not offered:
+    found = _only(f"frontend `{name}`", offered)
+    if found is None:
         return None
-    _refuse_several(f"frontend `{name}`", offered)
-    (found,) = offered
     if version and version != found.version:
         raise NotFoundError(
             f"frontend `{name}` is installed in version {found.version}, not {version}",
@@ -216,10 +215,22 @@ def by_file(filename: str, frontends: Iterable[FoundFrontend]) -> FoundFrontend 
         each
         for each in frontends
         if any(fnmatch.fnmatchcase(filename, pattern) for pattern in each.manifest.files)
+        and not each.problem
     ]
-    if len(offered) > 1:
-        _refuse_several(f"build file `{filename}`", offered)
-    return offered[0] if offered else None
+    return _only(f"build file `{filename}`", offered)
+
+
+def conflicts(frontends: Iterable[FoundFrontend]) -> Iterator[tuple[str, list[FoundFrontend]]]:
+    """Give what more than one frontend offers, and those that do."""
+    offered: dict[str, list[FoundFrontend]] = {}
+    for each in frontends:
+        if not each.problem:
+            offers = [f"frontend `{each.name}`"]
+            offers += [f"image `{alias}`" for alias in each.manifest.aliases]
+            offers += [f"build files `{pattern}`" for pattern in each.manifest.files]
+            for offer in dict.fromkeys(offers):
+                offered.setdefault(offer, []).append(each)
+    yield from ((offer, found) for offer, found in offered.items() if len(found) > 1)
 
 
 def stands_for(alias: str, reference: ImageReference) -> bool:
@@ -233,7 +244,11 @@ def stands_for(alias: str, reference: ImageReference) -> bool:
 
 def unknown_name(name: str, frontends: Sequence[FoundFrontend]) -> NotFoundError:
     """Make the error for a name that nobody offers."""
-    known = ", ".join(f"`{each.name}`" for each in frontends)
+    names = [each.name for each in frontends]
+    known = ", ".join(
+        f"`{each.name if names.count(each.name) == 1 else each.qualified_name}`"
+        for each in frontends
+    )
     hint = _known(name, frontends)
     return NotFoundError(
         f"no such frontend: `{name}`",
@@ -282,9 +297,7 @@ def _image(
                 for each in find()
                 if any(stands_for(alias, reference) for alias in each.manifest.aliases)
             ]
-            if len(offered) > 1:
-                _refuse_several(f"image `{reference.familiar()}`", offered)
-            found = offered[0] if offered else None
+            found = _only(f"image `{reference.familiar()}`", offered)
         if found is not None:
             rules.check(found.name, found.qualified_name)
             return InstalledChoice(found, reference)
@@ -297,9 +310,12 @@ def _short(reference: ImageReference) -> str:
     return reference.familiar().partition("@")[0].removesuffix(f":{reference.tag}")
 
 
-def _refuse_several(what: str, offered: Sequence[FoundFrontend]) -> None:
-    if len(offered) < 2:
-        return
+def _only(what: str, offered: Sequence[FoundFrontend]) -> FoundFrontend | None:
+    """Give the one of several that can be used; if none can, one that says why."""
+    usable = [each for each in offered if not each.problem]
+    if len(usable) < 2:
+        return next(iter(usable or offered), None)
+    offered = usable
     listed = ", ".join(f"{each.distribution} {each.version}".strip() for each in offered)
     names = " or ".join(f"`{each.qualified_name}`" for each in offered)
     raise FrontendConflictError(

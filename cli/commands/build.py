@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -226,9 +227,7 @@ def make_request(
         record=options.get("record"),
         is_frontend_remote=bool(options.get("remote_frontend")),
         rules=frontend_rules(options, inputs.folders, project),
-        default_syntax=""
-        if options["frontend"]
-        else default_syntax(inputs.options, inputs.folders, project, plugins),
+        find_syntax=partial(default_syntax, inputs.options, inputs.folders, project, plugins),
         has_file_index=not options.get("no_file_index"),
         options={
             **inputs.options,

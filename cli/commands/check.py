@@ -9,6 +9,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -93,9 +94,9 @@ def _report(
 
     folders = {"context": path.absolute().parent, "dockerfile": path.absolute().parent}
     project = project_of(folders)
-    syntax = default_syntax({"filename": path.name}, folders, project, plugins)
+    find_syntax = partial(default_syntax, {"filename": path.name}, folders, project, plugins)
     finder = FrontendFinder(plugins, rules=frontend_rules(options, folders, project))
-    answer, needs_images = asyncio.run(lint(path, frontend, given, syntax, finder))
+    answer, needs_images = asyncio.run(lint(path, frontend, given, find_syntax, finder))
     if answer is None:
         raise UnsupportedError(f"this frontend cannot check its files: `{path}`")
     document = json.loads(answer)

@@ -48,4 +48,4 @@ def show(name: str, schema: bool, options_schema: bool, **options: Any) -> None:
 
         click.echo(json.dumps(found.manifest.options, indent=2))
         return
-    click.echo(as_page(found, plugins.rules), nl=False)
+    click.echo(as_page(found, plugins.frontends(), plugins.rules), nl=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Protocol
@@ -65,7 +65,7 @@ class BuildRequest:
     agents: Sequence[AgentSource] = ()
     allow: frozenset[str] = frozenset()  # entitlements granted
     is_frontend_remote: bool = False  # a daemon runs the frontend, not this process
-    default_syntax: str = ""  # what reads a build file that names no syntax itself
+    find_syntax: Callable[[], str] | None = None  # gives what reads a file that names nothing
     rules: FrontendRules = field(default_factory=FrontendRules)  # what a syntax may name
     is_isolated: bool = False  # the frontend runs in a confined process of its own
     source_policy: SourcePolicy | None = None

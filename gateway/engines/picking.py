@@ -46,8 +46,7 @@ def pick(request: BuildRequest) -> Picked | None:
     argument = request.options.get(f"{_BUILD_ARG}BUILDKIT_SYNTAX")
     build_args = {} if argument is None else {"BUILDKIT_SYNTAX": argument}
     found = wanted_syntax(build_args, file)
-    if found is None and request.default_syntax:
-        text = request.default_syntax
+    if found is None and request.find_syntax is not None and (text := request.find_syntax()):
         found = Syntax(text.split(" ", 1)[0], text, FROM_USER)
     return None if found is None else Picked(found, file)
 

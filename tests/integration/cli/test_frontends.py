@@ -156,7 +156,7 @@ def test_list_and_show(project: Project, site: Site) -> None:
     listed = project.run("frontend", "list", PYTHONPATH=str(site.path))
     assert listed.returncode == 0, listed.stderr
     assert "just        2.1      1    torana-just  confined" in listed.stdout
-    assert "`just` is offered by several distributions" in listed.stdout
+    assert "! frontend `just`: offered by `other:just` and `torana-just:just`" in listed.stdout
     assert "! distribution `bad` 0.3: its entry_points.txt cannot be read" in listed.stdout
     records = json.loads(
         project.run("frontend", "list", "--json", PYTHONPATH=str(site.path)).stdout
@@ -168,3 +168,42 @@ def test_list_and_show(project: Project, site: Site) -> None:
     assert "level  integer  3" in shown.stdout
     assert "  build:\n    echo\n" in shown.stdout
     assert project.run("frontend", "show", "nothing").returncode == 1
+
+
+def test_names_taken_twice(project: Project, site: Site) -> None:
+    manifest = {"api": 1, "aliases": ["acme/just"], "files": ["*.just"]}
+    for name in ("one", "other"):
+        site.frontend("just", distribution=name, version="1.1", manifest=manifest)
+    path = {"PYTHONPATH": str(site.path)}
+    for text, what in (
+        ("# syntax=just\n", "frontend `just`"),
+        ("# syntax=acme/just:1\n", "image `acme/just:1`"),
+        ("", "build file `x.just`"),
+    ):
+        project.write("x.just", text)
+        failed = project.run("build", "-f", "x.just", ".", **path)
+        assert failed.returncode == 1
+        assert f"{what} is offered by several distributions: one 1.1, other 1.1" in failed.stderr
+        assert "hint: name one of them: `one:just` or `other:just`" in failed.stderr
+        for arguments, variables in (
+            (("--syntax", "other:just"), {}),
+            (("--disable-plugin", "one"), {}),
+            ((), {"TORANA_PLUGINS": "other"}),
+            ((), {"TORANA_DISABLED_PLUGINS": "one:just"}),
+        ):
+            built = project.run("build", "-f", "x.just", *arguments, ".", **path, **variables)
+            assert built.returncode == 0, built.stderr
+    project.write("x.just", "# syntax=one:just\n")  # who reads it is not the name's to say
+    assert project.run("build", "-f", "x.just", ".", **path).returncode == 0
+    listed = project.run("frontend", "list", **path).stdout
+    for what in ("frontend `just`", "image `acme/just`", "build files `*.just`"):
+        assert f"! {what}: offered by `one:just` and `other:just`" in listed
+    assert (
+        "offered by"
+        not in project.run("frontend", "list", "--disable-plugin", "one", **path).stdout
+    )
+    shown = project.run("frontend", "show", "one:just", **path).stdout
+    assert "! image `acme/just`: offered by `one:just` and `other:just`" in shown
+    unknown = project.run("frontend", "show", "jest", **path)
+    assert "installed: `dockerfile`" in unknown.stderr
+    assert "`one:just`, `other:just`" in unknown.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import jsonschema
 import pytest
 
 from torana.core.errors import NotFoundError, ToranaError, UserError
+from torana.core.oci.reference import parse_reference
 from torana.plugins.installed import FoundFrontend
 from torana.plugins.manager import PluginManager
 from torana.plugins.manifest import Manifest
@@ -23,6 +25,7 @@ from torana.plugins.selection import (
     LocalChoice,
     PackagedChoice,
     by_file,
+    find_named,
     select,
 )
 
@@ -44,6 +47,26 @@ MAKE = frontend("make", "Torana.Make", aliases=("acme/make:1", "acme/tools"), fi
 TWICE = (frontend("twice", "one", "1"), frontend("twice", "two", "2", aliases=("acme/tools",)))
 ALL = (JUST, MAKE, *TWICE)
 CONSENTING = FrontendRules(consents=frozenset({"local", "pypi"}), folder=Path("/project"))
+
+
+def blocked(found: FoundFrontend) -> FoundFrontend:
+    return replace(found, problem="disabled by --disable-plugin")
+
+
+def test_what_is_left_out_takes_no_name_from_others() -> None:
+    one, two = TWICE
+    rules = FrontendRules()
+    for offered in ((blocked(one), two), (two, blocked(one))):
+        assert select("twice", rules, lambda offered=offered: offered) == InstalledChoice(two)  # type: ignore[misc]  # a closure
+        assert find_named("twice", "one", "", offered) == blocked(one)
+    both = [blocked(one), blocked(two)]
+    assert find_named("twice", "", "", both) == blocked(one)  # which then says why not
+    assert by_file("a.just", (blocked(JUST), MAKE)) == MAKE
+    assert by_file("a.just", (blocked(JUST),)) is None
+    tools = parse_reference("acme/tools:1")
+    assert select("acme/tools:1", rules, lambda: (MAKE, blocked(two))) == InstalledChoice(
+        MAKE, tools
+    )
 
 
 def chosen(syntax: str, rules: FrontendRules = CONSENTING) -> Choice:
