@@ -360,9 +360,16 @@ def _unshare(more: int) -> None:
 
 
 def _join(pid: int) -> None:
-    """Enter the mount and cgroup namespaces of a process; children get its pid namespace."""
+    """Enter the mount and cgroup namespaces of a process; children get its pid namespace.
+
+    A user namespace is not let into the host's cgroup namespace again, which both may be in.
+    """
     kinds = {"mnt": _CLONE_NEWNS, "cgroup": _CLONE_NEWCGROUP, "pid": _CLONE_NEWPID}
-    opened = {name: os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in kinds}
+    opened = {
+        name: os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        for name in kinds
+        if os.readlink(f"/proc/{pid}/ns/{name}") != os.readlink(f"/proc/thread-self/ns/{name}")
+    }
     try:
         # Only a thread with a working directory of its own may change the mount namespace.
         _call("unshare", _CLONE_FS, why="no working directory of its own")

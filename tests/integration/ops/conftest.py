@@ -24,7 +24,9 @@ from torana.core.ops.exec.op import ExecVertexOp
 from torana.core.ops.exec.services import StepServices
 from torana.core.ops.runtime import Runtime
 from torana.plugins.runtimes.bubblewrap import BubblewrapRuntime
+from torana.plugins.runtimes.cgroups import can_limit
 from torana.plugins.runtimes.crun import CrunRuntime
+from torana.plugins.runtimes.oci import OCIRuntime
 from torana.plugins.runtimes.runc import RuncRuntime
 
 
@@ -232,6 +234,18 @@ def runtime(request: pytest.FixtureRequest) -> Runtime:
         if request.param in mark.kwargs:
             request.applymarker(pytest.mark.xfail(reason=mark.kwargs[request.param], strict=True))
     return cast("Runtime", RUNTIMES[request.param]())
+
+
+@pytest.fixture
+def limits(request: pytest.FixtureRequest, runtime: Runtime) -> None:
+    """The test needs limits, which are not kept by everybody: then it is expected to fail."""
+    if isinstance(runtime, BubblewrapRuntime):
+        keeps = can_limit()
+    else:
+        keeps = cast("OCIRuntime", runtime).keeps_limits()
+    if not keeps:
+        mark = pytest.mark.xfail(reason=f"{runtime.name} makes no cgroups here", strict=True)
+        request.applymarker(mark)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.ops import who
 
 from torana.core.llb.ops import CDIDevice
 from torana.core.ops.exec.cdi import Devices
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.needs("root", "runc", "crun", "busybox")
 KMSG = {"path": "/dev/mine", "hostPath": "/dev/kmsg", "fileMode": 0o600}
 
 
+@who.devices
 @pytest.mark.skipif(not os.path.exists("/dev/kmsg"), reason="the machine has no /dev/kmsg")
 async def test_device(steps: Any, tmp_path: Path) -> None:
     (tmp_path / "lib").mkdir()
@@ -48,10 +50,9 @@ async def test_device(steps: Any, tmp_path: Path) -> None:
     await steps.run("test ! -e /dev/mine", cdi_devices=optional)
 
 
+@pytest.mark.differs(bubblewrap="bubblewrap runs no hooks, and says so")
 async def test_hooks(steps: Any, tmp_path: Path) -> None:
-    """Programs of the machine run around the container; bubblewrap says that it has none."""
-    if steps.services.runtime.name == "bubblewrap":
-        pytest.skip("bubblewrap runs no hooks, and says so")
+    """Programs of the machine run around the container."""
     hook = tmp_path / "hook"
     hook.write_text(f"#!/bin/sh\ncat > {tmp_path}/state; echo $1 > {tmp_path}/said\n")
     hook.chmod(0o755)

@@ -17,7 +17,6 @@ from secrets import token_hex
 from typing import Any, cast
 
 import pytest
-from tests.integration.ops.limits import needs_limits
 
 from torana.core.llb.ops import (
     CacheOpt,
@@ -243,8 +242,8 @@ async def test_race_of_links_and_mounts(steps: Any, outside: Path) -> None:
     assert sorted(os.listdir(outside)) == ["file"]
 
 
+@pytest.mark.usefixtures("limits")
 async def test_fork_bomb(steps: Any) -> None:
-    needs_limits(steps)
     steps.services = replace(steps.services, limits=StepLimits(pids=30))
     with pytest.raises(ExecError):
         # Not endless, in case that nothing stops it.
@@ -254,8 +253,8 @@ async def test_fork_bomb(steps: Any) -> None:
     assert steps.log.text(1) == "well\n"
 
 
+@pytest.mark.usefixtures("limits")
 async def test_all_the_memory(steps: Any) -> None:
-    needs_limits(steps)
     steps.services = replace(steps.services, limits=StepLimits(memory_bytes=30 << 20))
     with pytest.raises(ExecError, match="exit code: 137: cannot allocate memory"):
         # A step may ask for less, not for more.

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from tests.integration.ops import who
 
 from torana.core.llb.ops import Copy, MkDir, MkFile, Symlink
 from torana.core.ops.file import actions
@@ -61,13 +62,12 @@ def tree(src: Path) -> Path:
     (top / "g").touch()
     (top / "l").symlink_to("g")
     os.mkfifo(top / "pipe")
-    os.mknod(top / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
-    os.mknod(top / "loop", stat.S_IFBLK | 0o660, os.makedev(7, 200))
     for number, path in enumerate([top, *sorted(top.rglob("*"))], 100):
         os.chown(path, number, number + 1000, follow_symlinks=False)
     return top
 
 
+@who.other_users
 def test_source_owners_are_kept(src: Path, dst: Path, tree: Path) -> None:
     run(src, dst, None)
     for path in [tree, *tree.rglob("*")]:
@@ -75,12 +75,14 @@ def test_source_owners_are_kept(src: Path, dst: Path, tree: Path) -> None:
     assert owner(dst / "p") == (0, 0)
 
 
+@who.other_users
 def test_an_owner_is_for_all_and_for_made_parents(src: Path, dst: Path, tree: Path) -> None:
     run(src, dst, OWNER)
     for path in [dst / "p", *(dst / "p").rglob("*")]:
         assert owner(path) == OWNER, path
 
 
+@who.other_users
 def test_an_existing_top_keeps_its_owner_and_nested_ones_do_not(
     src: Path, dst: Path, tree: Path
 ) -> None:
@@ -90,6 +92,7 @@ def test_an_existing_top_keeps_its_owner_and_nested_ones_do_not(
     assert owner(dst / "p/o/sub") == owner(tree / "sub")
 
 
+@who.other_users
 def test_set_group_directories_do_not_hand_their_group_down(src: Path, dst: Path) -> None:
     (src / "d").mkdir()
     for name in ("a", "b", "c"):
@@ -102,7 +105,13 @@ def test_set_group_directories_do_not_hand_their_group_down(src: Path, dst: Path
     assert [owner(dst / "p/o" / name)[1] for name in ("a", "b", "c")] == [0, 77, 0]
 
 
-def test_devices(src: Path, dst: Path, tree: Path) -> None:
+@who.devices
+def test_devices(src: Path, dst: Path) -> None:
+    tree = src / "d"
+    tree.mkdir()
+    os.mkfifo(tree / "pipe")
+    os.mknod(tree / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    os.mknod(tree / "loop", stat.S_IFBLK | 0o660, os.makedev(7, 200))
     run(src, dst, None)
     for name in ("null", "loop", "pipe"):
         made, known = (dst / "p/o" / name).lstat(), (tree / name).lstat()
@@ -110,6 +119,7 @@ def test_devices(src: Path, dst: Path, tree: Path) -> None:
         assert made.st_rdev == known.st_rdev
 
 
+@who.other_users
 def test_set_user_bits_and_capabilities_survive_the_owner(src: Path, dst: Path) -> None:
     (src / "d").mkdir()
     (src / "d/tool").write_bytes(b"x")
@@ -121,6 +131,7 @@ def test_set_user_bits_and_capabilities_survive_the_owner(src: Path, dst: Path) 
     assert os.getxattr(made, "security.capability") == CAPABILITY
 
 
+@who.other_users
 def test_other_actions(dst: Path) -> None:
     with Root(dst) as root:
         actions.mkdir(MkDir(path="/a/b", mode=0o700, make_parents=True, timestamp=-1), root, OWNER)
@@ -130,6 +141,7 @@ def test_other_actions(dst: Path) -> None:
     assert [owner(dst / name) for name in ("a", "a/b", "a/f", "l")] == [OWNER] * 3 + [(5, 6)]
 
 
+@who.devices
 def test_a_device_is_never_written_to(dst: Path) -> None:
     os.mknod(dst / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
     with Root(dst) as root, pytest.raises(FileActionError, match="not a regular file"):

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.integration.ops import who
 
 from torana.core.ops.exec.folder import ExecutorFolder, reconcile
 from torana.plugins.runtimes import cgroups
@@ -117,6 +118,7 @@ def test_folders_of_living_processes_stay(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "executor") == []
 
 
+@who.groups
 @pytest.mark.skipif(cgroups.has_pure_cgroup2(), reason="makes groups of version 1")
 def test_sweep_removes_old_empty_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     group = Path("/sys/fs/cgroup/pids/buildkit/torana-test")

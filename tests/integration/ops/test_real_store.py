@@ -22,6 +22,7 @@ from torana.core.ops.exec.op import ExecVertexOp
 from torana.core.ops.exec.services import StepServices
 from torana.core.snapshots.choose import choose
 from torana.core.snapshots.copytree import copy_tree
+from torana.core.snapshots.namespace import is_mapped_user
 from torana.plugins.runtimes.crun import CrunRuntime
 
 pytestmark = pytest.mark.needs("root", "crun", "busybox")
@@ -34,7 +35,7 @@ class Silent:
 class Store:
     def __init__(self, root: Path, snapshotter: str, folder: ExecutorFolder) -> None:
         self.database = Database(root / "torana.db")
-        choice = choose(root, wanted=snapshotter, is_mapped_user=False)
+        choice = choose(root, wanted=snapshotter, is_mapped_user=is_mapped_user())
         self.snapshots = choice.snapshotter
         self.refs = CacheManager(root, self.database, self.snapshots)
         self.services = StepServices(

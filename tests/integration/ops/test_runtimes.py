@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from tests.integration.ops import who
 
 from torana.core.errors import UnsupportedError
 from torana.core.ops.runtime import (
@@ -110,6 +111,7 @@ for kind in (CrunRuntime, RuncRuntime, BubblewrapRuntime):
 """
 
 
+@who.other_users
 @pytest.mark.needs("setpriv")
 def test_start_as_an_ordinary_user() -> None:
     """In a user namespace of one id, made by the process itself."""

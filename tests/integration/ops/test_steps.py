@@ -14,7 +14,7 @@ from secrets import token_hex
 from typing import Any
 
 import pytest
-from tests.integration.ops.limits import needs_limits
+from tests.integration.ops import who
 
 from torana.core.errors import NotFoundError, UnsupportedError
 from torana.core.llb.ops import (
@@ -87,8 +87,8 @@ async def test_output_and_result(steps: Any) -> None:
 @pytest.mark.differs(bubblewrap="capabilities are inheritable and ambient, too; no new privileges")
 async def test_the_container_is_as_measured(steps: Any) -> None:
     await steps.run(
-        "grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status; hostname; id; pwd; umask; "
-        "env; ls /dev; cat /etc/hosts; cat | wc -c"
+        "grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status; hostname; id -u; id -g; pwd; "
+        "umask; env; ls /dev; cat /etc/hosts; cat | wc -c"
     )
     text = steps.log.text(1)
     for name in ("CapPrm", "CapEff", "CapBnd"):
@@ -97,7 +97,7 @@ async def test_the_container_is_as_measured(steps: Any) -> None:
         assert f"{name}:\t0000000000000000\n" in text
     assert "NoNewPrivs:\t0\n" in text
     assert "Seccomp:\t2\n" in text
-    assert "buildkitsandbox\nuid=0(root) gid=0(root) groups=0(root)\n/\n0022\n" in text
+    assert "buildkitsandbox\n0\n0\n/\n0022\n" in text
     assert "HOME=/" in text
     assert "127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost" in text
     assert text.endswith("loopback\n0\n")
@@ -188,9 +188,11 @@ async def test_background_processes_do_not_hold_a_step(steps: Any) -> None:
     assert processes(nap(4)) == []
 
 
+@who.other_users
 @pytest.mark.parametrize(
     ("user", "expected"),
     [
+        ("", "uid=0(root) gid=0(root) groups=0(root)"),
         ("ann", "uid=1001(ann) gid=1002(annies) groups=1002(annies),1003(extra)"),
         ("1001", "uid=1001(ann) gid=1002(annies) groups=1002(annies),1003(extra)"),
         ("ann:extra", "uid=1001(ann) gid=1003(extra) groups=1003(extra)"),
@@ -209,6 +211,7 @@ async def test_unknown_user(steps: Any) -> None:
         await steps.run("id", meta={"user": "zoe"})
 
 
+@who.other_users
 async def test_working_directory_is_made_for_the_user(steps: Any) -> None:
     (out,) = await steps.run("pwd; touch x", meta={"cwd": "/a/b", "user": "1001:1002"})
     assert steps.log.text() == "/a/b\n"
@@ -433,6 +436,7 @@ async def test_cache_with_base(steps: Any) -> None:
     assert steps.log.text() == "11+22+"
 
 
+@who.other_users
 async def test_secret_file(steps: Any) -> None:
     steps.services = replace(steps.services, secrets=Secrets())
     (out,) = await steps.run(
@@ -500,6 +504,7 @@ def ssh(**options: Any) -> Mount:
     )
 
 
+@who.other_users
 async def test_ssh(steps: Any) -> None:
     class Agents:
         @asynccontextmanager
@@ -532,30 +537,48 @@ async def test_ssh_without_provider(steps: Any) -> None:
         await steps.run("true", ssh())
 
 
-@pytest.mark.differs(bubblewrap="no device works but those in /dev")
 async def test_sandbox(steps: Any) -> None:
     await steps.run(
         "head -c 1 /proc/kcore | wc -c; ! echo 1 > /proc/sys/kernel/panic; ! unshare -m true; "
-        "mknod /disk b 254 0; ! head -c 1 /disk; mknod /zero c 1 5; head -c 2 /zero | wc -c; "
-        "! touch /sys/fs/cgroup/x; ! mount -t tmpfs x /tmp; mknod /dev/disk b 254 0; "
-        "! head -c 1 /dev/disk"
+        "! touch /sys/fs/cgroup/x; ! mount -t tmpfs x /tmp"
     )
-    assert steps.log.text(1).split() == ["0", "2"]
+    assert steps.log.text(1).split() == ["0"]
+
+
+@who.devices
+@pytest.mark.differs(bubblewrap="no device works but those in /dev")
+async def test_made_devices(steps: Any) -> None:
+    await steps.run(
+        "mknod /disk b 254 0; ! head -c 1 /disk; mknod /zero c 1 5; head -c 2 /zero | wc -c; "
+        "mknod /dev/disk b 254 0; ! head -c 1 /dev/disk"
+    )
+    assert steps.log.text(1).split() == ["2"]
     assert "head: /disk: Operation not permitted" in steps.log.text(2)
     assert "head: /dev/disk: Operation not permitted" in steps.log.text(2)
 
 
-@pytest.mark.differs(bubblewrap="no ambient capabilities, no devices but those in /dev")
+@pytest.mark.differs(bubblewrap="no ambient capabilities")
 async def test_insecure(steps: Any) -> None:
     await steps.run(
         "grep -E '^(CapEff|CapAmb|Seccomp:)' /proc/self/status; mount -t tmpfs x /tmp; "
-        "grep CapBnd /proc/self/status; cat /proc/sys/kernel/panic > /proc/sys/kernel/panic; "
-        "unshare -m true; mknod /disk b 7 0",
+        "unshare -m true",
         security=SecurityMode.INSECURE,
     )
-    text = steps.log.text(1)
     mine = Path("/proc/self/status").read_text().partition("CapBnd:\t")[2].split()[0]
-    assert f"CapEff:\t{mine}\nCapAmb:\t{mine}\nSeccomp:\t0\n" in text
+    assert steps.log.text(1) == f"CapEff:\t{mine}\nCapAmb:\t{mine}\nSeccomp:\t0\n"
+
+
+@who.settings
+async def test_insecure_settings(steps: Any) -> None:
+    script = "cat /proc/sys/kernel/panic > /proc/sys/kernel/panic"
+    await steps.run(script, security=SecurityMode.INSECURE)
+
+
+@who.devices
+async def test_insecure_devices(steps: Any) -> None:
+    script = "mknod /zero c 1 5; head -c 2 /zero | wc -c"
+    await steps.run(script, security=SecurityMode.INSECURE)
+    assert steps.log.text(1) == "2\n"
 
 
 async def test_output_that_is_not_utf8(steps: Any) -> None:
@@ -579,18 +602,18 @@ async def test_many_at_once(steps: Any) -> None:
     assert sorted(map(int, steps.log.text().split())) == list(range(20))
 
 
+@pytest.mark.usefixtures("limits")
 async def test_out_of_memory(steps: Any) -> None:
-    needs_limits(steps)
     limits = LinuxResources(memory=30 << 20, memory_swap=30 << 20)
     script = "dd if=/dev/zero of=/dev/null bs=200M count=1"
     with pytest.raises(ExecError, match="exit code: 137: cannot allocate memory"):
         await steps.run(script, resources=limits)
 
 
+@pytest.mark.usefixtures("limits")
 @pytest.mark.parametrize("asked_by", ["the step", "the worker"])
 async def test_limits_lie_below_the_parent_that_was_asked_for(steps: Any, asked_by: str) -> None:
     """In groups of the container's own, which go with it; those of the machine tell."""
-    needs_limits(steps)
     parent = f"torana-test-{token_hex(4)}"
     seen: dict[str, str] = {}
 
@@ -666,6 +689,7 @@ def groups() -> set[str]:
     return {p.name for pattern in ("buildkit/*", "*/buildkit/*") for p in top.glob(pattern)}
 
 
+@who.other_users
 async def test_emulation(steps: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What stands for an emulator runs the step; it is there for the run only."""
     program = tmp_path / "bin/buildkit-qemu-sparc"
