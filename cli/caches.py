@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from torana.cli.exports import parse_fields
 from torana.core.errors import UsageError
+from torana.core.remotecache.backend import manifest_answer
 from torana.gateway.client.client import CacheImport
+
+_ANSWERING: Final = ("registry", "local")
 
 
 def parse_cache_from(text: str) -> CacheImport:
@@ -42,11 +46,16 @@ def _parse(text: str, option: str) -> CacheImport:
     return CacheImport(type=kind, attrs=fields)
 
 
-def describe(exports: Sequence[CacheImport]) -> list[str]:
-    """Tell where the cache of a build is, a line for each place."""
+def describe(exports: Sequence[CacheImport], response: Mapping[str, str]) -> list[str]:
+    """Tell where the cache of a build is, a line for each place that got one.
+
+    A registry or folder that is not in the answer has none: its export failed, and errors were to
+    be ignored, or there was nothing to write.
+    """
+    places = [each for each in exports if each.type != "inline"]
     lines = []
-    for each in exports:
+    for number, each in enumerate(places):
         where = each.attrs.get("ref") or each.attrs.get("dest")
-        if where and each.type != "inline":
+        if where and (each.type not in _ANSWERING or manifest_answer(response, number)):
             lines.append(f"build cache is in `{where}` ({each.type}, {each.attrs.get('mode')})")
     return lines

@@ -21,14 +21,14 @@ def summarize(
     if is_quiet:
         return (f"{digest}\n" if digest else ""), ""
     lines = [line for export in request.exports for line in _describe(export, digest, address)]
-    lines += describe(request.cache_exports)
-    if not lines:
+    lines += describe(request.cache_exports, result.response)
+    if not lines and not request.cache_exports:
         lines = [
             "nothing was asked for: the result is in the build cache only",
             "hint: -t NAME keeps an image, -o FOLDER writes the files, "
             "-o type=oci,dest=FILE an archive",
         ]
-    return "", "".join(f"{line}\n" for line in ["", *lines])
+    return "", "".join(f"{line}\n" for line in ["", *lines] if lines)
 
 
 def _describe(export: ExportRequest, digest: str, address: str) -> list[str]:

@@ -74,3 +74,13 @@ class InlineCacheWriter(Protocol):
         `image` are the layers of the image, base first.
         """
         ...
+
+
+def manifest_answer(response: Mapping[str, str], number: int) -> str:
+    """Give what a build answers of its export of that number, inline ones not counted.
+
+    Empty if there is nothing: it failed and errors were to be ignored, or there was nothing to
+    write. BuildKit has one answer for all exports.
+    """
+    are_told_apart = any(key.startswith(f"{MANIFEST_ANSWER}.") for key in response)
+    return response.get(f"{MANIFEST_ANSWER}.{number}" if are_told_apart else MANIFEST_ANSWER, "")

@@ -6,10 +6,11 @@ Spec: the solver reference, section 12.
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from torana.core.errors import ToranaError, UserError
 from torana.core.solver.failure import SolveError
@@ -17,6 +18,7 @@ from torana.core.solver.progress import ProgressEvent, VertexEvent
 from torana.core.solver.vertex import Vertex
 
 T = TypeVar("T")
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 CANCELLED = "context canceled"
 """Error text of a vertex whose work was cancelled, as BuildKit's clients know it."""
 
@@ -116,6 +118,11 @@ class Reporter:
         except ToranaError as err:
             error = str(err)
             raise SolveError(self.vertex, err) from err
+        except OSError as err:
+            error = (err.strerror or str(err)).lower()
+            if err.errno not in _FULL:
+                raise
+            raise SolveError(self.vertex, ToranaError(error)) from err
         except BaseException as err:
             error = str(err) or type(err).__name__
             raise

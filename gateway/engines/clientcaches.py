@@ -21,7 +21,7 @@ from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.digest import Digest
 from torana.core.pool import run_blocking
 from torana.core.records import dataclass
-from torana.core.remotecache.backend import MANIFEST_ANSWER
+from torana.core.remotecache.backend import manifest_answer
 from torana.gateway.client.client import CacheImport
 from torana.gateway.session.layout import LayoutStore
 from torana.plugins.booleans import parse_boolean
@@ -90,7 +90,7 @@ class ClientCaches:
     def finish(self, response: Mapping[str, str]) -> None:
         """Let the caches that were written have their tags; blocks."""
         for number, each in enumerate(self._places()):
-            text = response.get(f"{MANIFEST_ANSWER}.{number}") or response.get(MANIFEST_ANSWER)
+            text = manifest_answer(response, number)
             if each.type != _LOCAL or not text:
                 continue
             store = self.stores[f"{_LOCAL}:{each.attrs['dest']}"]

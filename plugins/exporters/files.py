@@ -5,6 +5,7 @@ Spec: exporters reference, sections 4 and 5.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -13,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from torana.core.cache.pending import all_ready
-from torana.core.errors import UserError
+from torana.core.errors import UnwritableError, UserError
 from torana.core.pool import run_blocking
 from torana.core.snapshots.changes import walk_both
 from torana.core.snapshots.copytree import copy_file
@@ -66,9 +67,7 @@ class FilesExporter:
             await _send(output, result, split, mode == "delete", epoch)
             context.progress.status("copying files", done=True)
             return {}
-        await run_blocking(
-            _write_folder, output.directory(), result, split, mode == "delete", epoch
-        )
+        await run_blocking(_fill_folder, output.directory(), result, split, mode == "delete", epoch)
         context.progress.status("copying files", done=True)
         return {}
 
@@ -113,6 +112,18 @@ def _write_tar(output: Output, result: ExportResult, epoch: int | None) -> None:
                 top = os.fsencode(root)
                 writer.add(walk_both(None, top), top, prefix=prefix, fixed_time=epoch)
         writer.finish()
+
+
+def _fill_folder(
+    target: Path, result: ExportResult, split: bool, deletes: bool, epoch: int | None
+) -> None:
+    try:
+        _write_folder(target, result, split, deletes, epoch)
+    except OSError as err:
+        if err.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        hint = "make room there, or name a place on another disk"
+        raise UnwritableError(str(target), err, hint=hint) from err
 
 
 def _write_folder(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from functools import partial
 from typing import Final
 
 from torana.core.content.store import ContentStore
+from torana.core.errors import UnwritableError
 from torana.core.oci.descriptor import Descriptor
 from torana.core.oci.reference import ImageReference
 from torana.core.ops.source import SourceProgress
@@ -47,6 +49,10 @@ class Pull:
             self._open_origin(stop).fetch(self._reference, blob, self._content, report)
         except StoppedError:
             raise RegistryError(f"{self._reference}: pulling was stopped") from None
+        except OSError as err:
+            if err.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise UnwritableError(f"{self._reference.name}@{blob.digest}", err) from err
         self._report(blob.digest, current=blob.size, total=blob.size, done=True)
 
     def _reporter(self, blob: Descriptor) -> Callable[[int], None]:

@@ -89,6 +89,12 @@ def test_exports_that_fail(new_machine: MakeMachine, tmp_path: Path) -> None:
     assert "127.0.0.1:1: connection refused" in failed.output
     ignored = machine.build("--cache-to", f"{to},ignore-error=true")
     assert "127.0.0.1:1" in ignored.output
+    assert "build cache is in" not in ignored.output
+    kept = tmp_path / "kept"
+    other = f"type=local,dest={kept}"
+    both = machine.build("--cache-to", f"{to},ignore-error=true", "--cache-to", other)
+    assert f"build cache is in `{kept}`" in both.output
+    assert f"build cache is in `{NOWHERE}`" not in both.output
 
 
 def test_a_layer_that_is_gone(new_machine: MakeMachine, cache: Path) -> None:

@@ -54,6 +54,8 @@ echo "CMD x" >> Dockerfile
 head -c 300000 /dev/urandom > busybox
 echo "--- build on a full disk"
 torana build -o type=oci,dest=/dev/null . 2>&1 || echo "code $?"
+echo "--- files to a full disk"
+TORANA_ROOT="$2" torana build -o "$1/files" . 2>&1 || echo "code $?"
 echo "--- prune"
 torana prune --all 2>&1
 echo "--- build again"
@@ -67,7 +69,7 @@ def test_a_full_disk_can_be_pruned(project: Project) -> None:
     disk = project.folder / "disk"
     disk.mkdir()
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", FULL_DISK, "sh", str(disk)],
+        ["unshare", "--mount", "sh", "-c", FULL_DISK, "sh", str(disk), str(project.store)],
         cwd=project.context,
         env=project.environment(PYTHON=sys.executable),
         capture_output=True,
@@ -75,10 +77,12 @@ def test_a_full_disk_can_be_pruned(project: Project) -> None:
         timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    _, build, prune, again = done.stdout.split("--- ")
+    _, build, files, prune, again = done.stdout.split("--- ")
     assert "no space left on device" in build
     assert "hint: make room; `torana prune` removes build cache" in build
     assert "code 1" in build
+    assert f"ERROR: cannot write `{disk}/files`: no space left on device" in files
+    assert "hint: make room there" in files
     assert "Traceback" not in done.stdout
     assert "Total:" in prune
     assert "the store is consistent" in again
