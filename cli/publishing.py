@@ -11,7 +11,7 @@ from typing import Any
 
 from torana.cli import progress
 from torana.cli.engines import address_of, open_engine
-from torana.cli.exports import parse_output, with_names
+from torana.cli.exports import parse_output, with_names, with_targets
 from torana.cli.recording import Recording
 from torana.cli.report import summarize
 from torana.core.errors import UsageError
@@ -27,9 +27,17 @@ def publish(name: str, options: Mapping[str, Any]) -> None:
         UsageError: nothing says where the image goes.
         NotFoundError: there is no such frontend.
     """
-    exports = with_names([parse_output(text) for text in options["outputs"]], options["tags"])
+    wanted = with_targets(
+        [parse_output(text) for text in options["outputs"]],
+        is_pushed=options["is_pushed"],
+        is_loaded=options["is_loaded"],
+    )
+    exports = with_names(wanted, options["tags"])
     if not exports:
-        raise UsageError("the image goes nowhere", hint="give -t NAME, or -o type=oci,dest=FILE")
+        raise UsageError(
+            "the image goes nowhere",
+            hint="give -t NAME, -t NAME --push, or -o type=oci,dest=FILE",
+        )
     found = PluginManager().find_installed(name)
     with tempfile.TemporaryDirectory(prefix="torana-frontend-") as folder:
         prepared = prepare(found, Path(folder), base=options["base"] or "")

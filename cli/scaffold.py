@@ -226,7 +226,7 @@ and into the table above.
 1. `pip wheel --no-deps -w dist .`, then `twine upload dist/*`. Users: `pip install torana-$name`,
    and `# syntax=$name` as the first line of a `$file`.
 2. For users of BuildKit without torana:
-   `torana frontend publish-image $name -t REGISTRY/$name:0.1.0`, and
+   `torana frontend publish-image $name -t REGISTRY/$name:0.1.0 --push`, and
    `# syntax=REGISTRY/$name:0.1.0`.
 """
 

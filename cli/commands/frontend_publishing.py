@@ -32,6 +32,8 @@ def run(name: str) -> int:
     metavar="type=TYPE[,dest=PATH,...]",
     help="Where the image goes: oci, docker or image.",
 )
+@click.option("--push", "is_pushed", is_flag=True, help="Push the image to where its names say.")
+@click.option("--load", "is_loaded", is_flag=True, help="Load the image into a Docker daemon.")
 @click.option(
     "--base", metavar="IMAGE", help="Image with a Python of the same version.  [the running Python]"
 )
