@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from string import Template
 from typing import Final
@@ -280,11 +282,26 @@ def write_scaffold(name: str, folder: Path) -> list[Path]:
     words["options"] = markdown_of(json.loads(Template(_MANIFEST).substitute(words))["options"])
     written = []
     try:
-        for path, text in _FILES.items():
-            place = folder / Template(path).substitute(words)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(Template(text).safe_substitute(words), "utf-8")
-            written.append(place)
+        with _whole(folder):
+            for path, text in _FILES.items():
+                place = folder / Template(path).substitute(words)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_text(Template(text).safe_substitute(words), "utf-8")
+                written.append(place)
     except OSError as err:
         raise UnwritableError(str(folder), err) from err
     return written
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[None]:
+    """Leave a folder that is missing or empty as it was if what is done in it fails."""
+    was_there = folder.exists()
+    try:
+        yield
+    except BaseException:
+        for path in (*folder.iterdir(),) if folder.is_dir() else ():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if not was_there and folder.is_dir():
+            folder.rmdir()
+        raise
