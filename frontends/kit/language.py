@@ -230,6 +230,8 @@ class _Translation(Generic[T]):
                 raise (latest_place() or whole).error("nested too deeply") from err
         if isinstance(lowered, State):
             return Image(lowered, ImageConfig.empty(platform))
+        if not isinstance(lowered, Image):
+            raise _wrong_result(lowered)
         return lowered
 
     def _targets(self) -> Result:
@@ -338,3 +340,11 @@ class _Translation(Generic[T]):
 def _default(targets: Sequence[Target]) -> Target | None:
     marked = next((target for target in targets if target.is_default), None)
     return marked or (targets[-1] if targets else None)
+
+
+def _wrong_result(made: object) -> TypeError:
+    """Tell an author what `lower` should have given."""
+    if inspect.isawaitable(made):
+        return TypeError(f"`lower` gave a `{type(made).__name__}`: is there an `await` missing?")
+    what = "nothing" if made is None else f"a `{type(made).__name__}`"
+    return TypeError(f"`lower` gave {what}: it returns an `Image` or a `State`")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Coroutine
+from typing import Any, cast
+
 import pytest
 
 from torana.core.errors import BuildFileError
@@ -64,6 +68,35 @@ def test_values() -> None:
 def test_ops_have_their_lines() -> None:
     built = FakeGateway(images={"debian:12": {}}).build(ListFrontend(), TEXT)
     assert (built.lines_of("*debian*"), built.lines_of("make test")) == ([1], [4])
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (None, "`lower` gave nothing: it returns an `Image` or a `State`"),
+        ("image", "`lower` gave a `str`: it returns an `Image` or a `State`"),
+    ],
+)
+def test_what_lower_must_give(made: object, told: str) -> None:
+    class Forgetful(ListFrontend):
+        async def lower(self, tree: YamlNode, context: LowerContext) -> Image:
+            return cast(Image, made)
+
+    with pytest.raises(TypeError, match=f"^{re.escape(told)}$"):
+        FakeGateway().build(Forgetful(), "from: scratch\n")
+
+
+def test_a_missing_await_is_told() -> None:
+    made: list[Coroutine[Any, Any, Image]] = []
+
+    class Hasty(ListFrontend):
+        async def lower(self, tree: YamlNode, context: LowerContext) -> Image:
+            made.append(context.image("debian:12"))
+            return cast(Image, made[0])
+
+    with pytest.raises(TypeError, match="is there an `await` missing"):
+        FakeGateway().build(Hasty(), "from: scratch\n")
+    made[0].close()
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "--- a\n--- b\n", "a: " + "[" * 100])
