@@ -57,7 +57,7 @@ __all__ = ["$class"]
 _FRONTEND: Final = '''\
 """Builds ${file}s."""
 
-from torana.core.records import dataclass
+from dataclasses import dataclass
 
 from torana.frontends.kit import GrammarFrontend, Image, LowerContext, Tree, option
 
@@ -108,8 +108,9 @@ run: "run" REST
 env: "env" WORD "=" REST
 cmd: "cmd" REST
 
-WORD: /[^\s#=][^\s=]*/
-REST: /[^\s][^\n]*/
+// (?<!\w) wants no letter before it: else `runx` were `run x`.
+WORD: /(?<!\w)[^\s#=][^\s=]*/
+REST: /(?<!\w)[^\s][^\n]*/
 _NL: /([ \t]*(#[^\n]*)?\r?\n)+/
 %ignore /[ \t]+/
 """

@@ -55,6 +55,17 @@ class Grammar:
         except RecursionError:
             raise BuildFileError("nested too deeply", whole.range) from None
 
+    def accepts(self, text: str) -> Sequence[str]:
+        """Give the terminals that may stand after a text, none where that cannot be said."""
+        if self._lark.options.parser != "lalr":
+            return ()
+        try:
+            parser = self._lark.parse_interactive(text)
+            parser.exhaust_lexer()
+        except UnexpectedInput:
+            return ()
+        return sorted(parser.accepts())  # type: ignore[no-untyped-call]  # lark's
+
     def word(self, terminal: str) -> str:
         """Give the name of a terminal for people."""
         if terminal in self.words:
@@ -124,14 +135,28 @@ class _Reading:
 
     def failure(self, err: UnexpectedInput) -> BuildFileError:
         start, expected, is_end = self._what(err)
+        if not is_end:
+            start, expected = self._with_glued(start, expected)
         found = "" if is_end else (_WORD.match(self.text, start) or [""])[0]
         shown = "the end of the file" if is_end else _shown(found)
         expected = self.grammar.needed(expected)
         wanted = sorted({self.grammar.word(name) for name in expected}, key=_rank)
-        near = suggest(found, self.grammar.keywords(expected), ignore_case=True)
+        near = None
+        if found.strip():
+            near = suggest(found, self.grammar.keywords(expected), ignore_case=True)
         hint = None if near is None else f"did you mean `{near}`?"
         place = self._place(start, start + max(1, len(found.rstrip("\n"))))
         return place.error(f"expected {_either(wanted)}, found {shown}", hint=hint)
+
+    def _with_glued(self, start: int, expected: Sequence[str]) -> tuple[int, Sequence[str]]:
+        """Take `runn` for one word, where lark sees the fixed word `run` and then an `n`."""
+        word = re.compile(r"\w+").search(self.text, _word_start(self.text, start))
+        if word is None or not word.start() < start < word.end():
+            return start, expected
+        before = self.grammar.accepts(self.text[: word.start()])
+        if self.text[word.start() : start] not in self.grammar.keywords(before):
+            return start, expected
+        return word.start(), before
 
     def _what(self, err: UnexpectedInput) -> tuple[int, Sequence[str], bool]:
         """Give where, what was expected, and whether the file has ended."""
@@ -145,6 +170,12 @@ class _Reading:
             case UnexpectedEOF():
                 return len(self.text.rstrip()), sorted(err.expected), True
         return err.pos_in_stream or 0, (), False
+
+
+def _word_start(text: str, offset: int) -> int:
+    while offset and (text[offset - 1].isalnum() or text[offset - 1] == "_"):
+        offset -= 1
+    return offset
 
 
 def _shown(found: str) -> str:

@@ -23,7 +23,7 @@ from torana.frontends.kit.lint import Linter, Rule
 from torana.frontends.kit.lock import Pins
 from torana.frontends.kit.results import BASE_CONFIG_KEY, CONFIG_KEY
 from torana.frontends.kit.stepsettings import StepSettings
-from torana.frontends.kit.tree import Place, Tree
+from torana.frontends.kit.tree import Place, Tree, latest_place, on_behalf_of
 from torana.frontends.kit.typedoptions import Declaration, read_options, specs_of
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class LowerContext:
 
     def download(self, url: str, *, filename: str, sha256: str = "", mode: int = 0o644) -> State:
         """Give a tree with the one file `filename`; many of them are fetched at the same time."""
-        checksum = f"sha256:{sha256}" if sha256 else ""
+        checksum = f"sha256:{sha256.removeprefix('sha256:')}" if sha256 else ""
         return http(
             url, filename=filename, checksum=checksum, mode=mode, custom_name=f"download {url}"
         )
@@ -229,7 +229,8 @@ class LowerContext:
         opts = {**_named(inputs or {}), **(options or {}), "platform": self.platform.format_all()}
         opts |= {"filename": filename} if filename else {}
         opts |= {"target": target} if target else {}
-        result = await build_nested(self.build, name, text=text, inputs=trees, options=opts)
+        with on_behalf_of(latest_place() or self.whole):
+            result = await build_nested(self.build, name, text=text, inputs=trees, options=opts)
         found = next(iter(result.refs.values()), result.ref)
         definition = None if found is None else await found.definition()
         config = next(

@@ -52,12 +52,15 @@ class Place:
     @contextmanager
     def located(self) -> Iterator[None]:
         """Have ops made and errors raised while entered be about this place."""
+        before = _LATEST.get()
+        _LATEST.set(self)
         with located_at(self.location()):
             try:
                 yield
             except ToranaError as err:
                 self.attach(err)
                 raise
+        _LATEST.set(before)
 
 
 _LATEST: Final[ContextVar[Place | None]] = ContextVar("torana.place", default=None)
@@ -66,6 +69,20 @@ _LATEST: Final[ContextVar[Place | None]] = ContextVar("torana.place", default=No
 def latest_place() -> Place | None:
     """Give the place that was worked on last in this task."""
     return _LATEST.get()
+
+
+@contextmanager
+def on_behalf_of(at: Place) -> Iterator[None]:
+    """Have errors of another file that is built while entered be about `at`, too, at last."""
+    token = _LATEST.set(None)
+    try:
+        yield
+    except ToranaError as err:
+        for place in at.stack():
+            attach(err, place.file, (place.range,))
+        raise
+    finally:
+        _LATEST.reset(token)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import errno
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,33 @@ import pytest
 
 from torana.cli.scaffold import write_scaffold
 from torana.core.errors import ToranaError
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_it_imports_what_is_public(tmp_path: Path) -> None:
+    page = (ROOT / "docs/api-policy.md").read_text()
+    (row,) = (line for line in page.splitlines() if line.startswith("| modules |"))
+    public = {*re.findall(r"`(torana[\w.]*)`", row), "torana.frontends.kit.testing"}
+    folders = {"torana_graph": tmp_path, "torana_taskfile": ROOT / "examples/third-party"}
+    write_scaffold("graph", tmp_path)
+    for own, folder in folders.items():
+        sources = sorted(folder.rglob("*.py"))
+        assert sources
+        for path in sources:
+            for module in _imported(path.read_text()):
+                if module.partition(".")[0] == "torana":
+                    assert any(
+                        f"{module}.".startswith(f"{each}.") for each in public - {"torana"}
+                    ), f"{own}: {path.name} imports {module}"
+
+
+def _imported(text: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+        elif isinstance(node, ast.Import):
+            yield from (each.name for each in node.names)
 
 
 @pytest.mark.parametrize("is_there", [False, True])

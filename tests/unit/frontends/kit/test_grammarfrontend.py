@@ -64,6 +64,10 @@ def test_platforms(gateway: FakeGateway) -> None:
         ("from\n", (1, 5, 6), "expected a word, found the end of the line", None),
         ("run x", (1, 6, 7), "expected the end of the line, found the end of the file", None),
         ('copy "a" b\n', (1, 6, 7), 'expected a word, found `"`', None),
+        ("run a\nrunn b\n", (2, 1, 5), "expected `copy`, `from`, `include`, `run`, `show` or "
+         "the end of the file, found `runn`", "did you mean `run`?"),
+        ("frombusybox\n", (1, 1, 12), "expected `copy`, `from`, `include`, `run`, `show` or "
+         "the end of the file, found `frombusybox`", None),
     ],
 )  # fmt: skip
 def test_wrong_files(

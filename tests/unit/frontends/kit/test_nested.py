@@ -31,6 +31,16 @@ class Nesting(GrammarFrontend):
         return image
 
 
+class NestingForEach(Nesting):
+    """Each line is another file of another language."""
+
+    async def lower(self, tree: Tree, context: LowerContext) -> Image:
+        image = context.scratch()
+        for _ in tree:
+            image = await context.frontend(self.inner, text=self.text, inputs={"base": image})
+        return image
+
+
 @pytest.fixture
 def gateway() -> FakeGateway:
     return FakeGateway(images=IMAGES, contexts={"context": {"app.c": ""}})
@@ -48,9 +58,14 @@ def test_goes_on_with_what_a_dockerfile_makes(gateway: FakeGateway) -> None:
     assert built.config["WorkingDir"] == "/srv"
 
 
-def test_errors_are_those_of_the_nested_file(gateway: FakeGateway) -> None:
-    with pytest.raises(BuildFileError, match="unknown instruction: FORM"):
-        gateway.build(Nesting("dockerfile", "FORM base\n"), "run after\n")
+def test_errors_are_those_of_the_nested_file_and_say_who_nested_it(gateway: FakeGateway) -> None:
+    with pytest.raises(BuildFileError, match="unknown instruction: FORM") as caught:
+        gateway.build(NestingForEach("dockerfile", "FORM base\n"), "run one\nrun two\n")
+    places = [(each.filename, each.ranges[0].start.line) for each in caught.value.sources]
+    assert places == [("nested", 1), ("Nestfile", 1)]
+    with pytest.raises(UnsupportedError) as unknown:
+        gateway.build(NestingForEach("theirs", "x\n"), "run one\nrun two\n")
+    assert [each.filename for each in unknown.value.sources] == ["Nestfile"]
 
 
 def test_what_is_not_pinned_is_refused_in_nested_files_too(gateway: FakeGateway) -> None:

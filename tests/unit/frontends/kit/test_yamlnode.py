@@ -99,6 +99,38 @@ def test_a_missing_await_is_told() -> None:
     made[0].close()
 
 
+class Nesting(ListFrontend):
+    """Each step is a Dockerfile, or an address and its checksum."""
+
+    async def lower(self, tree: YamlNode, context: LowerContext) -> Image:
+        image = context.scratch()
+        for step in tree.fields(("steps",), "the file")["steps"].items("steps"):
+            with step.place.located():
+                url, _, checksum = (text := step.text("a step")).partition(" sum ")
+                if checksum:
+                    image = image.copy(
+                        context.download(url, filename="f", sha256=checksum), "f", "/"
+                    )
+                else:
+                    image = await context.frontend("dockerfile", text=text, inputs={"base": image})
+        return image
+
+
+def test_a_step_stands_behind_what_it_nests() -> None:
+    text = "steps:\n- FROM base\n- FORM base\n- FROM base\n"
+    with pytest.raises(BuildFileError) as caught:
+        FakeGateway().build(Nesting(), text)
+    places = [(each.filename, each.ranges[0].start.line) for each in caught.value.sources]
+    assert places == [("nested", 1), ("list.yaml", 3)]
+
+
+def test_checksums_of_downloads_may_say_that_they_are_sha256() -> None:
+    gateway = FakeGateway(urls={"https://x.org/f": ""})
+    for prefix in ("", "sha256:"):
+        text = f"steps: [https://x.org/f sum {prefix}{'7' * 64}]\n"
+        assert f"http.checksum=sha256:{'7' * 64}" in gateway.build(Nesting(), text).text()
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n", "--- a\n--- b\n", "a: " + "[" * 100])
 def test_what_is_no_document_is_refused(text: str) -> None:
     with pytest.raises(BuildFileError) as caught:
