@@ -57,5 +57,6 @@ def describe(exports: Sequence[CacheImport], response: Mapping[str, str]) -> lis
     for number, each in enumerate(places):
         where = each.attrs.get("ref") or each.attrs.get("dest")
         if where and (each.type not in _ANSWERING or manifest_answer(response, number)):
-            lines.append(f"build cache is in `{where}` ({each.type}, {each.attrs.get('mode')})")
+            mode = "max" if each.attrs.get("mode") == "max" else "min"
+            lines.append(f"build cache is in `{where}` ({each.type}, {mode})")
     return lines
