@@ -16,12 +16,14 @@ from torana.plugins.registry.errors import StoppedError
 T = TypeVar("T")
 
 DOWNLOADS: Final = 4  # at once, as BuildKit allows per registry
+WEB_DOWNLOADS: Final = 8  # at once from web servers, of which one may well be slow
 _pool: ThreadPoolExecutor | None = None
+_web_pool: ThreadPoolExecutor | None = None
 _lock = threading.Lock()
 
 
 def network_pool() -> ThreadPoolExecutor:
-    """Give the pool, for callers that are in a thread already."""
+    """Give the pool of registries, for callers that are in a thread already."""
     global _pool
     with _lock:
         if _pool is None:
@@ -29,12 +31,25 @@ def network_pool() -> ThreadPoolExecutor:
         return _pool
 
 
-async def run_network(stop: threading.Event, function: Callable[[], T]) -> T:
+def web_pool() -> ThreadPoolExecutor:
+    """Give the pool of downloads from the web: they hold up no image, and no image them."""
+    global _web_pool
+    with _lock:
+        if _web_pool is None:
+            _web_pool = ThreadPoolExecutor(WEB_DOWNLOADS, thread_name_prefix="web")
+        return _web_pool
+
+
+async def run_network(
+    stop: threading.Event,
+    function: Callable[[], T],
+    pool: Callable[[], ThreadPoolExecutor] = network_pool,
+) -> T:
     """Run `function`, which ends soon after `stop` is set, and give its result.
 
     Cancelling sets `stop` and waits.
     """
-    future = asyncio.wrap_future(network_pool().submit(function))
+    future = asyncio.wrap_future(pool().submit(function))
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:

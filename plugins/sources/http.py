@@ -13,16 +13,17 @@ import asyncio
 import hashlib
 import os
 import threading
-from collections.abc import Callable
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from torana.core.cache.ref import Tree
 from torana.core.errors import CorruptError, NotFoundError
 from torana.core.oci.digest import Digest
 from torana.core.ops.source import SourceKey, SourceRequest, SourceServices
 from torana.core.pool import run_blocking
+from torana.plugins.registry.threads import run_network, web_pool
 from torana.plugins.sources.downloads import Download, Downloads
 from torana.plugins.sources.httpoptions import (
     DetachedSignature,
@@ -37,7 +38,6 @@ from torana.plugins.sources.webclient import Answer, FetchError, WebClient, reda
 _DEFAULT_MODE: Final = 0o600
 _RECEIVED: Final = ".torana-received"
 _LIMIT_BYTES: Final = 64 << 30
-T = TypeVar("T")
 
 
 class HttpSource:
@@ -147,7 +147,7 @@ class HttpInstance:
 
         client = WebClient(stop=stop, limit_bytes=_LIMIT_BYTES, progress=progress)
         if known:
-            found = await _stoppable(stop, self._ask, client, headers, known)
+            found = await run_network(stop, partial(self._ask, client, headers, known), web_pool)
             if found is not None:
                 return found
         refs = self._services.refs
@@ -157,8 +157,10 @@ class HttpInstance:
                 body = _Body(root / _RECEIVED)
                 try:
                     headers |= _if_none_match(known)
-                    answer = await _stoppable(
-                        stop, client.get, self._options.url, headers, body.write
+                    answer = await run_network(
+                        stop,
+                        partial(client.get, self._options.url, headers, body.write),
+                        web_pool,
                     )
                 finally:
                     body.close()
@@ -303,19 +305,6 @@ class _Body:
 
     def matches(self, expected: Digest) -> bool:
         return self.digest_by(expected.algorithm) == expected
-
-
-async def _stoppable(stop: threading.Event, function: Callable[..., T], *args: Any) -> T:
-    """Run a call in a thread; cancelling sets `stop`, and waits for the thread."""
-    call = asyncio.ensure_future(run_blocking(function, *args))
-    try:
-        return await asyncio.shield(call)
-    except asyncio.CancelledError:
-        stop.set()
-        await asyncio.wait([call])
-        if not call.cancelled():
-            call.exception()
-        raise
 
 
 def _etag(answer: Answer) -> str:

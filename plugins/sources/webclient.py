@@ -2,13 +2,17 @@
 
 Calls block and run in threads; `stop` ends them between chunks. Proxies are those of the
 environment (`HTTPS_PROXY`, `NO_PROXY`, ...), certificates those that OpenSSL trusts.
+
+What registries and other servers have in common is shared: open connections (`Pools`), pauses and
+pace. The rest is not the same: here a body is resumed only with ranges and a validator, for there
+is no digest to tell what it is; it may be packed; a URL may hold credentials; there is no
+challenge to answer, and no push. One client for both would be mostly switches between the two.
 """
 
 from __future__ import annotations
 
 import re
 import threading
-import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -27,15 +31,20 @@ from urllib3.exceptions import (
 from torana import __version__
 from torana.core.errors import ToranaError, UserError
 from torana.core.records import dataclass
-from torana.plugins.registry.connection import Pace, Pause, finish
+from torana.plugins.registry.connection import Pace, Pause, Pools, finish
 from torana.plugins.registry.errors import StoppedError
+from torana.plugins.registry.settings import HostSettings
 
 _CHUNK: Final = 1 << 18
 _RESUMES: Final = 5
 _REDIRECTS: Final = 10
 _AGAIN: Final = (429, 502, 503, 504)
 _TIMEOUT: Final = urllib3.Timeout(connect=30.0, read=60.0)
+_ANY_HOST: Final = HostSettings()  # those of registries are not for other servers
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-")
+
+
+_pools = Pools()
 
 
 class FetchError(ToranaError):
@@ -193,7 +202,7 @@ class WebClient:
         pause = Pause(self._stop)
         while not self._stop.is_set():
             try:
-                response = _pool(parts.scheme, parts.hostname or "").request(
+                response = _pools.get(_ANY_HOST, url).request(
                     method,
                     url,
                     headers=sent,
@@ -208,13 +217,6 @@ class WebClient:
             finish(response)
             pause.wait(response.headers.get("Retry-After", ""))
         raise StoppedError
-
-
-def _pool(scheme: str, host: str) -> urllib3.PoolManager:
-    proxy = urllib.request.getproxies().get(scheme)
-    if proxy and not urllib.request.proxy_bypass(host):
-        return urllib3.ProxyManager(proxy if "://" in proxy else f"http://{proxy}")
-    return urllib3.PoolManager()
 
 
 def _answer(response: urllib3.BaseHTTPResponse) -> Answer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -14,6 +15,8 @@ from tests.integration.sources.conftest import Store, Web
 from torana.core.errors import CorruptError, NotFoundError
 from torana.core.oci.digest import Digest
 from torana.core.ops.source import SourceKey, SourceRequest, SourceServices
+from torana.core.pool import run_blocking, worker_count
+from torana.plugins.registry.threads import DOWNLOADS, WEB_DOWNLOADS, run_network
 from torana.plugins.sources import http
 from torana.plugins.sources.webclient import FetchError, TooLargeError
 
@@ -235,3 +238,33 @@ async def test_a_server_that_says_to_come_back_in_a_year(store: Store, web: Web)
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not store.unfinished()
+
+
+async def test_slow_servers_hold_up_nothing_else(store: Store, web: Web) -> None:
+    """Hashing, unpacking and registries have threads of their own."""
+    waiting: list[asyncio.StreamWriter] = []
+
+    async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        waiting.append(writer)
+        await reader.read()
+
+    count = max(worker_count(), DOWNLOADS, WEB_DOWNLOADS)
+    async with await asyncio.start_server(never, "127.0.0.1") as server:
+        rest = f"127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        services = store.build()
+        slow = [
+            asyncio.ensure_future(instance(web, services, f"{rest}{number}").cache_key(0))
+            for number in range(count)
+        ]
+        while len(waiting) < min(worker_count(), WEB_DOWNLOADS):
+            await asyncio.sleep(0.01)
+        async with asyncio.timeout(10):
+            assert await run_blocking(int) == 0
+            assert await run_network(threading.Event(), int) == 0
+        for task in slow:
+            task.cancel()
+        server.close()
+        for writer in waiting:
+            writer.close()
+        found = await asyncio.gather(*slow, return_exceptions=True)
+    assert all(isinstance(each, asyncio.CancelledError) for each in found)
