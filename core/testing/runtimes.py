@@ -36,13 +36,9 @@ from torana.core.ops.runtime import (
     Streams,
     User,
 )
-from torana.core.snapshots.namespace import has_ids
+from torana.core.testing.abilities import other_users
 
 _LIMIT_S = 60  # for what hangs; nothing here takes that long
-
-_other_users = pytest.mark.xfail(
-    not has_ids(10, 10), reason="no other users where there is one id", strict=True
-)
 
 
 class Containers:
@@ -123,7 +119,7 @@ class RuntimeSuite:
             with pytest.raises(RuntimeFailedError, match="absent"):
                 await containers.run("", args=(name,))
 
-    @_other_users
+    @other_users
     async def test_missing_program_of_a_user(self, containers: Containers) -> None:
         with pytest.raises(RuntimeFailedError, match="absent"):
             await containers.run("", args=("absent",), user=User(7, 8))
@@ -180,13 +176,13 @@ class RuntimeSuite:
     async def test_root_by_default(self, containers: Containers) -> None:
         assert await containers.say("id -u; id -g; id -G") == "0\n0\n0\n"
 
-    @_other_users
+    @other_users
     async def test_user_and_groups(self, containers: Containers) -> None:
         text = await containers.say("id -u; id -g; id -G", user=User(7, 8, (9, 10)))
         assert text.split()[:2] == ["7", "8"]
         assert set(text.split()[2:]) == {"8", "9", "10"}
 
-    @_other_users
+    @other_users
     async def test_a_user_has_no_rights(self, containers: Containers) -> None:
         script = "grep -E 'Cap(Eff|Prm|Amb)' /proc/self/status; ! touch /no 2>&-"
         text = await containers.say(script, user=User(7, 8))
@@ -297,7 +293,7 @@ class RuntimeSuite:
             pipes.close_input()
             assert (await container.wait()).code == 5
 
-    @_other_users
+    @other_users
     async def test_processes_beside_the_first(self, containers: Containers) -> None:
         script = "echo ready; cat"
         async with _started(containers, script, user=User(7, 8)) as (container, pipes):

@@ -21,6 +21,7 @@ import pytest
 
 from torana.core.errors import ConflictError, NotFoundError
 from torana.core.snapshots.snapshotter import Change, ChangeKind, Snapshotter
+from torana.core.testing.abilities import devices, other_users
 
 Edit = Callable[[Path], None]
 Expected = list[tuple[str, bytes]]
@@ -187,6 +188,7 @@ ROOT_EDITS: Final[dict[str, tuple[Edit, Expected]]] = {
     ),
     "capability": (lambda root: _set_capability(root / "keep"), [("modify", b"keep")]),
 }
+ROOT_MARKS: Final = {"chown": other_users, "device": devices}
 
 
 def _write(path: Path) -> None:
@@ -399,6 +401,7 @@ class SnapshotterSuite:
                 file.seek(50 << 20)
                 assert file.read(5) == b"tail\0"
 
+    @devices
     @pytest.mark.needs("root")
     def test_what_only_root_can_make(self, based: Snapshotter) -> None:
         def edit(root: Path) -> None:
@@ -465,7 +468,9 @@ class SnapshotterSuite:
         assert listed(list(based.changes("two", "base"))) == expected
 
     @pytest.mark.needs("root")
-    @pytest.mark.parametrize("name", ROOT_EDITS)
+    @pytest.mark.parametrize(
+        "name", [pytest.param(name, marks=ROOT_MARKS.get(name, ())) for name in ROOT_EDITS]
+    )
     def test_changes_by_root(self, based: Snapshotter, name: str) -> None:
         edit, expected = ROOT_EDITS[name]
         make(based, "two", "base", edit)

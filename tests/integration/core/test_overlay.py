@@ -21,7 +21,11 @@ from torana.core.testing.snapshotters import SnapshotterSuite, base_tree, listed
 from torana.core.testing.stacks import StackSuite
 
 pytestmark = pytest.mark.needs("root")
-OPTIONS = ("index=off", "redirect_dir=off", "metacopy=off")
+OPTIONS = (
+    ("userxattr",)
+    if namespace.is_mapped_user()
+    else ("index=off", "redirect_dir=off", "metacopy=off")
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -167,7 +171,7 @@ def test_any_path_can_be_mounted(tmp_path: Path, name: str, depth: int) -> None:
 
 def test_choice(tmp_path: Path) -> None:
     assert why_no_overlay(tmp_path, OPTIONS) is None
-    choice = choose(tmp_path)
+    choice = choose(tmp_path, is_mapped_user=namespace.is_mapped_user())
     assert choice.snapshotter.name == "overlay"
     make(choice.snapshotter, "base", None, base_tree)
     make(choice.snapshotter, "two", "base", lambda root: (root / "keep").unlink())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.ops import who
+from tests.integration import who
 
 from torana.core.llb.ops import CDIDevice
 from torana.core.ops.exec.cdi import Devices

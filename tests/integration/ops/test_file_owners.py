@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from tests.integration.ops import who
+from tests.integration import who
 
 from torana.core.llb.ops import Copy, MkDir, MkFile, Symlink
 from torana.core.ops.file import actions

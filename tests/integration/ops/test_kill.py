@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.integration.ops import who
+from tests.integration import who
 
 from torana.core.ops.exec.folder import ExecutorFolder, reconcile
 from torana.plugins.runtimes import cgroups

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from tests.integration.ops import who
+from tests.integration import who
 
 from torana.core.errors import UnsupportedError
 from torana.core.ops.runtime import (

@@ -14,7 +14,7 @@ from secrets import token_hex
 from typing import Any
 
 import pytest
-from tests.integration.ops import who
+from tests.integration import who
 
 from torana.core.errors import NotFoundError, UnsupportedError
 from torana.core.llb.ops import (

@@ -1,4 +1,4 @@
-"""The tests of `ops` by root of namespaces, as `torana build` of ordinary users is.
+"""The tests of `ops` and of overlays by root of namespaces, as `torana build` of ordinary users is.
 
 What cannot work there is an expected failure of the test itself, with its reason: `ops/who.py`.
 """
@@ -20,7 +20,10 @@ pytestmark = pytest.mark.needs(
 INSIDE = Path(__file__).with_name("inside.py")
 OPS = Path(__file__).resolve().parents[1] / "ops"
 ALONE = ("test_steps.py", "test_runtime_suite.py")
-REST = tuple(sorted(path.name for path in OPS.glob("test_*.py") if path.name not in ALONE))
+REST = (
+    *sorted(path.name for path in OPS.glob("test_*.py") if path.name not in ALONE),
+    "../core/test_overlay.py",
+)
 
 
 @pytest.mark.parametrize("files", [*((name,) for name in ALONE), REST], ids=[*ALONE, "rest"])
