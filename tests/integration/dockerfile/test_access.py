@@ -7,11 +7,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.integration import who
 from tests.integration.dockerfile.builder import Builder, is_cached
 
 pytestmark = pytest.mark.needs("root", "busybox")
 
 
+@who.other_users
 def test_secret_files(builder: Builder) -> None:
     """DF-201, DF-205: place, mode and owner of the file; nothing is left where it was."""
     secret = builder.folder / "token"
@@ -133,6 +135,7 @@ def add_program(builder: Builder, name: str) -> None:
             builder.write(f"tools/{target}", path.read_bytes(), 0o755)
 
 
+@who.other_users
 @pytest.mark.needs("ssh-agent", "ssh-add", "ssh-keygen")
 def test_ssh_keys(builder: Builder, key: Path) -> None:
     """DF-206, DF-207: an agent that holds the key answers at the usual place or the given one."""
@@ -140,6 +143,7 @@ def test_ssh_keys(builder: Builder, key: Path) -> None:
     builder.build(ASK, f"--ssh=default={key}")
 
 
+@who.other_users
 @pytest.mark.needs("ssh-agent", "ssh-add", "ssh-keygen")
 def test_ssh_agent_of_the_user(builder: Builder, key: Path) -> None:
     socket = key.parent / "a.sock"

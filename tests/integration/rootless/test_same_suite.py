@@ -1,6 +1,6 @@
-"""The tests of `ops` and of overlays by root of namespaces, as `torana build` of ordinary users is.
+"""The tests of steps, overlays and builds, as root of namespaces such as ordinary users build in.
 
-What cannot work there is an expected failure of the test itself, with its reason: `ops/who.py`.
+What cannot work there is an expected failure of the test itself, with its reason: see `who.py`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,30 @@ pytestmark = pytest.mark.needs(
 )
 
 INSIDE = Path(__file__).with_name("inside.py")
-OPS = Path(__file__).resolve().parents[1] / "ops"
-ALONE = ("test_steps.py", "test_runtime_suite.py")
-REST = (
-    *sorted(path.name for path in OPS.glob("test_*.py") if path.name not in ALONE),
-    "../core/test_overlay.py",
-)
+TESTS = Path(__file__).resolve().parents[1]
+ALONE = {"steps": ("ops/test_steps.py",), "runtimes": ("ops/test_runtime_suite.py",)}
+FILES = {
+    **ALONE,
+    "ops": tuple(
+        sorted(
+            name
+            for name in (f"ops/{path.name}" for path in (TESTS / "ops").glob("test_*.py"))
+            if (name,) not in ALONE.values()
+        )
+    ),
+    "builds": (
+        "core/test_overlay.py",
+        "dockerfile/test_access.py",
+        "dockerfile/test_steps.py",
+        "gateway/test_child.py",
+        "gateway/test_exec_stream.py",
+    ),
+}
 
 
-@pytest.mark.parametrize("files", [*((name,) for name in ALONE), REST], ids=[*ALONE, "rest"])
+@pytest.mark.parametrize("files", FILES.values(), ids=FILES)
 @pytest.mark.parametrize("who", ["ranges", "single", "container"])
-def test_ops(
+def test_same(
     request: pytest.FixtureRequest, folder: Path, who: str, files: tuple[str, ...]
 ) -> None:
     builder = make_builder(request, who, folder)
@@ -49,7 +62,7 @@ def test_ops(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        cwd=OPS,
+        cwd=TESTS,
     )
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout.splitlines()[-1]
