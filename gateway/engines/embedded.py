@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import secrets
@@ -65,6 +66,7 @@ class EmbeddedEngine:
         self._plugins = plugins
         self._frontends = FrontendWorkers()
         self._has_built = False
+        self._was_interrupted = False
 
     @classmethod
     @asynccontextmanager
@@ -85,6 +87,9 @@ class EmbeddedEngine:
         engine = cls(worker, plugins)
         try:
             yield engine
+        except asyncio.CancelledError:
+            engine._was_interrupted = True
+            raise
         finally:
             await engine.close()
 
@@ -93,7 +98,9 @@ class EmbeddedEngine:
         await run_blocking(self._close)
 
     def _close(self) -> None:
-        is_due = self._has_built and collection.is_due(self._worker)
+        # Who interrupts wants nothing to run any more: what is left waits for the next build.
+        may_collect = self._has_built and not self._was_interrupted
+        is_due = may_collect and collection.is_due(self._worker)
         self._worker.close()
         if is_due:
             collection.start(self._worker.root)

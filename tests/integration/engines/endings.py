@@ -128,6 +128,7 @@ class Seen:
 
     def all_ends(self, *, keeps_folders: bool = False) -> None:
         """Wait until nothing is left, but for the folder of an engine that still runs."""
+        assert self.traces.engines() == [], "no engine, no collector of garbage"
         self.processes_end()
         if keeps_folders:
             self.groups_end()

@@ -39,6 +39,11 @@ class Traces:
             if self.mark in line or (str(self.root) in line and "torana" not in line)
         ]
 
+    def engines(self) -> list[int]:
+        """Give processes that were started for the root: engines, and what they leave to others."""
+        variable = f"TORANA_ROOT={self.root}".encode()
+        return [pid for pid, _ in _command_lines() if variable in _variables(pid)]
+
     def namespaces(self) -> set[str]:
         """Give the namespaces of the step's processes that are not those of the test."""
         return {
@@ -96,6 +101,13 @@ def _command_lines() -> Iterator[tuple[int, str]]:
             except OSError:
                 continue
             yield int(name), line.decode(errors="replace")
+
+
+def _variables(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
 
 
 def _namespaces(pid: int) -> list[str]:

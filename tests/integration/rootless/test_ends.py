@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -58,8 +59,8 @@ def test_nothing_is_left(
     for number in (signal.SIGINT, signal.SIGTERM):
         process = project.start(runtime=runtime)
         seen = Seen(project.traces)
-        end(number.name, partial(process.send_signal, number), seen, at_next_start=False)
-        assert process.wait(60) == 130, project.log.read_text()
+        end(number.name, partial(_signal, process, number), seen, at_next_start=False)
+        assert process.returncode == 130, project.log.read_text()
         seen.all_ends()
 
     process = project.start(runtime=runtime)
@@ -89,6 +90,11 @@ def test_nothing_is_left(
         seen.rest_ends()  # at its start, before any build
     finally:
         assert again.stop() == 0
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    process.send_signal(number)
+    process.wait(60)
 
 
 def _start(project: Project, folder: Path, runtime: str) -> RunningDaemon:
