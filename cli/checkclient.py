@@ -40,7 +40,7 @@ class CheckClient(OfflineClient):
         """
         if not request.frontend:
             return await OfflineClient.solve(self, request)
-        inner = replace(self, options=request.frontend_opt)
+        inner = replace(self, options=request.frontend_opt, given=request.frontend_inputs)
         if request.frontend != GATEWAY:
             frontend = self.finder(request.frontend)
         else:

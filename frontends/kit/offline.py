@@ -15,7 +15,7 @@ from typing import ClassVar, Final, NoReturn
 from torana.core.errors import NotFoundError, UnsupportedError
 from torana.core.llb.caps import LLB_CAPS
 from torana.core.llb.definition import Definition
-from torana.core.llb.ops import SourceOp
+from torana.core.llb.ops import FileOp, MkFile, OpKind, SourceOp
 from torana.core.oci.digest import Digest
 from torana.core.oci.image import compact_json
 from torana.core.oci.platform import Platform, host_platform
@@ -41,17 +41,21 @@ class OfflineClient(DataClient):
     folders: Mapping[str, Path]
     options: Mapping[str, str] = field(default_factory=dict)
     asked_images: list[str] = field(default_factory=list)
+    given: Mapping[str, Definition] = field(default_factory=dict)  # inputs
     session_id: str = "offline"
     llb_caps: frozenset[str] = LLB_CAPS
     refusal: ClassVar[str] = _NO_ENGINE
-    gateway_caps: frozenset[str] = frozenset()
+    gateway_caps: frozenset[str] = frozenset(("frontend.inputs",))
 
     @property
     def worker(self) -> Worker:
         return Worker(id="offline", platforms=(host_platform(),))
 
+    async def inputs(self) -> Mapping[str, Definition]:
+        return self.given
+
     async def solve(self, request: SolveRequest) -> Result:
-        """Give what can be read without building: folders.
+        """Give what can be read without building: folders, and files that were just made.
 
         Raises:
             UnsupportedError: another frontend was asked for.
@@ -79,14 +83,19 @@ class OfflineClient(DataClient):
 
 @dataclass(frozen=True, slots=True)
 class OfflineReference:
-    """The tree of a definition that ends in a folder of this machine; others cannot be read."""
+    """The tree of a definition that ends in a folder of this machine, or in files that are made;
+    others cannot be read.
+    """
 
     folders: Mapping[str, Path]
     _definition: Definition
 
     async def read_file(self, path: str, *, offset: int = 0, length: int | None = None) -> bytes:
         name = posixpath.normpath(f"/{path}").lstrip("/")
-        folder = self._folder()
+        last = self._last()
+        if isinstance(last, FileOp) and (made := _made(last, f"/{name}")) is not None:
+            return part(made.data, offset, length)
+        folder = self._folder(last)
         if folder is None:
             raise NotFoundError(f"open {name}: no such file or directory", hint=_NO_ENGINE)
         try:
@@ -96,9 +105,11 @@ class OfflineReference:
             raise NotFoundError(f"open {name}: {text}") from err
         return part(data, offset, length)
 
-    def _folder(self) -> Path | None:
+    def _last(self) -> OpKind | None:
         ops = list(self._definition.decoded().values())
-        last = ops[-2].kind if len(ops) > 1 else None
+        return ops[-2].kind if len(ops) > 1 else None
+
+    def _folder(self, last: OpKind | None) -> Path | None:
         if not isinstance(last, SourceOp) or not last.identifier.startswith(_LOCAL):
             return None
         return self.folders.get(last.identifier.removeprefix(_LOCAL))
@@ -117,3 +128,12 @@ class OfflineReference:
 
     def _refuse(self) -> NoReturn:
         raise UnsupportedError(_NO_ENGINE)
+
+
+def _made(op: FileOp, path: str) -> MkFile | None:
+    """Give the action that made a file, if no other one can have changed it."""
+    actions = [each.action for each in op.actions]
+    if not all(isinstance(each, MkFile) for each in actions):
+        return None
+    made = [each for each in actions if isinstance(each, MkFile) and each.path == path]
+    return made[-1] if made else None

@@ -96,6 +96,8 @@ class FrontendSuite:
                     self.build(text[:cut])
                 except ToranaError:
                     continue
+                except Exception as err:
+                    raise AssertionError(f"crashes on {text[:cut]!r}: {err!r}") from err
 
     def test_wrong_options_are_refused(self) -> None:
         declared = declaration_of(self.frontend)

@@ -93,3 +93,29 @@ def test_the_project_can_forbid_it(project: Project, site: Site) -> None:
     result = project.run("check", ".", PYTHONPATH=str(site.path))
     assert result.returncode == 1
     assert "the project does not allow this frontend: `odd`" in result.stderr
+
+
+def test_a_frontend_that_asks_another_one(project: Project, site: Site) -> None:
+    site.frontend(
+        "outer",
+        body="""
+        made = scratch().file(mkfile("/x", b"an odd thing")).marshal()
+        return await client.solve(
+            SolveRequest(frontend="inner", frontend_opt={}, frontend_inputs={"dockerfile": made})
+        )
+""".strip(),
+    )
+    site.frontend(
+        "inner",
+        body="""
+        import json
+        from torana.gateway.client.client import Result
+        found = (await client.inputs())["dockerfile"]
+        data = await (await client.solve(SolveRequest(definition=found))).ref.read_file("/x")
+        warning = {"ruleName": "Odd", "detail": data.decode(), "location": {}}
+        return Result(metadata={"result.json": json.dumps({"warnings": [warning]}).encode()})
+""".strip(),
+    )
+    project.write("x", "# syntax=outer\n")
+    done = project.run("check", "x", PYTHONPATH=str(site.path))
+    assert "an odd thing" in done.stdout, done.stderr

@@ -90,6 +90,17 @@ def test_assertions_can_fail() -> None:
     assert isinstance(assert_fails(gateway, MINI, "rnu x ### found `rnu`\n"), BuildFileError)
 
 
+def test_the_text_that_crashes_a_frontend_is_told() -> None:
+    class Fragile(TestMini):
+        def build(self, text: str, **opts: str) -> Built:
+            if len(text) < 5:
+                raise KeyError(text)
+            return super().build(text, **opts)
+
+    with pytest.raises(AssertionError, match=r"^crashes on '': KeyError\(''\)"):
+        Fragile().test_no_text_crashes()
+
+
 def test_printing_is_found(capfd: pytest.CaptureFixture[str]) -> None:
     class Loud(TestMini):
         def build(self, text: str, **opts: str) -> Built:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from torana.core.errors import BuildFileError, UnsupportedError
 from torana.frontends.kit import GrammarFrontend, Image, LowerContext, Tree
 from torana.frontends.kit.lock import LockError
+from torana.frontends.kit.offline import OfflineClient
 from torana.frontends.kit.testing.gateway import FakeGateway
 
 IMAGES = {"alpine:3.20": {"Env": ["PATH=/bin"], "WorkingDir": "/srv"}}
@@ -19,7 +23,7 @@ class Nesting(GrammarFrontend):
     filename = "Nestfile"
     grammar = "mini.lark"
 
-    def __init__(self, inner: str, text: str) -> None:
+    def __init__(self, inner: str, text: str | None) -> None:
         self.inner = inner
         self.text = text
 
@@ -92,3 +96,17 @@ def test_frontends_of_others_are_left_to_the_engine(gateway: FakeGateway) -> Non
     request = gateway.solved[-1]
     assert request.frontend_opt["cmdline"] == "theirs"
     assert {"base", "dockerfile"} <= set(request.frontend_inputs)
+
+
+@pytest.mark.parametrize("text", ["FROM base\nRUN inside\n", None])
+async def test_files_are_checked_without_an_engine(tmp_path: Path, text: str | None) -> None:
+    (tmp_path / "Nestfile").write_text("run after\n")
+    (tmp_path / "Dockerfile").write_text("FROM base\n")
+    options = {"filename": "Nestfile", "requestid": "frontend.lint"}
+    client = OfflineClient(folders={"context": tmp_path, "dockerfile": tmp_path}, options=options)
+    result = await Nesting("dockerfile", text).build(client)
+    answer = json.loads(result.metadata["result.json"])
+    assert (answer["warnings"], answer.get("buildError")) == (None, None)
+    wrong = await Nesting("dockerfile", "FORM base\n").build(client)
+    answer = json.loads(wrong.metadata["result.json"])
+    assert "unknown instruction: FORM" in answer["buildError"]["message"]
