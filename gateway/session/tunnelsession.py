@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager, contextmanager
 
 from torana.core.errors import ToranaError
 from torana.gateway.protocol.errors import UNAVAILABLE, error_of
-from torana.gateway.session.http2 import Call, CallError, ConnectionEndedError, Http2Client
+from torana.gateway.session.http2 import Http2Client
+from torana.gateway.session.http2call import Call, CallError, ConnectionEndedError
 from torana.gateway.session.transport import Metadata, SessionLostError, Stream
 
 

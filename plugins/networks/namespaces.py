@@ -11,7 +11,7 @@ from pathlib import Path
 from torana.core.ops.runtime import RuntimeFailedError
 from torana.core.pool import run_blocking
 from torana.core.snapshots import mounts
-from torana.plugins.runtimes.launcher import unshare_network
+from torana.plugins.runtimes.threadspaces import unshare_network
 
 
 @asynccontextmanager

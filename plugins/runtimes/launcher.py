@@ -15,33 +15,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import fcntl
 import os
 import signal
-import socket
-import struct
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from torana.core.errors import UnsupportedError
 from torana.core.ops.runtime import Output, RuntimeFailedError, Streams
 from torana.core.records import dataclass
 from torana.core.snapshots import mounts
-from torana.plugins.runtimes import cgroups
+from torana.plugins.runtimes import cgroups, threadspaces
 from torana.plugins.runtimes.cgroup2 import Entry
 
-_CLONE_FS: Final = 0x00000200
-_CLONE_NEWNS: Final = 0x00020000
-_CLONE_NEWCGROUP: Final = 0x02000000
-_CLONE_NEWPID: Final = 0x20000000
-_CLONE_NEWNET: Final = 0x40000000
-_SIOCSIFFLAGS: Final = 0x8914
-_IFF_UP: Final = 1
 _READ_BYTES: Final = 64 << 10
 _SETPRIV_WORDS: Final = 4
 
@@ -236,7 +225,7 @@ class _Run:
 
     def _run_inside(self, entry: Entry) -> int:
         if self._beside:
-            _join(self._beside)
+            threadspaces.join(self._beside)
         else:
             self._leave()
         with self._lock:
@@ -258,13 +247,13 @@ class _Run:
 
     def _leave(self) -> None:
         # A user namespace may mount a cgroup2 only with a cgroup namespace of its own.
-        _unshare(_CLONE_NEWCGROUP if self._surroundings.cgroup2 else 0)
+        threadspaces.unshare(cgroup=self._surroundings.cgroup2)
         mounts.mount("", "/", "", mounts.MS_REC | mounts.MS_SLAVE)
         flags = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
         if self._surroundings.new_network:
-            unshare_network()
+            threadspaces.unshare_network()
         elif self._surroundings.network is not None:
-            _join_network(self._surroundings.network)
+            threadspaces.join_network(self._surroundings.network)
         if self._surroundings.new_network or self._surroundings.network is not None:
             mounts.mount("sysfs", "/sys", "sysfs", flags)
         if self._surroundings.cgroup2:
@@ -333,58 +322,6 @@ class _Pipe:
 def _environment() -> dict[str, str]:
     """Give what programs see of our environment, in which there may be secrets."""
     return {"PATH": os.environ.get("PATH", os.defpath)}
-
-
-def unshare_network() -> None:
-    """Take the calling thread to a new network namespace, whose loopback is up.
-
-    Raises:
-        OSError: it is not allowed.
-    """
-    _call("unshare", _CLONE_NEWNET, why="no new network namespace")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        request = struct.pack("16sH14x", b"lo", _IFF_UP)
-        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, request)
-
-
-def _join_network(file: Path) -> None:
-    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        _call("setns", descriptor, _CLONE_NEWNET, why="no entry to the network namespace")
-    finally:
-        os.close(descriptor)
-
-
-def _unshare(more: int) -> None:
-    _call("unshare", _CLONE_NEWNS | _CLONE_NEWPID | more, why="no new pid namespace")
-
-
-def _join(pid: int) -> None:
-    """Enter the mount and cgroup namespaces of a process; children get its pid namespace.
-
-    A user namespace is not let into the host's cgroup namespace again, which both may be in.
-    """
-    kinds = {"mnt": _CLONE_NEWNS, "cgroup": _CLONE_NEWCGROUP, "pid": _CLONE_NEWPID}
-    opened = {
-        name: os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
-        for name in kinds
-        if os.readlink(f"/proc/{pid}/ns/{name}") != os.readlink(f"/proc/thread-self/ns/{name}")
-    }
-    try:
-        # Only a thread with a working directory of its own may change the mount namespace.
-        _call("unshare", _CLONE_FS, why="no working directory of its own")
-        for name, descriptor in opened.items():
-            _call("setns", descriptor, kinds[name], why=f"no entry to the {name} namespace")
-    finally:
-        for descriptor in opened.values():
-            os.close(descriptor)
-
-
-def _call(name: str, *arguments: int, why: str) -> None:
-    libc: Any = ctypes.CDLL(None, use_errno=True)
-    if getattr(libc, name)(*arguments) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{why}: {os.strerror(number)}")
 
 
 def _children(pid: int) -> list[int]:

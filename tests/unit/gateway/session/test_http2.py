@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from torana.gateway.protocol.errors import CANCELLED, INTERNAL, RESOURCE_EXHAUSTED
 from torana.gateway.session import frames as f
 from torana.gateway.session.frames import Frame, FrameError, FrameReader, Kind, Setting, frame
-from torana.gateway.session.http2 import CallError, ConnectionEndedError, Http2Client
+from torana.gateway.session.http2 import Http2Client
+from torana.gateway.session.http2call import CallError, ConnectionEndedError
 
 SETTINGS = f.settings({})
 OK = [("grpc-status", "0")]
