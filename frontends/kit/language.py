@@ -43,12 +43,13 @@ from torana.frontends.kit.results import PlatformResult, assemble
 from torana.frontends.kit.subrequests import DESCRIBE, UnsupportedRequestError
 from torana.frontends.kit.suggest import suggest
 from torana.frontends.kit.tree import Place, latest_place
-from torana.frontends.kit.typedoptions import declaration_of, read_options, specs_of
+from torana.frontends.kit.typedoptions import declaration_of, misspelt, read_options, specs_of
 from torana.gateway.client.client import Attestation, Client, Result
 
 T = TypeVar("T")
 Lowered = Image | State
 
+_UNKNOWN: Final = Rule("UnknownOption", "Options should be those of the frontend")
 _KIND: Final = "dockerfile"  # the folder and input in which clients offer the build file
 
 
@@ -159,6 +160,8 @@ class _Translation(Generic[T]):
         target = self._target(tree)
         self._check_options()
         linter = Linter(lint_config(self.context))
+        for name, near in misspelt(declaration_of(self.frontend), self.context.client.options):
+            linter.report(_UNKNOWN, f"there is no option `{name}`: did you mean `{near}`?")
         results = []
         for platform in self.context.options.platforms or (None,):
             try:

@@ -28,6 +28,18 @@ _DEFAULT_SCANNER: Final = "docker/buildkit-syft-scanner:stable-1"
 _MAX_CPU: Final = 8192
 
 
+_LIMITS: Final = ("memory", "memswap", "cpushares", "cpuperiod", "cpuquota")
+CLIENT_OPTIONS: Final = frozenset(
+    (
+        "add-hosts cache-from cache-imports cgroup-parent cmdline context contextkey contextsubdir "
+        "cpusetcpus cpusetmems dockerfilekey filename force-network-mode frontend.caps hostname "
+        "image-resolve-mode lock-update locked multi-platform no-cache override-copy-image "
+        "platform requestid shm-size source target ulimit"
+    ).split()
+).union(_LIMITS)
+"""What clients say to every frontend; those with a `:` in them are left out."""
+
+
 class InvalidOptionError(UserError):
     """A frontend option has a value that it cannot have."""
 
@@ -238,9 +250,6 @@ def _resources(options: Mapping[str, str]) -> LinuxResources | None:
         cpuset_cpus=sets["cpusetcpus"],
         cpuset_mems=sets["cpusetmems"],
     )
-
-
-_LIMITS: Final = ("memory", "memswap", "cpushares", "cpuperiod", "cpuquota")
 
 
 def _limit(options: Mapping[str, str], name: str, unlimited: str) -> int:

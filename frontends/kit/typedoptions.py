@@ -18,13 +18,15 @@ import dataclasses
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING
 from enum import Enum
 from typing import Any, Final, Literal, TypeVar, overload
 
+from torana.frontends.kit.options import CLIENT_OPTIONS
 from torana.frontends.kit.optionspec import OptionSpec, type_of
 from torana.frontends.kit.resources import read_resource
+from torana.frontends.kit.suggest import suggest
 
 T = TypeVar("T")
 Schema = Mapping[str, Any]
@@ -112,6 +114,18 @@ def read_options(declared: Any, given: Mapping[str, str]) -> Any:
     return declared(
         **{spec.field: _value(spec, texts[spec.name]) for spec in specs if spec.name in texts}
     )
+
+
+def misspelt(declared: Declaration, given: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Give options that are nobody's, and the declared one that is probably meant.
+
+    What is not near to any may be for another frontend, and is ignored.
+    """
+    names = [spec.name for spec in specs_of(declared)]
+    for name in sorted(given.keys() - CLIENT_OPTIONS):
+        near = None if ":" in name else suggest(name, names)
+        if near is not None:
+            yield name, near
 
 
 def schema_of(declared: Declaration) -> dict[str, Any]:

@@ -123,6 +123,16 @@ def test_wrong_options(gateway: FakeGateway, name: str, text: str, message: str)
     assert caught.value.message == message
 
 
+def test_misspelt_options_are_warned_about(gateway: FakeGateway) -> None:
+    skipped = gateway.build(MINI, "# check=skip=UnknownOption\nrun x\n", jbos="3")
+    assert not skipped.warnings
+    built = gateway.build(MINI, "run x\n", jbos="3", hostname="h", levels="low", other="x")
+    assert [w.short for w in built.warnings] == [
+        "UnknownOption: there is no option `jbos`: did you mean `jobs`?",
+        "UnknownOption: there is no option `levels`: did you mean `level`?",
+    ]
+
+
 def test_warnings_and_lint(gateway: FakeGateway) -> None:
     text = "run ls\nrun MAKE\n"
     built = gateway.build(MINI, text)
