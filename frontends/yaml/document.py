@@ -11,7 +11,6 @@ from torana.frontends.kit.yamlnodes import Entry, Items, Mark, Node, Scalar, Tab
 from torana.frontends.yaml import fields
 from torana.frontends.yaml.arguments import Declaration, read_declarations
 from torana.frontends.yaml.loader import load
-from torana.frontends.yaml.validation import validate
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +105,8 @@ def read_document(file: SourceFile, prefix: str = "") -> Document:
         BuildFileError: it is wrong; located.
     """
     root = load(file)
+    from torana.frontends.yaml.validation import validate  # imports jsonschema
+
     validate(root)
     return Document(
         file,

@@ -9,6 +9,7 @@ import ast
 import importlib
 import re
 from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,12 @@ def _builtins(node: ast.ClassDef) -> tuple[str, ...]:
             found: tuple[str, ...] = ast.literal_eval(part.value)
             return found
     return ()
+
+
+def test_each_builtin_frontend_runs_through_its_suite() -> None:
+    entries = distribution("torana").entry_points.select(group="torana.frontends")
+    found = {name for suite, name in covered(TESTS) if suite == "FrontendSuite"}
+    assert found == {entry.name for entry in entries}
 
 
 def test_each_hook_that_names_a_suite_is_here() -> None:

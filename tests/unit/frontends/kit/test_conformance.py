@@ -12,8 +12,10 @@ from typing import ClassVar
 import pytest
 from hypothesis import given, settings
 
-from torana.core.errors import BuildFileError
+from torana.core.errors import BuildFileError, ToranaError
+from torana.core.llb.ops import SourceOp
 from torana.core.llb.state import mkfile, scratch
+from torana.frontends.dockerfile import DockerfileFrontend
 from torana.frontends.kit.testing.built import Built
 from torana.frontends.kit.testing.conformance import FrontendSuite
 from torana.frontends.kit.testing.failures import assert_fails
@@ -22,6 +24,7 @@ from torana.frontends.kit.testing.golden import Golden
 from torana.frontends.kit.testing.runtimes import Runtimes
 from torana.frontends.kit.testing.strategies import contexts
 from torana.frontends.mockerfile import MockerfileFrontend
+from torana.frontends.yaml import YamlFrontend
 from torana.gateway.client.client import Result
 
 
@@ -49,6 +52,7 @@ class TestMini(FrontendSuite):
 
 
 class TestMockerfile(FrontendSuite):
+    builtins = ("mockerfile",)
     frontend = MockerfileFrontend()
     images: ClassVar = {"debian:12": {}}
     contexts: ClassVar = {"context": {"a": ""}}
@@ -60,6 +64,70 @@ class TestMockerfile(FrontendSuite):
         "image a\nfrom debian:12\nfiel https://x.org/f /f  ### found `fiel`\n",
         "images:\n- from: debian:12\n  packages: {}  ### unknown key in an image: `packages`\n",
     )
+
+
+def assert_steps_have_places(built: Built) -> None:
+    """See that what is run or copied has a place.
+
+    Sources of several steps, such as the context, have none: as in BuildKit, whose very ops they
+    are.
+    """
+    for definition in built.definitions.values():
+        assert definition.source is not None
+        for digest, op in definition.decoded().items():
+            if op.kind and not isinstance(op.kind, SourceOp):
+                assert definition.source.locations[digest].locations[0].ranges
+
+
+class TestDockerfile(FrontendSuite):
+    builtins = ("dockerfile",)
+    frontend = DockerfileFrontend()
+    images: ClassVar = {"debian:12": {}}
+    contexts: ClassVar = {"context": {"a": ""}}
+    urls: ClassVar = {"https://x.org/f": "f"}
+    valid = (
+        "FROM debian:12 AS base\nARG LEVEL=1\nRUN make -j$LEVEL\n"
+        'FROM scratch\nCOPY --from=base /out /out\nADD a https://x.org/f /\nCMD ["/out"]\n',
+    )
+    invalid = (
+        "FROM debian:12\nRNU make  ### unknown instruction: RNU\n",
+        "FROM debian:12\nCOPY a  ### requires at least two arguments\n",
+        "FROM debian:11  ### docker.io/library/debian:11: not found\n",
+    )
+
+    def test_each_op_has_a_place(self) -> None:
+        for text in self.valid:
+            assert_steps_have_places(self.build(text))
+
+    def test_questions_are_answered(self) -> None:
+        """Linting is a question that BuildKit's frontend answers, but does not list."""
+        described = self.build(self.valid[0], requestid="frontend.subrequests.describe").answer
+        names = {entry["name"] for entry in described} | {"frontend.lint"}
+        assert {"frontend.outline", "frontend.targets"} < names
+        for name in sorted(names - {"frontend.subrequests.describe"}):
+            assert self.build(self.valid[0], requestid=name).answer is not None
+        with pytest.raises(ToranaError):
+            self.build(self.valid[0], requestid="frontend.nonsense")
+
+
+class TestYaml(FrontendSuite):
+    builtins = ("yaml",)
+    frontend = YamlFrontend()
+    images: ClassVar = {"debian:12": {}}
+    contexts: ClassVar = {"context": {"a": ""}}
+    valid = (
+        "version: 1\nargs:\n  LEVEL: {default: 1}\nstages:\n  base:\n    from: debian:12\n"
+        "    steps:\n      - run: make -j${{ args.LEVEL }}\n      - copy: a\n        to: /a\n"
+        "  app:\n    from: base\n    steps: [ls]\n    image: {cmd: [/a]}\ndefault: app\n",
+    )
+    invalid = (
+        "version: 1\nstages:\n  app:\n    from: x\n    stesp: []  ### unknown key: `stesp`\n",
+        "version: 1\nstages:\n  app:\n    from: debian:11  ### not found\n",
+    )
+
+    def test_each_op_has_a_place(self) -> None:
+        for text in self.valid:
+            assert_steps_have_places(self.build(text))
 
 
 def test_golden_files_are_written_and_compared(tmp_path: Path) -> None:
