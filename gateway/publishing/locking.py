@@ -31,6 +31,7 @@ from torana.plugins.rules import normal
 _QUIET: Final = ("--disable-pip-version-check", "--no-input", "--quiet")
 _WHEELS_ONLY: Final = ("--only-binary", ":all:")
 _MARKS: Final = ("ERROR: ", "error: ")  # of pip, of uv
+_ASIDE: Final = "Can't roll back "
 _CAUSE: Final = "cause: "
 _LINKS: Final = "torana-of-the-engine"
 
@@ -214,13 +215,14 @@ def _run(command: Sequence[str], what: str, environment: Mapping[str, str]) -> b
     ended = subprocess.run(command, capture_output=True, env=kept)
     if ended.returncode:
         said = ended.stderr.decode("utf-8", "replace")
-        raise InstallFailedError(f"{what}: {_reason(said)}", log=ended.stderr)
+        raise InstallFailedError(f"{what}: {reason(said)}", log=ended.stderr)
     return ended.stdout
 
 
-def _reason(said: str) -> str:
+def reason(said: str) -> str:
     """Give the line of pip's or uv's that says what is wrong."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines.sort(key=lambda line: _ASIDE in line)  # what pip says of itself, before the reason
     for number, line in enumerate(lines):
         for mark in _MARKS:
             if line.startswith(mark):
