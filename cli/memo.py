@@ -20,6 +20,7 @@ from torana import __version__
 
 _FORMAT = b"torana-memo-1\n"
 _SKIP = "TORANA_NO_MEMO"
+_PACKAGES = ("site-packages", "dist-packages")
 # Files changed this shortly before the look may change again within one tick of their clock.
 RACY_NS = 20_000_000
 
@@ -245,8 +246,20 @@ def _head() -> bytes:
         generation = b""
     # The code's own folder stands for its version while it is being worked on.
     code = os.path.dirname(os.path.abspath(__file__))
-    place = f"{__version__} {sys.version_info[:3]} {code}\n"
+    place = f"{__version__} {sys.version_info[:3]} {code} {' '.join(_installed())}\n"
     return _FORMAT + place.encode("utf-8", "surrogateescape") + generation
+
+
+def _installed() -> list[str]:
+    """Give what changes when a distribution comes or goes: it may claim a name of build files."""
+    changed = []
+    for folder in sys.path:
+        if folder.endswith(_PACKAGES):
+            try:
+                changed.append(str(os.stat(folder).st_mtime_ns))
+            except OSError:
+                changed.append("-")
+    return changed
 
 
 def _watch_line(watch: Watch) -> bytes | None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -48,6 +48,25 @@ def test_changes_are_seen(folder: Path, name: str) -> None:
     remember(folder)
     (folder / name).write_text("changed")
     assert memo.recall(["build"]) is None
+
+
+def test_what_is_installed_or_removed_is_seen(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "lib/site-packages"
+    site.mkdir(parents=True)
+    monkeypatch.setattr("sys.path", [str(tmp_path), str(site), str(tmp_path / "missing")])
+    installed = site / "torana_just-1.0.dist-info"
+    changes: tuple[Callable[[], None], ...] = (installed.mkdir, installed.rmdir)
+    for change in changes:
+        os.utime(site, (1, 1))  # the clock of a file system may stand still for a test
+        remember(folder)
+        assert memo.recall(["build"]) is not None
+        change()
+        assert memo.recall(["build"]) is None
+    remember(folder)
+    (tmp_path / "out").mkdir()  # a folder of modules is none of packages
+    assert memo.recall(["build"]) is not None
 
 
 def test_removals_and_old_files_moved_in_are_seen(folder: Path, tmp_path: Path) -> None:
