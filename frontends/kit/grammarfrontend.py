@@ -44,4 +44,3 @@ def _grammar(frontend: type[GrammarFrontend]) -> Grammar:
 
     text = read_resource(frontend.__module__, frontend.grammar)
     return Grammar(text, frontend.words, frontend.settings)
-

@@ -18,7 +18,7 @@ import yaml
 from torana.core.errors import BuildFileError
 from torana.core.records import dataclass
 from torana.frontends.kit.diagnostics import SourceFile
-from torana.frontends.kit.yamlnodes import Entry, Items, Mark, Node, Scalar, Table
+from torana.frontends.kit.yamltree import Entry, Items, Mark, Node, Scalar, Table
 
 MAX_BYTES: Final = 4 << 20
 MAX_NODES: Final = 250_000  # aliases count as what they stand for

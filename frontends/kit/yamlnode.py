@@ -15,7 +15,7 @@ from torana.frontends.kit.diagnostics import attach
 from torana.frontends.kit.suggest import suggest
 from torana.frontends.kit.tree import Place
 from torana.frontends.kit.yamlcomposer import compose
-from torana.frontends.kit.yamlnodes import Items, Mark, Node, Scalar, Table
+from torana.frontends.kit.yamltree import Items, Mark, Node, Scalar, Table
 
 
 @dataclass(frozen=True, slots=True)

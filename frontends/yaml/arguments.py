@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from torana.core.records import dataclass
-from torana.frontends.kit.yamlnodes import Entry, Mark, Node, Scalar, Table
+from torana.frontends.kit.yamltree import Entry, Mark, Node, Scalar, Table
 from torana.frontends.yaml import fields
 from torana.frontends.yaml.expressions.pattern import Pattern
 from torana.frontends.yaml.expressions.values import Value, equal, typed

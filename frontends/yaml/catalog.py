@@ -11,7 +11,7 @@ from typing import Final
 from torana.core.errors import UserError
 from torana.core.records import dataclass
 from torana.frontends.kit.suggest import suggest
-from torana.frontends.kit.yamlnodes import Entry, Items, Mark, Scalar, Table
+from torana.frontends.kit.yamltree import Entry, Items, Mark, Scalar, Table
 from torana.frontends.yaml import fields
 from torana.frontends.yaml.arguments import Arguments
 from torana.frontends.yaml.document import Document

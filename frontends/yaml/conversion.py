@@ -20,7 +20,7 @@ from torana.frontends.kit.context import BuildContext
 from torana.frontends.kit.epoch import EPOCH
 from torana.frontends.kit.proxies import PROXIES, proxy_env
 from torana.frontends.kit.suggest import suggest
-from torana.frontends.kit.yamlnodes import Mark
+from torana.frontends.kit.yamltree import Mark
 from torana.frontends.yaml import fields
 from torana.frontends.yaml import model as m
 from torana.frontends.yaml.built import Built

@@ -7,7 +7,7 @@ from dataclasses import field
 
 from torana.core.records import dataclass
 from torana.frontends.kit.diagnostics import SourceFile
-from torana.frontends.kit.yamlnodes import Entry, Items, Mark, Node, Scalar, Table
+from torana.frontends.kit.yamltree import Entry, Items, Mark, Node, Scalar, Table
 from torana.frontends.yaml import fields
 from torana.frontends.yaml.arguments import Declaration, read_declarations
 from torana.frontends.yaml.loader import load

@@ -21,7 +21,7 @@ from torana.core.oci.platform import Platform
 from torana.core.records import dataclass
 from torana.frontends.kit.diagnostics import SourceFile
 from torana.frontends.kit.options import BuildOptions
-from torana.frontends.kit.yamlnodes import Mark
+from torana.frontends.kit.yamltree import Mark
 from torana.frontends.yaml import fields
 from torana.frontends.yaml import model as m
 from torana.frontends.yaml.built import Built

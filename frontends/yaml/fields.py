@@ -9,7 +9,7 @@ from typing import Final
 from torana.core.errors import ToranaError
 from torana.core.oci.platform import Platform, parse_platform
 from torana.core.quantities import parse_duration_s, parse_size
-from torana.frontends.kit.yamlnodes import Items, Mark, Node, Scalar, Table
+from torana.frontends.kit.yamltree import Items, Mark, Node, Scalar, Table
 from torana.frontends.yaml.expressions.pattern import InvalidPatternError, Pattern
 from torana.frontends.yaml.model import Env, Owner
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from torana.core.oci.image import DEFAULT_PATH, compact_json
 from torana.core.oci.platform import Platform
-from torana.frontends.kit.yamlnodes import Items, Node, Scalar, Table
+from torana.frontends.kit.yamltree import Items, Node, Scalar, Table
 from torana.frontends.yaml import fields
 from torana.frontends.yaml.model import Env, Image
 

@@ -22,7 +22,7 @@ from torana.frontends.kit.included import read_download, read_from
 from torana.frontends.kit.lock import Lock, LockError, Pins, digest_of
 from torana.frontends.kit.sources import git_state
 from torana.frontends.kit.suggest import suggest
-from torana.frontends.kit.yamlnodes import Items, Mark, Node, Table
+from torana.frontends.kit.yamltree import Items, Mark, Node, Table
 from torana.frontends.yaml import fields
 from torana.frontends.yaml.document import (
     Document,

@@ -8,7 +8,7 @@ from typing import Final
 from torana.core.oci.reference import InvalidReferenceError, parse_reference
 from torana.core.records import dataclass
 from torana.frontends.kit.lint import Linter, Rule
-from torana.frontends.kit.yamlnodes import Items, Mark, Node, Scalar, Table
+from torana.frontends.kit.yamltree import Items, Mark, Node, Scalar, Table
 from torana.frontends.yaml import fields
 from torana.frontends.yaml import model as m
 from torana.frontends.yaml.document import Document

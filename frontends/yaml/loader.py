@@ -9,7 +9,7 @@ from typing import Final
 
 from torana.frontends.kit.diagnostics import SourceFile
 from torana.frontends.kit.yamlcomposer import compose, start_of
-from torana.frontends.kit.yamlnodes import Table
+from torana.frontends.kit.yamltree import Table
 
 _HINT: Final = "it begins with `version: 1`"
 

@@ -13,7 +13,7 @@ from enum import Enum
 from torana.core.llb.ops import CacheSharing, NetMode
 from torana.core.oci.platform import Platform
 from torana.core.records import dataclass
-from torana.frontends.kit.yamlnodes import Mark
+from torana.frontends.kit.yamltree import Mark
 
 Env = Mapping[str, str | None]  # None: unset
 

@@ -13,7 +13,7 @@ from torana.core.errors import BuildFileError
 from torana.core.oci.platform import Platform
 from torana.core.records import dataclass
 from torana.frontends.kit.suggest import suggest
-from torana.frontends.kit.yamlnodes import Entry, Items, Mark, Node, Scalar, Table
+from torana.frontends.kit.yamltree import Entry, Items, Mark, Node, Scalar, Table
 from torana.frontends.yaml import fields
 from torana.frontends.yaml.arguments import read_inputs
 from torana.frontends.yaml.catalog import Catalog, Declared

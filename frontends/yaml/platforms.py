@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torana.core.oci.platform import Platform
 from torana.frontends.kit.context import BuildContext
-from torana.frontends.kit.yamlnodes import Items, Table
+from torana.frontends.kit.yamltree import Items, Table
 from torana.frontends.yaml import fields
 from torana.frontends.yaml.document import Document
 

@@ -22,7 +22,7 @@ from torana.frontends.kit.findings import lint_config
 from torana.frontends.kit.lint import Linter
 from torana.frontends.kit.lock import Lock, Pins, is_update, read_lock
 from torana.frontends.kit.subrequests import UnsupportedRequestError
-from torana.frontends.kit.yamlnodes import Mark, Table
+from torana.frontends.kit.yamltree import Mark, Table
 from torana.frontends.yaml import fields
 from torana.frontends.yaml import model as m
 from torana.frontends.yaml.catalog import Catalog

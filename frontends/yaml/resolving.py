@@ -22,7 +22,7 @@ from torana.frontends.kit.gitref import parse_git_ref
 from torana.frontends.kit.named import NamedContext
 from torana.frontends.kit.sources import git_state
 from torana.frontends.kit.suggest import suggest
-from torana.frontends.kit.yamlnodes import Mark
+from torana.frontends.kit.yamltree import Mark
 from torana.frontends.yaml.document import ContextDeclaration
 from torana.frontends.yaml.model import Origin, OriginKind
 

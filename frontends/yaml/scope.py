@@ -9,7 +9,7 @@ from typing import Final
 from torana.core.errors import BuildFileError
 from torana.core.records import dataclass
 from torana.frontends.kit.suggest import suggest
-from torana.frontends.kit.yamlnodes import EXPRESSION, Entry, Items, Mark, Node, Scalar, Table
+from torana.frontends.kit.yamltree import EXPRESSION, Entry, Items, Mark, Node, Scalar, Table
 from torana.frontends.yaml.expressions.functions import MAX_TEXT
 from torana.frontends.yaml.expressions.parser import Expression, ExpressionError, parse
 from torana.frontends.yaml.expressions.values import Value, text

@@ -14,7 +14,7 @@ from torana.core.llb.ops import CacheSharing, NetMode
 from torana.core.oci.platform import Platform
 from torana.core.records import dataclass
 from torana.frontends.kit.suggest import suggest
-from torana.frontends.kit.yamlnodes import Items, Mark, Node, Scalar, Table
+from torana.frontends.kit.yamltree import Items, Mark, Node, Scalar, Table
 from torana.frontends.yaml import fields
 from torana.frontends.yaml.model import (
     AnyStep,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torana.frontends.kit.yamlnodes import Items, Node, Scalar, Table
+from torana.frontends.kit.yamltree import Items, Node, Scalar, Table
 from torana.frontends.yaml import fields
 from torana.frontends.yaml.model import FileCheck, Test, TextCheck
 from torana.frontends.yaml.steps import Reader

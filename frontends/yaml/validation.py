@@ -18,7 +18,7 @@ from jsonschema.validators import extend
 
 from torana.core.errors import BuildFileError
 from torana.frontends.kit.suggest import suggest
-from torana.frontends.kit.yamlnodes import Items, Mark, Node, Scalar, Table, plain
+from torana.frontends.kit.yamltree import Items, Mark, Node, Scalar, Table, plain
 from torana.frontends.yaml.schema import STEP_KEYWORD, file_schema, verbs
 
 _CHOICES: Final = frozenset(("oneOf", "anyOf"))

@@ -20,7 +20,7 @@ from torana.cli.failures import describe
 from torana.core.errors import ToranaError
 from torana.frontends.kit.diagnostics import SourceFile
 from torana.frontends.kit.offline import OfflineClient
-from torana.frontends.kit.yamlnodes import plain
+from torana.frontends.kit.yamltree import plain
 from torana.frontends.yaml import YamlFrontend
 from torana.frontends.yaml.loader import load
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torana.core.errors import BuildFileError
 from torana.frontends.kit import yamlcomposer
 from torana.frontends.kit.diagnostics import SourceFile
-from torana.frontends.kit.yamlnodes import Scalar, Table, plain
+from torana.frontends.kit.yamltree import Scalar, Table, plain
 from torana.frontends.yaml import loader
 
 ALPHABET = st.sampled_from([*"abx:-?{}[],&*#!|>'\"%@`\n\t 01~<.$", "${{", "}}", "<<: ", "- "])

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from torana.core.errors import BuildFileError
 from torana.frontends.kit.diagnostics import SourceFile
-from torana.frontends.kit.yamlnodes import plain
+from torana.frontends.kit.yamltree import plain
 from torana.frontends.yaml.loader import load
 from torana.frontends.yaml.schema import public_schema, verbs
 from torana.frontends.yaml.validation import validate
