@@ -256,15 +256,20 @@ async def test_slow_servers_hold_up_nothing_else(store: Store, web: Web) -> None
             asyncio.ensure_future(instance(web, services, f"{rest}{number}").cache_key(0))
             for number in range(count)
         ]
-        while len(waiting) < min(worker_count(), WEB_DOWNLOADS):
-            await asyncio.sleep(0.01)
-        async with asyncio.timeout(10):
-            assert await run_blocking(int) == 0
-            assert await run_network(threading.Event(), int) == 0
-        for task in slow:
-            task.cancel()
-        server.close()
-        for writer in waiting:
-            writer.close()
-        found = await asyncio.gather(*slow, return_exceptions=True)
+        try:
+            while len(waiting) < min(worker_count(), WEB_DOWNLOADS):
+                await asyncio.sleep(0.01)
+            others = [
+                asyncio.ensure_future(run_blocking(int)),
+                asyncio.ensure_future(run_network(threading.Event(), int)),
+            ]
+            _, pending = await asyncio.wait(others, timeout=10)
+            assert not pending
+        finally:
+            for task in slow:
+                task.cancel()
+            server.close()
+            for writer in waiting:
+                writer.close()
+            found = await asyncio.gather(*slow, return_exceptions=True)
     assert all(isinstance(each, asyncio.CancelledError) for each in found)
