@@ -5,8 +5,8 @@ nothing but look. The memo looks itself: it stats what the build read and wrote,
 changed stat proves nothing, so it only ever means "run the build for real"; an unchanged one means
 that no byte changed, because files whose times are too young to tell are not remembered.
 
-This module is on the path of every build: it imports only `os`, `sys`, `time` and
-`_blake2`.
+This module is on the path of every build: it imports only `os`, `sys`, `time`,
+`_blake2`, and what imports no more.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from _blake2 import blake2b
 from time import time_ns
 
 from torana import __version__
+from torana.core.rights import is_system_root
 
 _FORMAT = b"torana-memo-1\n"
 _SKIP = "TORANA_NO_MEMO"
@@ -65,7 +66,7 @@ def store_root() -> str:
     data_home = os.environ.get("XDG_DATA_HOME")
     if data_home:
         return os.path.join(data_home, "torana")
-    if os.geteuid() == 0:
+    if is_system_root():
         return "/var/lib/torana"
     return os.path.join(os.path.expanduser("~"), ".local", "share", "torana")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -66,6 +66,7 @@ def info(ctx: click.Context) -> None:
 def show_workers(ctx: click.Context) -> None:
     """Print the workers of a daemon."""
     from torana.core.oci.platform import Platform
+    from torana.gateway.engines.facts import LABELS
     from torana.gateway.protocol.control_pb2 import ListWorkersRequest
 
     async def question(stub: Any, content: Any) -> Any:
@@ -80,8 +81,19 @@ def show_workers(ctx: click.Context) -> None:
         click.echo(f"Platforms:\t{','.join(platforms)}")
         version = worker.BuildkitVersion
         click.echo(f"Version:\t{version.package} {version.version}")
-        for key, value in sorted(worker.Labels.items()):
+        labels = dict(worker.Labels)
+        show_facts({name: labels.pop(label) for name, label in LABELS.items() if label in labels})
+        for key, value in sorted(labels.items()):
             click.echo(f"Label:\t\t{key}={value}")
+
+
+def show_facts(found: Mapping[str, str]) -> None:
+    """Print what steps run with: of this engine, or of a daemon of ours."""
+    for name, text in found.items():
+        first, *more = text.splitlines()
+        click.echo(f"{name + ':':<8}\t{first}")
+        for line in more:
+            click.echo(f"\t\t{line}")
 
 
 @click.command()

@@ -10,7 +10,6 @@ import click
 
 from torana.cli import memo
 from torana.cli.commands import daemons
-from torana.core.errors import ToranaError, UnsupportedError
 
 
 @click.group()
@@ -72,40 +71,16 @@ def workers(ctx: click.Context) -> None:
         daemons.show_workers(ctx)
         return
     from torana.gateway.engines.embedded import open_root
+    from torana.gateway.engines.facts import facts
+    from torana.gateway.engines.network import LazyNetwork, wanted_network
+    from torana.plugins.manager import PluginManager
 
     worker = open_root(Path(memo.store_root()))
     try:
         click.echo(f"Root:\t\t{worker.root}")
         click.echo(f"Platform:\t{worker.platform.format()}")
-        click.echo(f"User:\t\t{worker.user.describe()}")
-        click.echo(f"Snapshotter:\t{worker.choice.snapshotter.name} ({worker.choice.reason})")
-        asyncio.run(_show_steps(worker.root))
+        network = LazyNetwork(worker.root, wanted_network(), None)
+        wanted = os.environ.get("TORANA_RUNTIME", "")
+        daemons.show_facts(asyncio.run(facts(worker, network, PluginManager(), runtime=wanted)))
     finally:
         worker.close()
-
-
-async def _show_steps(root: Path) -> None:
-    """Show what steps run with: runtime and network."""
-    from torana.gateway.engines.network import wanted_network
-    from torana.plugins.manager import PluginManager
-    from torana.plugins.networks.choose import choose_network
-    from torana.plugins.networks.cni import CNISettings
-    from torana.plugins.runtimes.choose import choose_runtime
-
-    wanted = os.environ.get("TORANA_RUNTIME", "")
-    try:
-        choice = await choose_runtime(PluginManager().runtimes(), root / "executor", wanted=wanted)
-    except UnsupportedError as err:
-        click.echo(f"Runtime:\tnone ({err.message})")
-        if err.hint:
-            click.echo(f"\t\thint: {err.hint}")
-    else:
-        click.echo(f"Runtime:\t{choice.runtime.name} ({choice.reason})")
-        for name, reason in choice.refused:
-            click.echo(f"\t\tnot {name}: {reason}")
-    try:
-        network = await choose_network(root, wanted=wanted_network(), cni=CNISettings())
-    except ToranaError as err:
-        click.echo(f"Network:\tnone ({err.message})")
-    else:
-        click.echo(f"Network:\t{network.name} ({network.reason})")

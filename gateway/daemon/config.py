@@ -10,7 +10,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from torana.core.errors import UserError
@@ -19,6 +19,7 @@ from torana.core.ops.exec.limits import StepLimits
 from torana.core.ops.exec.network_files import DNSConfig
 from torana.core.quantities import Size, parse_duration_s, parse_size
 from torana.core.records import dataclass
+from torana.core.rights import is_system_root
 from torana.plugins.networks.cni import DEFAULT_CONFIG, DEFAULT_FOLDERS, BridgeSettings, CNISettings
 from torana.plugins.schemas import first_problem, load_schema
 
@@ -72,6 +73,11 @@ class WorkerConfig:
     cgroup_parent: str = ""  # of steps that name none
     has_selinux: bool | None = None  # labels for steps; None: what the environment says
     step_limits: StepLimits | None = None  # None: those of the environment
+
+    @property
+    def runtime_name(self) -> str:
+        """Give the runtime asked for; a path or BuildKit's own build of runc name it as well."""
+        return PurePath(self.runtime).name.removeprefix("buildkit-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +134,7 @@ def default_root() -> Path:
     """Give the root that `torana` itself uses, so that both share one cache."""
     if root := os.environ.get("TORANA_ROOT"):
         return Path(root)
-    if os.geteuid() == 0:
+    if is_system_root():
         return Path("/var/lib/torana")
     data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
     return Path(data) / "torana"
@@ -136,7 +142,7 @@ def default_root() -> Path:
 
 def default_address() -> str:
     """Give where `toranad` listens unless told otherwise."""
-    if os.geteuid() == 0:
+    if is_system_root():
         return "unix:///run/torana/toranad.sock"
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/torana-{os.geteuid()}"
     return f"unix://{runtime}/torana/toranad.sock"
@@ -144,7 +150,7 @@ def default_address() -> str:
 
 def default_file() -> Path:
     """Give the configuration file that is read when there is one."""
-    if os.geteuid() == 0:
+    if is_system_root():
         return Path("/etc/torana/toranad.toml")
     folder = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     return Path(folder) / "torana" / "toranad.toml"

@@ -14,6 +14,7 @@ from torana.core.cache.filters import parse_filters as cache_filters
 from torana.gateway.daemon.builds import STATUS_WAIT_S
 from torana.gateway.daemon.history import EventType, HistoryEvent
 from torana.gateway.daemon.housekeeping import prune_policy
+from torana.gateway.daemon.identity import in_force
 from torana.gateway.daemon.recordfilter import parse_filters
 from torana.gateway.daemon.recordmessages import event_message
 from torana.gateway.daemon.solvemessages import read_request
@@ -76,9 +77,10 @@ class Control(ControlServicer):
     ) -> pb.ListWorkersResponse:
         daemon = self._daemon
         matches = cache_filters(tuple(text for text in request.filter if text))
-        if not matches(daemon.identity.field):
+        identity = await in_force(daemon.identity, daemon.worker, daemon.config.worker)
+        if not matches(identity.field):
             return pb.ListWorkersResponse()
-        record = worker_message(daemon.identity, daemon.housekeeping.policies)
+        record = worker_message(identity, daemon.housekeeping.policies)
         return pb.ListWorkersResponse(record=[record])
 
     async def Info(self, request: pb.InfoRequest, context: Any) -> pb.InfoResponse:

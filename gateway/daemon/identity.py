@@ -10,7 +10,7 @@ import secrets
 import socket
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,9 @@ from torana.core.oci.platform import Platform, parse_platform
 from torana.core.records import dataclass
 from torana.core.worker import Worker
 from torana.gateway.daemon.config import WorkerConfig
+from torana.gateway.engines.facts import LABELS, facts
+from torana.gateway.engines.network import LazyNetwork
+from torana.plugins.manager import PluginManager
 
 PACKAGE: Final = "torana"
 VERSION: Final = f"v{__version__}"
@@ -48,7 +51,7 @@ class Identity:
 
 
 def identify(worker: Worker, config: WorkerConfig) -> Identity:
-    """Describe `worker`; its id is the same after a restart.
+    """Describe `worker` without trying anything; its id is the same after a restart.
 
     Raises:
         InvalidPlatformError: a configured platform cannot be read.
@@ -59,13 +62,27 @@ def identify(worker: Worker, config: WorkerConfig) -> Identity:
     labels = {
         f"{_LABEL}executor": "oci",
         f"{_LABEL}hostname": socket.gethostname(),
-        f"{_LABEL}network": "host" if config.network == "auto" else config.network,
         f"{_LABEL}oci.process-mode": "sandbox",
         f"{_LABEL}selinux.enabled": "true" if worker.has_selinux else "false",
         f"{_LABEL}snapshotter": _snapshotter(worker),
         **config.labels,
     }
     return Identity(id=_worker_id(worker.root), labels=labels, platforms=platforms)
+
+
+async def in_force(identity: Identity, worker: Worker, config: WorkerConfig) -> Identity:
+    """Add what steps run with, and why, as it has turned out."""
+    assert isinstance(worker.network, LazyNetwork)
+    wanted = config.runtime_name or os.environ.get("TORANA_RUNTIME", "")
+    found = await facts(worker, worker.network, PluginManager(), runtime=wanted)
+    network = found["Network"].split()[0] if config.network == "auto" else config.network
+    labels = {
+        **{LABELS[name]: text for name, text in found.items()},
+        **identity.labels,
+        f"{_LABEL}network": network,
+        **config.labels,
+    }
+    return replace(identity, labels=labels)
 
 
 def _also_native(platform: Platform, flags: frozenset[str]) -> list[Platform]:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import PurePath
 from typing import Any, Final
 
 from torana.core.errors import NotFoundError, ToranaError, UserError
@@ -224,8 +223,7 @@ class Solving:
         )
 
     def _runtime(self) -> Runtime:
-        # A path or BuildKit's own build of runc names the runtime as well.
-        wanted = PurePath(self._config.worker.runtime).name.removeprefix("buildkit-")
+        wanted = self._config.worker.runtime_name
         return chosen_runtime(self._worker.root, self._plugins, wanted=wanted)
 
     async def _result(self, wanted: WantedBuild, build: Build, client: InProcessClient) -> Result:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from torana.core.ops.exec.networks import NetworkNamespace
 
 if TYPE_CHECKING:
-    from torana.plugins.networks.choose import ChosenNetwork
+    from torana.plugins.networks.choose import ChosenNetwork, NetworkChoice
     from torana.plugins.networks.cni import CNISettings
 
 
@@ -26,17 +26,28 @@ class LazyNetwork:
         self._cni = cni
         self._chosen: ChosenNetwork | None = None
 
+    async def choice(self) -> NetworkChoice:
+        """Give what steps get, and why.
+
+        Raises:
+            ToranaError: what is asked for is unknown, or does not work.
+        """
+        return await self._network().choice()
+
     @asynccontextmanager
     async def open(
         self, id: str, directory: Path, hostname: str
     ) -> AsyncIterator[NetworkNamespace | None]:
+        async with self._network().open(id, directory, hostname) as namespace:
+            yield namespace
+
+    def _network(self) -> ChosenNetwork:
         if self._chosen is None:
             from torana.plugins.networks.choose import ChosenNetwork
             from torana.plugins.networks.cni import CNISettings
 
             self._chosen = ChosenNetwork(self._root, self._wanted, self._cni or CNISettings())
-        async with self._chosen.open(id, directory, hostname) as namespace:
-            yield namespace
+        return self._chosen
 
 
 def wanted_network() -> str:

@@ -57,14 +57,18 @@ class ChosenNetwork:
         self._cni = cni
         self._task: asyncio.Task[NetworkChoice] | None = None
 
+    async def choice(self) -> NetworkChoice:
+        """Give what is used, looked for by the first who asks; raises as `choose_network`."""
+        if self._task is None:
+            coroutine = choose_network(self._root, wanted=self._wanted, cni=self._cni)
+            self._task = asyncio.get_running_loop().create_task(coroutine)
+        return await asyncio.shield(self._task)
+
     @asynccontextmanager
     async def open(
         self, id: str, directory: Path, hostname: str
     ) -> AsyncIterator[NetworkNamespace | None]:
-        if self._task is None:
-            coroutine = choose_network(self._root, wanted=self._wanted, cni=self._cni)
-            self._task = asyncio.get_running_loop().create_task(coroutine)
-        choice = await asyncio.shield(self._task)
+        choice = await self.choice()
         if choice.provider is None:
             yield None
             return

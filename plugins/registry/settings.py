@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from torana.core.oci.reference import ImageReference
 from torana.core.records import dataclass
+from torana.core.rights import is_system_root
 from torana.plugins.registry.errors import InvalidRegistrySettingsError
 
 _FILE: Final = "TORANA_REGISTRIES"
@@ -137,7 +138,7 @@ def default_file() -> Path:
     """Give where settings are looked for: `$TORANA_REGISTRIES`, else beside other settings."""
     if named := os.environ.get(_FILE):
         return Path(named)
-    if os.geteuid() == 0:
+    if is_system_root():
         return Path("/etc/torana/registries.toml")
     folder = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     return Path(folder) / "torana" / "registries.toml"
