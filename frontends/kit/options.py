@@ -196,6 +196,8 @@ def _extra_hosts(text: str) -> tuple[HostIP, ...]:
         from ipaddress import ip_address
 
         try:
+            if "%" in address:
+                raise ValueError(address)  # its zone is one of another machine
             hosts.append(HostIP(host=host, ip=str(ip_address(address))))
         except ValueError as err:
             raise InvalidOptionError(

@@ -72,8 +72,6 @@ def arguments(
     for entry in spec.env:
         name, _, value = entry.partition("=")
         words += ["--setenv", name, value]
-    if not any(entry.startswith("HOME=") for entry in spec.env):
-        words += ["--setenv", "HOME", _home(spec)]
     # Where bubblewrap was built without SELinux, it refuses these.
     if spec.selinux_label:
         words += ["--exec-label", spec.selinux_label]
@@ -148,17 +146,3 @@ def _inside(path: str, spec: ContainerSpec) -> str:
     root = os.fsencode(spec.rootfs)
     found = resolve(root, os.fsencode(path))
     return os.fsdecode(found[len(root.rstrip(b"/")) :]) or "/"
-
-
-def _home(spec: ContainerSpec) -> str:
-    """Give the home folder as the image's passwd file has it, as OCI runtimes do; else `/`."""
-    path = resolve(os.fsencode(spec.rootfs), b"/etc/passwd")
-    try:
-        with open(path, "rb") as file:
-            rows = [line.split(b":") for line in file.read(10 << 20).splitlines()]
-    except OSError:
-        return "/"
-    for row in rows:
-        if len(row) > 5 and row[2] == str(spec.user.uid).encode():
-            return os.fsdecode(row[5]) or "/"
-    return "/"

@@ -93,7 +93,9 @@ def step_groups(spec: ContainerSpec) -> tuple[Path, ...]:
         if not has_device_group and spec.resources in (None, LinuxResources()):
             log.info("processes of steps are not limited: %s", err)
             return ()
-        raise RuntimeFailedError(f"limits of a step cannot be set: {err}") from err
+        reason = (err.strerror or str(err)).lower()
+        place = os.fsdecode(err.filename or path)
+        raise RuntimeFailedError(f"limits of a step cannot be set: {reason}: `{place}`") from err
 
 
 def _make_group_of_version_2(path: str, spec: ContainerSpec) -> tuple[Path, ...]:

@@ -35,6 +35,7 @@ class CrunRuntime(OCIRuntime):
     """Preferred: a third of runc's price."""
 
     name = "crun"
+    log_format = "text"  # it says in the step's own output, too, why a program cannot be executed
 
     def traits(self) -> HostTraits:
         return self._traits

@@ -39,6 +39,7 @@ class OCIRuntime:
     """
 
     name = "oci"
+    log_format = "json"
 
     def __init__(self, program: str | None = None) -> None:
         self._program = program or _find(self.name)
@@ -116,7 +117,7 @@ class OCIRuntime:
             self._program,
             f"--root={spec.directory}/state",
             f"--log={spec.directory / log}",
-            "--log-format=json",
+            f"--log-format={self.log_format}",
             *self.flags(),
         ]
 

@@ -20,10 +20,11 @@ def failure(log: Path) -> str:
 
 
 def _entry(line: str) -> dict[str, Any]:
+    """Read a line of either format: JSON, or a text that is the error."""
     try:
         entry = json.loads(line)
     except ValueError:
-        return {}
+        return {"msg": line, "level": "error"} if line.strip() else {}
     return entry if isinstance(entry, dict) and "msg" in entry else {}
 
 

@@ -6,7 +6,8 @@ Blocking; runs in one thread, and everything that it opens goes on an exit stack
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import field, replace
 from pathlib import Path
@@ -40,16 +41,23 @@ from torana.core.ops.exec.plan import Content, MountPlan, PlannedMount, is_below
 from torana.core.ops.exec.selinux import Labels, container_labels
 from torana.core.ops.exec.services import StepServices
 from torana.core.ops.exec.sources import Sources
-from torana.core.ops.exec.stubs import make_directories, mount_points
-from torana.core.ops.exec.users import resolve_user
+from torana.core.ops.exec.stubs import (
+    RUNTIME_FOLDERS,
+    MountPoint,
+    make_directories,
+    make_point,
+    make_runtime_folders,
+    mount_points,
+)
+from torana.core.ops.exec.users import home_of, resolve_user
 from torana.core.ops.runtime import ContainerMount, ContainerNetwork, ContainerSpec, User
 from torana.core.records import dataclass
 from torana.core.snapshots.namespace import has_ids
 from torana.core.snapshots.rootfs import clean, resolve
 
 HOSTNAME: Final = "buildkitsandbox"
+_TMPFS_MODE: Final = 0o1777
 _SAFE: Final = ("nosuid", "nodev", "noexec")
-_RUNTIME_FOLDERS: Final = ("/dev", "/proc", "/sys")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,11 +123,12 @@ class Assembler:
         user = resolve_user(meta.user, rootfs)
         _check_ids(user)
         mounts = self._mounts(binds)
-        self._stack.enter_context(
-            mount_points(
-                rootfs, _missing_points(mounts), removes_parents=meta.remove_mount_stubs_recursive
-            )
-        )
+        points = _missing_points(mounts, removes_parents=meta.remove_mount_stubs_recursive)
+        self._stack.enter_context(mount_points(rootfs, points))
+        # These stay, as in BuildKit. Runtimes that make them choose modes of their own.
+        make_runtime_folders(rootfs)
+        for tree, point in self._points_in_trees(mounts):
+            make_point(tree, point)
         cwd = clean(meta.cwd)
         make_directories(rootfs, cwd, user.uid, user.gid)
         is_insecure = op.security is SecurityMode.INSECURE
@@ -133,7 +142,12 @@ class Assembler:
             directory=directory,
             rootfs=rootfs,
             args=meta.args if self._emulator is None else (EMULATOR_PLACE, *meta.args),
-            env=compose_environment((*meta.env, *devices.env), meta.proxy_env, secret_env),
+            env=compose_environment(
+                (*meta.env, *devices.env),
+                meta.proxy_env,
+                secret_env,
+                home=home_of(user.uid, rootfs),
+            ),
             cwd=cwd,
             user=replace(user, groups=(*user.groups, *devices.groups)),
             hostname=meta.hostname or HOSTNAME,
@@ -154,9 +168,11 @@ class Assembler:
         )
 
     def _mounts(self, binds: Sequence[ContainerMount]) -> list[ContainerMount]:
-        """Give the mounts, parents first; those of the op replace the two files of the network."""
-        of_op = filter(None, map(self._mount, self._parts.plan.others))
-        wanted = [*self._network_files(), *binds, *self._parts.devices.mounts, *of_op]
+        """Give the mounts, parents first; those of the op replace or hide the network's files."""
+        of_op = list(filter(None, map(self._mount, self._parts.plan.others)))
+        hiding = [mount.destination for mount in of_op]
+        files = [file for file in self._network_files() if not is_below(file.destination, hiding)]
+        wanted = [*files, *binds, *self._parts.devices.mounts, *of_op]
         if self._emulator is not None:
             source = str(self._emulator)
             wanted.append(
@@ -175,6 +191,7 @@ class Assembler:
                 size = (entry.mount.tmpfs_opt or TmpfsOpt()).size
                 if size:
                     options.append(f"size={size}")
+                options.append(f"mode={self._mode_at(entry.destination):o}")
                 return ContainerMount(
                     destination=entry.destination, kind="tmpfs", options=tuple(options)
                 )
@@ -190,6 +207,33 @@ class Assembler:
                     source=str(self.tree(entry)),
                     options=("ro",) if entry.readonly else (),
                 )
+
+    def _mode_at(self, destination: str) -> int:
+        """Give the mode of a tmpfs: that of the directory below it, which runtimes differ in."""
+        root = os.fsencode(self.tree(self._parts.plan.root))
+        try:
+            return stat.S_IMODE(os.lstat(resolve(root, os.fsencode(destination))).st_mode)
+        except OSError:
+            return _TMPFS_MODE
+
+    def _points_in_trees(
+        self, mounts: Sequence[ContainerMount]
+    ) -> Iterator[tuple[Path, MountPoint]]:
+        """Give mount points that lie in a writable tree which is mounted itself, and that tree."""
+        trees = {str(path) for path in self._trees.values()}
+        for mount in mounts:
+            above = [
+                other
+                for other in mounts
+                if other is not mount and is_below(mount.destination, [other.destination])
+            ]
+            if not above:
+                continue
+            top = max(above, key=lambda other: len(other.destination))
+            if top.source in trees and "ro" not in top.options:
+                inside = mount.destination[len(top.destination) :]
+                is_directory = _is_directory(mount)
+                yield Path(top.source), MountPoint(destination=inside, is_directory=is_directory)
 
     def tree(self, entry: PlannedMount) -> Path:
         """Give the directory or file of a mount that shows a tree, or part of it.
@@ -288,18 +332,25 @@ def _check_ids(user: User) -> None:
         )
 
 
-def _missing_points(mounts: Sequence[ContainerMount]) -> list[tuple[str, bool, bool]]:
-    """Give the mount points that lie in the root itself, not in what is mounted over it.
-
-    Each with whether it is a directory, and whether its parents are always removed again.
-    """
+def _missing_points(mounts: Sequence[ContainerMount], *, removes_parents: bool) -> list[MountPoint]:
+    """Give the mount points that lie in the root itself, not in what is mounted over it."""
     found = []
     for mount in mounts:
         others = [other.destination for other in mounts if other is not mount]
-        covers = [*others, *_RUNTIME_FOLDERS]
+        covers = [*others, *RUNTIME_FOLDERS]
         if is_below(mount.destination, [c for c in covers if c != mount.destination]):
             continue
-        is_directory = mount.kind != "bind" or os.path.isdir(mount.source)
         always = mount.destination in ("/etc/resolv.conf", "/etc/hosts")
-        found.append((mount.destination, is_directory, always))
+        found.append(
+            MountPoint(
+                destination=mount.destination,
+                is_directory=_is_directory(mount),
+                removes_parents=removes_parents or always,
+                mode=_TMPFS_MODE if mount.kind == "tmpfs" else 0o755,
+            )
+        )
     return found
+
+
+def _is_directory(mount: ContainerMount) -> bool:
+    return mount.kind != "bind" or os.path.isdir(mount.source)

@@ -25,7 +25,7 @@ from torana.core.ops.exec.networks import open_network
 from torana.core.ops.exec.plan import Content, plan_mounts
 from torana.core.ops.exec.services import StepServices
 from torana.core.ops.exec.sources import open_sources, secret_environment
-from torana.core.ops.exec.users import resolve_user
+from torana.core.ops.exec.users import home_of, resolve_user
 from torana.core.ops.runtime import (
     ContainerMount,
     ProcessSpec,
@@ -129,12 +129,14 @@ class OpenContainer:
                 self._running = await self._services.runtime.start(spec, streams)
                 return self._running
             rootfs = await run_blocking(self._assembler.tree, self._plan.root)
+            user = await run_blocking(resolve_user, meta.user, rootfs)
+            home = await run_blocking(home_of, user.uid, rootfs)
             return await self._running.exec(
                 ProcessSpec(
                     args=meta.args,
-                    env=compose_environment(meta.env, meta.proxy_env, secrets),
+                    env=compose_environment(meta.env, meta.proxy_env, secrets, home=home),
                     cwd=clean(meta.cwd),
-                    user=await run_blocking(resolve_user, meta.user, rootfs),
+                    user=user,
                     insecure=process.security is SecurityMode.INSECURE,
                     apparmor_profile=self._services.apparmor_profile,
                     selinux_label=self._selinux_label,

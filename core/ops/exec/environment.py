@@ -12,11 +12,16 @@ from torana.core.oci.image import DEFAULT_PATH
 
 
 def compose_environment(
-    env: Sequence[str], proxy: ProxyEnv | None, secrets: Iterable[tuple[str, str]] = ()
+    env: Sequence[str],
+    proxy: ProxyEnv | None,
+    secrets: Iterable[tuple[str, str]] = (),
+    *,
+    home: str,
 ) -> tuple[str, ...]:
     """Give `KEY=value` entries; where a key comes twice the last one counts, as in BuildKit.
 
-    `secrets` are names and values.
+    `secrets` are names and values. `home` is the user's, for steps that do not say it; runtimes
+    would each find another one.
     """
     entries = [*env, *_proxy_entries(proxy)]
     if not any(entry.partition("=")[0] == "PATH" for entry in entries):
@@ -24,6 +29,7 @@ def compose_environment(
     entries += [f"{name}={value}" for name, value in secrets]
     # Runtimes differ in which one of two they hand on, so only one is left.
     latest = {entry.partition("=")[0]: entry for entry in entries}
+    latest.setdefault("HOME", f"HOME={home}")
     return tuple(latest.values())
 
 

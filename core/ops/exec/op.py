@@ -14,7 +14,7 @@ from typing import cast
 
 from torana.core.cache.pending import all_ready
 from torana.core.cache.ref import Tree
-from torana.core.errors import ToranaError
+from torana.core.errors import NotFoundError, ToranaError
 from torana.core.llb.ops import ExecOp, LinuxResources, Meta
 from torana.core.oci.digest import Digest
 from torana.core.oci.platform import Platform
@@ -146,9 +146,13 @@ class ExecVertexOp:
         try:
             try:
                 spec = await run_blocking(assemble, parts, mounted)
+            except (InvalidExecOpError, NotFoundError) as err:
+                message = f"{_failed(self._meta.args)}: {err.message}"
+                raise type(err)(message, hint=err.hint) from err
             except OSError as err:
                 text = (err.strerror or str(err)).lower()
-                place = os.fsdecode(err.filename or "")
+                place = err.filename if isinstance(err.filename, str | bytes) else ""
+                place = os.fsdecode(place)
                 raise ToranaError(f"cannot set up the mounts of a step: {text}: `{place}`") from err
             return await self._run_container(spec)
         finally:
@@ -156,7 +160,7 @@ class ExecVertexOp:
 
     async def _run_container(self, spec: ContainerSpec) -> ExecError | None:
         output = LogLimiter(self._step_log.log, self._services.log_limits)
-        process = f"process {go_quoted(' '.join(spec.args))} did not complete successfully"
+        process = _failed(spec.args)
         try:
             status = await self._services.runtime.run(spec, output.write)
         except RuntimeFailedError as err:
@@ -193,6 +197,10 @@ class ExecVertexOp:
                     await asyncio.shield(tree.release())
             raise
         return outputs
+
+
+def _failed(args: Sequence[str]) -> str:
+    return f"process {go_quoted(' '.join(args))} did not complete successfully"
 
 
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"} | {

@@ -11,9 +11,22 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import field
 from pathlib import Path
+from typing import Final
 
 from torana.core.records import dataclass
 from torana.core.snapshots.rootfs import resolve
+
+RUNTIME_FOLDERS: Final = ("/dev", "/proc", "/sys")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountPoint:
+    """A place for something to be mounted at; `removes_parents` goes for those that it lacks."""
+
+    destination: str
+    is_directory: bool
+    removes_parents: bool = False
+    mode: int = 0o755  # of the directory itself: runc gives it to a tmpfs
 
 
 @dataclass(slots=True)
@@ -24,13 +37,13 @@ class Stubs:
     _made: list[bytes] = field(default_factory=list)  # parents first
     _times: dict[bytes, _Times] = field(default_factory=dict)
 
-    def add(self, destination: str, *, is_directory: bool, removes_parents: bool) -> None:
-        """Make sure that something can be mounted at `destination`.
+    def add(self, point: MountPoint) -> None:
+        """Make sure that something can be mounted at `point`.
 
         Parents are made as well; without `removes_parents` they stay. What is there already, of
         whatever kind, is left as it is.
         """
-        path = resolve(self.root, os.fsencode(destination))
+        path = resolve(self.root, os.fsencode(point.destination))
         if os.path.lexists(path):
             return
         missing = [path]
@@ -40,11 +53,11 @@ class Stubs:
         before = _Times.of(top)
         for parent in reversed(missing[1:]):
             _make_directory(parent)
-        if is_directory:
-            _make_directory(path)
+        if point.is_directory:
+            _make_directory(path, point.mode)
         else:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
-        if len(missing) > 1 and not removes_parents:
+        if len(missing) > 1 and not point.removes_parents:
             self._made.append(path)
             return
         self._made += reversed(missing)
@@ -89,9 +102,9 @@ class _Times:
         return cls(found.st_atime_ns, found.st_mtime_ns)
 
 
-def _make_directory(path: bytes) -> None:
-    os.mkdir(path, 0o755)
-    os.chmod(path, 0o755)  # whatever our umask
+def _make_directory(path: bytes, mode: int = 0o755) -> None:
+    os.mkdir(path, mode)
+    os.chmod(path, mode)  # whatever our umask
 
 
 def _remove_empty(path: bytes) -> bool:
@@ -118,21 +131,32 @@ def make_directories(root: Path, path: str, uid: int, gid: int) -> None:
             os.chown(directory, uid, gid)
 
 
-@contextlib.contextmanager
-def mount_points(
-    root: Path, wanted: Iterable[tuple[str, bool, bool]], *, removes_parents: bool
-) -> Iterator[None]:
-    """Have mount points while entered.
+def make_runtime_folders(root: Path) -> None:
+    """Make the folders over which every runtime mounts something."""
+    for folder in RUNTIME_FOLDERS:
+        path = os.fsencode(root) + os.fsencode(folder)
+        if not os.path.lexists(path):
+            _make_directory(path)
 
-    `wanted` has destination, whether it is a directory, and whether its parents are removed in any
-    case; those of others are with `removes_parents`.
+
+def make_point(tree: Path, point: MountPoint) -> None:
+    """Make a mount point in a tree that is mounted itself; it stays there.
+
+    Where links are on the way to it, they mean another place: then it is the runtime's.
     """
+    top = os.fsencode(tree)
+    inside = os.fsencode(point.destination)
+    if resolve(top, inside) == top + inside:
+        Stubs(top).add(point)
+
+
+@contextlib.contextmanager
+def mount_points(root: Path, wanted: Iterable[MountPoint]) -> Iterator[None]:
+    """Have mount points while entered."""
     stubs = Stubs(os.fsencode(root))
     try:
-        for destination, is_directory, always in wanted:
-            stubs.add(
-                destination, is_directory=is_directory, removes_parents=removes_parents or always
-            )
+        for point in wanted:
+            stubs.add(point)
         yield
     finally:
         stubs.remove()

@@ -91,6 +91,7 @@ def test_sbom_attributes() -> None:
         ({"cpusetmems": "1,x"}, 'invalid cpusetmems value: 1,x: invalid cpuset element "x"'),
         ({"cache-imports": "{"}, 'failed to unmarshal cache-imports ("{")'),
         ({"cpushares": "0"}, "invalid cpushares value: 0: must be > 0"),
+        ({"add-hosts": "a=fe80::1%eth0"}, "additional hosts: failed to parse IP fe80::1%eth0"),
     ],
 )
 def test_refused(given: dict[str, str], message: str) -> None:

@@ -3,12 +3,13 @@ from __future__ import annotations
 from torana.core.llb.ops import ProxyEnv
 from torana.core.ops.exec.environment import compose_environment
 
+HOME = "HOME=/h"
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def test_order() -> None:
     proxy = ProxyEnv(http_proxy="h", https_proxy="s", ftp_proxy="f", no_proxy="n", all_proxy="a")
-    assert compose_environment(("A=1",), proxy, [("S", "v"), ("O", "")]) == (
+    assert compose_environment(("A=1",), proxy, [("S", "v"), ("O", "")], home="/h") == (
         "A=1",
         "HTTP_PROXY=h",
         "http_proxy=h",
@@ -23,16 +24,23 @@ def test_order() -> None:
         PATH,
         "S=v",
         "O=",
+        HOME,
     )
 
 
 def test_own_path_stays_even_empty() -> None:
-    assert compose_environment(("PATH=",), None) == ("PATH=",)
+    assert compose_environment(("PATH=", "HOME="), None, home="/h") == ("PATH=", "HOME=")
 
 
 def test_unset_proxies_are_left_out() -> None:
-    assert compose_environment((), ProxyEnv(no_proxy="x")) == ("NO_PROXY=x", "no_proxy=x", PATH)
+    found = compose_environment((), ProxyEnv(no_proxy="x"), home="/h")
+    assert found == ("NO_PROXY=x", "no_proxy=x", PATH, HOME)
 
 
 def test_last_of_a_name_counts() -> None:
-    assert compose_environment(("A=1", "PATH=p", "A=2"), None, [("A", "3=")]) == ("A=3=", "PATH=p")
+    env = ("A=1", "PATH=p", "A=2")
+    assert compose_environment(env, None, [("A", "3="), ("HOME", "s")], home="/h") == (
+        "A=3=",
+        "PATH=p",
+        "HOME=s",
+    )

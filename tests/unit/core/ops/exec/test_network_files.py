@@ -17,7 +17,7 @@ def test_hosts() -> None:
     )
 
 
-@pytest.mark.parametrize("address", ["", "1.2.3", "host", "1.2.3.4/24", "01.2.3.4"])
+@pytest.mark.parametrize("address", ["", "1.2.3", "host", "1.2.3.4/24", "01.2.3.4", "fe80::1%eth0"])
 def test_addresses_must_parse(address: str) -> None:
     with pytest.raises(InvalidExecOpError, match=f"failed to parse IP of extra host: `{address}`"):
         hosts_text("h", [HostIP("a", address)])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from torana.core.ops.exec.errors import InvalidExecOpError
-from torana.core.ops.exec.users import resolve_user
+from torana.core.ops.exec.users import home_of, resolve_user
 from torana.core.ops.runtime import User
 
 PASSWD = """\
@@ -45,7 +45,10 @@ def root(tmp_path: Path) -> Path:
         (":annies", User(0, 1002)),
         (":5", User(0, 5)),
         ("ann:short", User(1001, 5)),
-        ("42", User(7, 8)),  # a name comes before a number
+        ("42", User(42, 0)),  # a number is no name
+        ("+5000", User(5000, 0)),
+        ("4294967295:1", User(4294967295, 1)),
+        ("ann:1003", User(1001, 1003)),
     ],
 )
 def test_users(root: Path, text: str, expected: User) -> None:
@@ -58,8 +61,11 @@ def test_users(root: Path, text: str, expected: User) -> None:
         ("zoe", "unable to find user zoe: no matching entries in passwd file"),
         ("broken", "unable to find user broken: no matching entries in passwd file"),
         ("ann:zoes", "unable to find group zoes: no matching entries in group file"),
-        ("4294967296", "must be in range"),
-        ("-1", "unable to find user -1"),
+        ("4294967296", "^uids and gids must be in range 0-2147483647$"),
+        ("4294967296:1", "must be in range"),
+        ("-1", "must be in range"),
+        ("1:-1", "must be in range"),
+        ("9" * 5000, "must be in range"),
         ("\u0661", "unable to find user \u0661"),
     ],
 )
@@ -75,6 +81,19 @@ def test_numbers_read_no_files(tmp_path: Path) -> None:
     assert resolve_user("root:2", tmp_path) == User(0, 2)
     with pytest.raises(InvalidExecOpError, match="not a regular file: `/etc/passwd`"):
         resolve_user("1", tmp_path)
+    assert home_of(1, tmp_path) == "/"
+
+
+def test_a_directory_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "etc/passwd").mkdir(parents=True)
+    with pytest.raises(InvalidExecOpError, match="not a regular file: `/etc/passwd`"):
+        resolve_user("ann", tmp_path)
+
+
+def test_homes(root: Path) -> None:
+    assert [home_of(uid, root) for uid in (0, 1001, 7, 5000)] == ["/root", "/home/ann", "/", "/"]
+    (root / "etc/passwd").write_text(f"x:x:1:1::\nshort:x:2:2\nlong:x:{'9' * 5000}:2::/:\n")
+    assert [home_of(uid, root) for uid in (1, 2)] == ["/", "/"]
 
 
 def test_missing_files_are_empty(tmp_path: Path) -> None:

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from torana.plugins.runtimes.outcome import failure
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ""),
+        ('{"level":"error","msg":"one"}\n{"level":"error","msg":"two"}\n', "two"),
+        ('{"level":"error","msg":"one"}\n{"level":"warning","msg":"two"}\n', "one"),
+        ("open `/x`: No such file\n", "open `/x`: No such file"),
+        ("[1]\n", ""),
+    ],
+)
+def test_last_error(tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "log").write_text(text)
+    assert failure(tmp_path / "log") == expected
+
+
+def test_no_log(tmp_path: Path) -> None:
+    assert failure(tmp_path / "log") == ""
