@@ -6,6 +6,7 @@ and 504; with pauses that grow, or as long as `Retry-After` says. Everything els
 
 from __future__ import annotations
 
+import os
 import random
 import ssl
 import threading
@@ -59,12 +60,15 @@ class Body(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
+_TRUST: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # which authorities OpenSSL trusts
+
+
 class Pools:
-    """Open connections of a process, by the settings they were made with."""
+    """Open connections of a process, by the settings and variables they were made with."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pools: dict[tuple[HostSettings, str, str], urllib3.PoolManager] = {}
+        self._pools: dict[tuple[object, ...], urllib3.PoolManager] = {}
 
     def get(self, settings: HostSettings, url: str) -> urllib3.PoolManager:
         parts = urlsplit(url)
@@ -72,7 +76,7 @@ class Pools:
         if proxy and urllib.request.proxy_bypass(parts.hostname or ""):
             proxy = ""
         with self._lock:
-            key = settings, parts.scheme, proxy
+            key = settings, parts.scheme, proxy, *map(os.environ.get, _TRUST)
             if key not in self._pools:
                 # Reading the authorities of the system takes some time: only where they matter.
                 context = _tls(settings) if "https" in (parts.scheme, proxy[:5]) else None

@@ -195,6 +195,7 @@ class WebClient:
             connect=2,
             read=2,
             redirect=_REDIRECTS,
+            other=0,  # such as wrong certificates, which stay wrong
             backoff_factor=0.2,
             backoff_max=5,
             respect_retry_after_header=False,  # it would sleep as long as it is told to
