@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import stat
 import subprocess
 from collections.abc import Callable
 from functools import partial
@@ -26,6 +27,7 @@ PROC = Path("/proc")
 _CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWUSER: Final = 0x10000000
 _CAP_SYS_ADMIN: Final = 21
+_HANDLERS: Final = "/proc/sys/fs/binfmt_misc"  # mounted there on most machines, over nothing
 _entered = False
 _why_single = ""
 
@@ -126,9 +128,12 @@ def advice() -> str:
         if value == wrong:
             return f"allow user namespaces: `{advice}`, or run as root"
     if _status("Seccomp") == "2":
+        options = "--security-opt seccomp=unconfined"
+        if _hides_proc():
+            options += " --security-opt systempaths=unconfined"
         return (
             "a seccomp profile forbids user namespaces, as containers have one: start the "
-            "container with `--security-opt seccomp=unconfined`"
+            f"container with `{options}`"
         )
     return "run as root, or where user namespaces are allowed"
 
@@ -141,8 +146,18 @@ def _status(name: str) -> str:
     return ""
 
 
-def _may_mount() -> bool:
-    return bool(int(_status("CapEff") or "0", 16) >> _CAP_SYS_ADMIN & 1)
+def _hides_proc() -> bool:
+    """Say whether something lies over parts of /proc: then namespaces get none of their own."""
+    try:
+        lines = (PROC / "self/mountinfo").read_text().splitlines()
+    except OSError:
+        return False
+    points = (line.split()[4] for line in lines)
+    return any(point.startswith("/proc/") and point != _HANDLERS for point in points)
+
+
+def _may_mount(rights: str = "CapEff") -> bool:
+    return bool(int(_status(rights) or "0", 16) >> _CAP_SYS_ADMIN & 1)
 
 
 def _id_map(file: str) -> list[tuple[int, int, int]]:
@@ -261,7 +276,28 @@ def _map_ranges(
             inside += count
         done = subprocess.run([tool, str(process), *arguments], stderr=subprocess.PIPE, text=True)
         if done.returncode != 0:
-            raise OSError(f"{tool} failed: {done.stderr.strip().removeprefix(tool + ': ')}")
+            said = f"{tool} failed: {done.stderr.strip().removeprefix(tool + ': ')}"
+            why = why_helper_failed(tool)
+            raise OSError(f"{said}; {why}" if why else said)
+
+
+def why_helper_failed(tool: str) -> str:
+    """Say what a container takes from a set-uid helper; nothing if that is not it."""
+    import shutil
+
+    path = shutil.which(tool)
+    if path is None or not os.stat(path).st_mode & stat.S_ISUID:
+        return ""
+    if _status("NoNewPrivs") == "1":
+        return "set-uid programs give nothing here: start the container without `no-new-privileges`"
+    if not _may_mount("CapBnd"):
+        # The kernel asks root for CAP_SYS_ADMIN, and the namespace's owner for CAP_SETUID alone.
+        capability = {"newuidmap": "cap_setuid", "newgidmap": "cap_setgid"}[tool]
+        return (
+            "set-uid programs may not map ids here, as in containers: give it file capabilities "
+            f"instead (`chmod u-s {path} && setcap {capability}=ep {path}`)"
+        )
+    return ""
 
 
 def ranges(file: str, uid: int) -> list[tuple[int, int]]:

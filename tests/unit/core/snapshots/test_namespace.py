@@ -44,6 +44,40 @@ def test_seccomp(proc: Path) -> None:
     assert "--security-opt seccomp=unconfined" in namespace.advice()
 
 
+@pytest.mark.parametrize(
+    ("mounted", "is_hidden"),
+    [("/proc", False), ("/proc/sys/fs/binfmt_misc", False), ("/proc/keys", True)],
+)
+def test_all_that_a_container_lacks(proc: Path, mounted: str, is_hidden: bool) -> None:
+    """Whoever starts the container anew does it once."""
+    (proc / "self" / "status").write_text("Name:\tx\nSeccomp:\t2\n")
+    (proc / "self" / "mountinfo").write_text(f"76 105 0:49 / {mounted} ro - tmpfs tmpfs ro\n")
+    assert ("--security-opt systempaths=unconfined" in namespace.advice()) is is_hidden
+
+
+@pytest.mark.parametrize(
+    ("status", "mode", "expected"),
+    [
+        ("CapBnd:\t00000000a80425fb\nNoNewPrivs:\t1\n", 0o4755, "without `no-new-privileges`"),
+        ("CapBnd:\t00000000a80425fb\nNoNewPrivs:\t0\n", 0o4755, "setcap cap_setuid=ep "),
+        ("CapBnd:\t00000000a80425fb\nNoNewPrivs:\t0\n", 0o755, ""),
+        ("CapBnd:\t000001ffffffffff\nNoNewPrivs:\t0\n", 0o4755, ""),
+    ],
+    ids=["no-new-privileges", "set-uid", "not-set-uid", "all-rights"],
+)
+def test_why_helpers_fail(
+    proc: Path, monkeypatch: pytest.MonkeyPatch, status: str, mode: int, expected: str
+) -> None:
+    (proc / "self" / "status").write_text(status)
+    helper = proc / "newuidmap"
+    helper.touch()
+    helper.chmod(mode)
+    monkeypatch.setenv("PATH", str(proc))
+    said = namespace.why_helper_failed("newuidmap")
+    assert expected in said
+    assert bool(said) is bool(expected)
+
+
 def test_nothing_known(proc: Path) -> None:
     assert namespace.advice() == "run as root, or where user namespaces are allowed"
 
