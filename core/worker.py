@@ -9,7 +9,7 @@ import gc
 import os
 import resource
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
@@ -86,6 +86,7 @@ class Worker:
         self.platform = host_platform()
         self.dns: DNSConfig | None = None  # of steps; None: the host's
         self.network: NetworkProvider | None = None  # of steps; None: the host's
+        self.trace_socket: Path | None = None  # where steps send spans
         self.user = namespace.identity()
         make = partial(choose, wanted=snapshotter) if isinstance(snapshotter, str) else snapshotter
         self.choice = make(root, is_mapped_user=self.user.is_mapped)
@@ -145,12 +146,14 @@ class Worker:
         keeps_failures: bool = False,
         entitlements: frozenset[str] = frozenset(),
         keyed_secrets: frozenset[str] = frozenset(),
+        traceparent: str = "",
     ) -> Solver:
         """Make the solver of one build, with sources and secrets of its client.
 
         `memo` is what its sources remember of names that they resolved. With `keeps_failures`
         errors of steps have the state of their mounts. `entitlements` are for what build ops load.
-        Steps that use one of `keyed_secrets` run again when its value has changed.
+        Steps that use one of `keyed_secrets` run again when its value has changed. `traceparent` is
+        the span that spans of steps belong to.
         """
         memo = {} if memo is None else memo
 
@@ -162,7 +165,7 @@ class Worker:
                 log,
                 find_source,
                 memo,
-                runtime,
+                partial(self.services, runtime, secrets, ssh, traceparent),
                 secrets,
                 ssh,
                 keeps_failures,
@@ -222,7 +225,7 @@ class Worker:
         log: SharedLog,
         find: FindSource,
         memo: dict[Any, Any],
-        runtime: Runtime,
+        step_services: Callable[[], StepServices],
         secrets: SecretProvider | None,
         ssh: SSHProvider | None,
         keeps_failures: bool,
@@ -249,7 +252,7 @@ class Worker:
                     kind,
                     platform=platform,
                     input_count=count,
-                    services=replace(self.services(runtime, secrets, ssh), devices=devices),
+                    services=replace(step_services(), devices=devices),
                     step_log=log,
                     resources=vertex.sys.metadata.linux_resources,
                     on_failure=keep_failure(kind) if keeps_failures else None,
@@ -319,10 +322,13 @@ class Worker:
         runtime: Runtime,
         secrets: SecretProvider | None = None,
         ssh: SSHProvider | None = None,
+        traceparent: str = "",
     ) -> StepServices:
         """Give what steps and containers of one build use of this worker."""
         from torana.core.ops.exec.folder import ExecutorFolder
+        from torana.core.ops.exec.traces import StepTraces
 
+        socket = self.trace_socket
         if self._executor is None:
             self._executor = ExecutorFolder(self.root)
         return StepServices(
@@ -338,6 +344,7 @@ class Worker:
             apparmor_profile=self.apparmor_profile,
             cgroup_parent=self.cgroup_parent,
             has_selinux=self.has_selinux,
+            traces=None if socket is None else StepTraces(socket=socket, parent=traceparent),
         )
 
     def flush(self) -> None:

@@ -30,7 +30,7 @@ from torana.gateway.daemon.solve import Solving
 from torana.gateway.daemon.solvemessages import WantedBuild
 from torana.gateway.daemon.systemd import take_listeners
 from torana.gateway.daemon.trace import Span, collector_sink
-from torana.gateway.daemon.traceservice import trace_handler
+from torana.gateway.daemon.traceservice import TraceSocket, trace_handler
 from torana.gateway.protocol import limits
 from torana.gateway.protocol.calls import ErrorInterceptor
 from torana.gateway.protocol.content_pb2_grpc import add_ContentServicer_to_server
@@ -75,6 +75,7 @@ class Daemon:
             on_end=self._build_ended,
         )
         self._spans = collector_sink()
+        self._trace_socket: TraceSocket | None = None
         self._metrics: Metrics | None = None
         self._debug: DebugServer | None = None
         if config.debug_address:
@@ -111,6 +112,9 @@ class Daemon:
         await self._listeners.bind(self._server, addresses)
         await self._server.start()
         await self._listeners.serve()
+        if self._spans is not None:
+            self._trace_socket = await TraceSocket.open(self.worker.root, self._client_spans)
+            self.worker.trace_socket = self._trace_socket.path
         self._spawn(self.housekeeping.run(), self._tasks)
         if self._debug is not None:
             self._debug.start()
@@ -154,6 +158,8 @@ class Daemon:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._solving.close()
         await self._listeners.close()
+        if self._trace_socket is not None:
+            await self._trace_socket.close()
         if self._debug is not None:
             await run_blocking(self._debug.close)
         if self._spans is not None:

@@ -212,6 +212,7 @@ class Solving:
             options=wanted.options,
             inputs=wanted.inputs,
             entitlements=wanted.entitlements,
+            traceparent=wanted.traceparent,
             policies=SourcePolicies(
                 tuple(wanted.source_policies),
                 SessionPolicy(self._sessions, wanted.policy_session)

@@ -49,6 +49,7 @@ class BuildParts:
     ignore_cache: bool = False
     policies: SourcePolicies = field(default_factory=SourcePolicies)
     open_cache: OpenCache | None = None  # None: no caches are imported
+    traceparent: str = ""  # W3C trace context of the client
     keeps_failures: bool = False  # containers can look at what failed steps left
 
 
@@ -78,6 +79,7 @@ async def open_job(
         memo=memo,
         keeps_failures=parts.keeps_failures,
         entitlements=parts.entitlements,
+        traceparent=parts.traceparent,
         keyed_secrets=frozenset(filter(None, parts.options.get(_REBUILD, "").split(","))),
     )
     job = solver.new_job(parts.session_id)
@@ -93,7 +95,9 @@ async def open_job(
         find_frontend=parts.find_frontend,
         inputs=parts.inputs,
         ignore_cache=parts.ignore_cache,
-        services=lambda: worker.services(parts.runtime, parts.secrets, parts.ssh),
+        services=lambda: worker.services(
+            parts.runtime, parts.secrets, parts.ssh, parts.traceparent
+        ),
         entitlements=parts.entitlements,
         open_source=open_source,
         policies=parts.policies,

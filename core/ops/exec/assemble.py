@@ -121,6 +121,8 @@ class Assembler:
         meta = self._meta = op.meta or Meta()
         rootfs = self.tree(parts.plan.root)
         user = resolve_user(meta.user, rootfs)
+        traces = parts.services.traces
+        trace_environment = {} if traces is None else traces.environment()
         _check_ids(user)
         mounts = self._mounts(binds)
         points = _missing_points(mounts, removes_parents=meta.remove_mount_stubs_recursive)
@@ -146,7 +148,7 @@ class Assembler:
                 (*meta.env, *devices.env),
                 meta.proxy_env,
                 secret_env,
-                home=home_of(user.uid, rootfs),
+                defaults={"HOME": home_of(user.uid, rootfs), **trace_environment},
             ),
             cwd=cwd,
             user=replace(user, groups=(*user.groups, *devices.groups)),
@@ -172,7 +174,9 @@ class Assembler:
         of_op = list(filter(None, map(self._mount, self._parts.plan.others)))
         hiding = [mount.destination for mount in of_op]
         files = [file for file in self._network_files() if not is_below(file.destination, hiding)]
-        wanted = [*files, *binds, *self._parts.devices.mounts, *of_op]
+        traces = self._parts.services.traces
+        sockets = [] if traces is None else [traces.mount()]
+        wanted = [*files, *sockets, *binds, *self._parts.devices.mounts, *of_op]
         if self._emulator is not None:
             source = str(self._emulator)
             wanted.append(

@@ -130,11 +130,13 @@ class OpenContainer:
                 return self._running
             rootfs = await run_blocking(self._assembler.tree, self._plan.root)
             user = await run_blocking(resolve_user, meta.user, rootfs)
-            home = await run_blocking(home_of, user.uid, rootfs)
+            defaults = {"HOME": await run_blocking(home_of, user.uid, rootfs)}
+            if self._services.traces is not None:
+                defaults |= self._services.traces.environment()
             return await self._running.exec(
                 ProcessSpec(
                     args=meta.args,
-                    env=compose_environment(meta.env, meta.proxy_env, secrets, home=home),
+                    env=compose_environment(meta.env, meta.proxy_env, secrets, defaults=defaults),
                     cwd=clean(meta.cwd),
                     user=user,
                     insecure=process.security is SecurityMode.INSECURE,

@@ -5,7 +5,7 @@ Spec: reference of exec, section 12.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from torana.core.llb.ops import ProxyEnv
 from torana.core.oci.image import DEFAULT_PATH
@@ -16,12 +16,12 @@ def compose_environment(
     proxy: ProxyEnv | None,
     secrets: Iterable[tuple[str, str]] = (),
     *,
-    home: str,
+    defaults: Mapping[str, str],
 ) -> tuple[str, ...]:
     """Give `KEY=value` entries; where a key comes twice the last one counts, as in BuildKit.
 
-    `secrets` are names and values. `home` is the user's, for steps that do not say it; runtimes
-    would each find another one.
+    `secrets` are names and values. `defaults` are for steps that do not set them: `HOME` is among
+    them, since runtimes would each find another one.
     """
     entries = [*env, *_proxy_entries(proxy)]
     if not any(entry.partition("=")[0] == "PATH" for entry in entries):
@@ -29,7 +29,8 @@ def compose_environment(
     entries += [f"{name}={value}" for name, value in secrets]
     # Runtimes differ in which one of two they hand on, so only one is left.
     latest = {entry.partition("=")[0]: entry for entry in entries}
-    latest.setdefault("HOME", f"HOME={home}")
+    for name, value in defaults.items():
+        latest.setdefault(name, f"{name}={value}")
     return tuple(latest.values())
 
 

@@ -15,6 +15,7 @@ from torana.core.ops.exec.limits import StepLimits
 from torana.core.ops.exec.logs import LogLimits
 from torana.core.ops.exec.network_files import DNSConfig
 from torana.core.ops.exec.networks import NetworkProvider
+from torana.core.ops.exec.traces import StepTraces
 from torana.core.ops.runtime import Runtime
 from torana.core.records import dataclass
 
@@ -57,3 +58,4 @@ class StepServices:
     cgroup_parent: str = ""  # of steps that name none
     has_selinux: bool = False  # steps get labels
     network: NetworkProvider | None = None
+    traces: StepTraces | None = None  # a collector is there for spans of steps
