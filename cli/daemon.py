@@ -104,9 +104,11 @@ def _switch(name: str, **attributes: Any) -> Callable[[Callable[..., None]], Cal
 @click.version_option(__version__, prog_name="toranad", message="%(prog)s %(version)s")
 def toranad(**flags: Any) -> None:
     """Serve builds to buildctl, docker buildx and torana."""
-    from torana.gateway.daemon.config import read_config
+    from torana.gateway.daemon.config import NO_PROXY_NETWORK, read_config
     from torana.gateway.daemon.serve import serve
 
+    if flags["proxy_network"]:
+        raise UsageError(f"--proxy-network: {NO_PROXY_NETWORK}")
     config = with_flags(read_config(flags["file"]), flags)
     serve(config)
 

@@ -193,12 +193,10 @@ def _extra_hosts(text: str) -> tuple[HostIP, ...]:
             raise InvalidOptionError(
                 f"failed to parse additional hosts: invalid key-value pair {entry}"
             )
-        from ipaddress import ip_address
+        from torana.core.llb.addresses import host_address
 
         try:
-            if "%" in address:
-                raise ValueError(address)  # its zone is one of another machine
-            hosts.append(HostIP(host=host, ip=str(ip_address(address))))
+            hosts.append(HostIP(host=host, ip=host_address(address)))
         except ValueError as err:
             raise InvalidOptionError(
                 f"failed to parse additional hosts: failed to parse IP {address}"

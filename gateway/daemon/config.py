@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import field, replace
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Final
 
 from torana.core.errors import UserError
 from torana.core.ops.exec.cdi import Devices
@@ -24,6 +24,10 @@ from torana.plugins.networks.cni import DEFAULT_CONFIG, DEFAULT_FOLDERS, BridgeS
 from torana.plugins.schemas import first_problem, load_schema
 
 _DAY_S = 86400.0
+
+
+# Refused, not ignored: steps would reach the network past the policy that was asked for.
+NO_PROXY_NETWORK: Final = "proxy network is not supported by this daemon"
 
 
 class InvalidConfigError(UserError):
@@ -188,6 +192,8 @@ def parse_config(text: str, filename: str) -> Config:
     oci = document.get("worker", {}).get("oci", {})
     if oci.get("enabled") is False:
         raise InvalidConfigError(f"{filename}: worker.oci.enabled: there is no other worker")
+    if document.get("proxyNetwork"):
+        raise InvalidConfigError(f"{filename}: proxyNetwork: {NO_PROXY_NETWORK}")
     try:
         return _config(document, unused)
     except UserError as err:

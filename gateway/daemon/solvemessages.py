@@ -15,6 +15,7 @@ from torana.core.llb.policy import SourcePolicy
 from torana.core.records import dataclass
 from torana.gateway.client.client import CacheImport
 from torana.gateway.client.policy_messages import policies_of
+from torana.gateway.daemon.config import NO_PROXY_NETWORK
 from torana.gateway.protocol import control_pb2 as pb
 
 _COMPATIBILITY_VERSIONS: Final = (0, 10, 20, 30)
@@ -75,7 +76,7 @@ def read_request(
     if request.CompatibilityVersion not in _COMPATIBILITY_VERSIONS:
         raise UserError(f"unsupported compatibility version: {request.CompatibilityVersion}")
     if request.ProxyNetwork:
-        raise UnsupportedError("proxy network is not supported by this daemon")
+        raise UnsupportedError(NO_PROXY_NETWORK)
     return WantedBuild(
         ref=request.Ref,
         session_id=request.Session,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from torana.core.llb.addresses import host_address
 from torana.core.llb.ops import HostIP
 from torana.core.ops.exec.errors import InvalidExecOpError
 from torana.core.records import dataclass
@@ -38,9 +39,11 @@ def hosts_text(hostname: str, extra: Sequence[HostIP]) -> str:
     """
     lines = [f"127.0.0.1\tlocalhost {hostname}", "::1\tlocalhost ip6-localhost ip6-loopback"]
     for entry in extra:
-        if not _is_address(entry.ip):
-            raise InvalidExecOpError(f"failed to parse IP of extra host: `{entry.ip}`")
-        lines.append(f"{entry.ip}\t{entry.host}")
+        try:
+            address = host_address(entry.ip)
+        except ValueError:
+            raise InvalidExecOpError(f"failed to parse IP of extra host: `{entry.ip}`") from None
+        lines.append(f"{address}\t{entry.host}")
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -92,15 +95,6 @@ def _is_replaced(line: str, dns: DNSConfig) -> bool:
 def _nameservers(text: str) -> list[str]:
     rows = [line.split() for line in text.splitlines()]
     return [row[1] for row in rows if len(row) > 1 and row[0] == "nameserver"]
-
-
-def _is_address(text: str) -> bool:
-    """Say whether this is an address without a zone, which would be one of another machine."""
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return "%" not in text
 
 
 def _is_loopback(server: str) -> bool:

@@ -97,3 +97,15 @@ def test_help_and_version() -> None:
     runner: Any = CliRunner()
     assert "--oci-worker-gc" in runner.invoke(daemon.toranad, ["--help"]).output
     assert runner.invoke(daemon.toranad, ["--version"]).output.startswith("toranad ")
+
+
+def test_a_network_that_is_not_there_is_refused(served: list[Config], tmp_path: Path) -> None:
+    """Ignoring it would let steps past what the administrator asked for."""
+    file = tmp_path / "t.toml"
+    file.write_text("proxyNetwork = true\n")
+    assert daemon.run(["--proxy-network"]) == 2
+    assert daemon.run(["--config", str(file)]) != 0
+    assert served == []
+    file.write_text("proxyNetwork = false\n")
+    assert daemon.run(["--proxy-network=false", "--config", str(file)]) == 0
+    assert len(served) == 1

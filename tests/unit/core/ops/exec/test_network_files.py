@@ -12,7 +12,7 @@ HOST = (
 
 
 def test_hosts() -> None:
-    assert hosts_text("h", [HostIP("a", "1.2.3.4"), HostIP("a", "::5")]) == (
+    assert hosts_text("h", [HostIP("a", "::FFFF:1.2.3.4"), HostIP("a", "::5")]) == (
         "127.0.0.1\tlocalhost h\n::1\tlocalhost ip6-localhost ip6-loopback\n1.2.3.4\ta\n::5\ta\n"
     )
 
