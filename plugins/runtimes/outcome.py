@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Final
 
 LOG: Final = "log.json"  # of the first process, in the container's directory
+
+_NOT_STARTED: Final = re.compile(
+    r"(?:open executable|executable file `.*` not found(?: in \$PATH)?): (?P<reason>.+)"
+)
 
 
 def failure(log: Path) -> str:
@@ -17,6 +22,17 @@ def failure(log: Path) -> str:
         return ""
     errors = [entry["msg"] for entry in map(_entry, lines) if entry.get("level") == "error"]
     return str(errors[-1]) if errors else ""
+
+
+def of_program(said: str, program: str) -> str:
+    """Give crun's words on a program that it does not start as runc has them, all else as it is."""
+    found = _NOT_STARTED.fullmatch(said)
+    if found is None:
+        return said
+    reason = found["reason"].lower()
+    if said.startswith("executable file") and "/" not in program:
+        reason = "executable file not found in $PATH"
+    return f'exec: "{program}": {reason}'
 
 
 def _entry(line: str) -> dict[str, Any]:
