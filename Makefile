@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
-PARTS := runc crun bubblewrap uidmap fuse-overlayfs passt slirp4netns rootlesskit containernetworking-plugins iproute2 iptables busybox-static skopeo umoci git xz-utils zstd bzip2 mmdebstrap docker.io docker-registry openssh-client openssl gpg gpg-agent gpgv
+PARTS := runc crun bubblewrap uidmap fuse-overlayfs passt slirp4netns rootlesskit containernetworking-plugins iproute2 iptables busybox-static skopeo umoci git xz-utils zstd bzip2 mmdebstrap docker.io docker-registry openssh-client openssh-server openssl gpg gpg-agent gpgv
 
 .PHONY: demo test lint bench clean parts protocol
 
