@@ -44,12 +44,17 @@ class Identity:
     def line(self) -> tuple[str, ...]:
         """Give the words that stand before the process's own."""
         user, folder = self.user, _IDENTITY_FOLDER
-        groups = ",".join(map(str, dict.fromkeys((user.gid, *user.groups))))
+        groups = ",".join(map(_number, dict.fromkeys((user.gid, *user.groups))))
         return (
             *(f"{folder}/loader", "--library-path", folder, f"{folder}/setpriv"),
-            *("--reuid", str(user.uid), "--regid", str(user.gid), "--groups", groups),
+            *("--reuid", _number(user.uid), "--regid", _number(user.gid), "--groups", groups),
             *("--inh-caps", "-all", "--"),
         )
+
+
+def _number(id: int) -> str:
+    """Give an id as `setpriv` takes it for none of the image's names, which begin with no blank."""
+    return f" {id}"
 
 
 def arguments(

@@ -114,3 +114,15 @@ async def test_a_program_that_cannot_be_executed(steps: Any) -> None:
         await steps.run("", args=("/program",))
     assert "o such file or directory" in steps.log.text()
     assert '"msg"' not in steps.log.text()
+
+
+@who.other_users
+async def test_a_number_is_no_name_of_the_image(steps: Any) -> None:
+    """Else the image, not the build file, would say who a step runs as."""
+    (steps.base.path / "etc").mkdir(exist_ok=True)
+    (steps.base.path / "etc/passwd").write_text("1001:x:0:0::/:/bin/sh\n 1001:x:0:0::/:/bin/sh\n")
+    if steps.services.runtime.name != "runc":  # up to 1.1 it looks up supplementary groups
+        (steps.base.path / "etc/group").write_text("1002:x:0:\n 1002:x:0:\n")
+    for user in ("1001:1002", "1001"):
+        await steps.run("echo $(id -u) $(id -g) $(id -G)", meta={"user": user})
+    assert steps.log.text() == "1001 1002 1002\n1001 0 0\n"

@@ -66,7 +66,7 @@ def test_identity(spec: ContainerSpec) -> None:
     files = ProgramFiles("/bin/sh", "/bin/sh", (("libx.so", "/bin/sh"),))
     identity = Identity(User(7, 8, (8, 9)), files)
     assert " ".join(identity.line()).endswith(
-        "/dev/.identity/setpriv --reuid 7 --regid 8 --groups 8,9 --inh-caps -all --"
+        "/dev/.identity/setpriv --reuid  7 --regid  8 --groups  8, 9 --inh-caps -all --"
     )
     text = line(spec, identity)
     assert "--dir /dev/.identity --ro-bind" in text
