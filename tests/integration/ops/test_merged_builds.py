@@ -46,11 +46,15 @@ def engine(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[EmbeddedE
     worker.close()
 
 
-async def layers(engine: EmbeddedEngine, state: llb.State, folder: Path) -> list[str]:
-    """Build and export; gives the digests of the layers."""
+async def layers(
+    engine: EmbeddedEngine, state: llb.State, folder: Path, *, is_dated: bool = False
+) -> list[str]:
+    """Build and export, with dates that are the same whenever; gives the digests of the layers."""
     dest = folder / "image.tar"
+    dates = {"source-date-epoch": "1", "rewrite-timestamp": "true"} if is_dated else {}
     request = BuildRequest(
-        definition=state.marshal(), exports=[ExportRequest(type="oci", dest=str(dest))]
+        definition=state.marshal(),
+        exports=[ExportRequest(type="oci", dest=str(dest), attrs=dates)],
     )
     await engine.build(request, Ran())
     with tarfile.open(dest) as archive:

@@ -8,12 +8,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 NOBODY = 65534
+HAS_FUSE = os.path.exists("/dev/fuse")
+# A device that ordinary users may open, as on most machines; in a mount namespace of its own.
+_FUSE = """
+rm -f {folder}/fuse && mknod {folder}/fuse c 10 229 && chmod 666 {folder}/fuse &&
+mount --bind {folder}/fuse /dev/fuse && exec "$@"
+"""
 NAMES = ("root", "ranges", "single", "container")
 
 
@@ -53,6 +59,12 @@ class Builder:
     ) -> subprocess.CompletedProcess[str]:
         (self.context / "Dockerfile").write_text(dockerfile)
         return self.run("build", "--progress=plain", *arguments, "context", **environment)
+
+
+def with_fuse(builder: Builder) -> Builder:
+    """Let the builder open /dev/fuse."""
+    script = _FUSE.format(folder=builder.folder)
+    return replace(builder, prefix=("unshare", "-m", "sh", "-c", script, "sh", *builder.prefix))
 
 
 def _setpriv(uid: int) -> tuple[str, ...]:

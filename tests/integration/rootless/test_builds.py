@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tarfile
-from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.integration.rootless.conftest import Builder
+from tests.integration.rootless.conftest import HAS_FUSE, Builder, with_fuse
 
 from torana.gateway.testing.daemons import start_daemon
 
@@ -85,14 +87,8 @@ def test_users(builder: Builder, runtime: str) -> None:
     assert owners["home/u/mine"] == (1000, 1000)
 
 
-# A device that ordinary users may open, as on most machines; in a mount namespace of its own.
-FUSE = """
-rm -f fuse && mknod fuse c 10 229 && chmod 666 fuse && mount --bind fuse /dev/fuse && exec "$@"
-"""
-
-
 @pytest.mark.needs("fuse-overlayfs", "unshare")
-@pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="the kernel has no FUSE")
+@pytest.mark.skipif(not HAS_FUSE, reason="the kernel has no FUSE")
 @pytest.mark.parametrize(
     ("builder", "dockerfile"),
     [("ranges", BASE + STEPS + RESULT), ("ranges", BASE + USERS), ("single", BASE + STEPS)],
@@ -101,7 +97,7 @@ rm -f fuse && mknod fuse c 10 229 && chmod 666 fuse && mount --bind fuse /dev/fu
 )
 def test_fuse_overlayfs(builder: Builder, dockerfile: str) -> None:
     (builder.context / "secret").write_text("hidden")
-    shown = replace(builder, prefix=("unshare", "-m", "sh", "-c", FUSE, "sh", *builder.prefix))
+    shown = with_fuse(builder)
     done = shown.build(
         dockerfile,
         "--secret=id=s,src=context/secret",
@@ -111,6 +107,63 @@ def test_fuse_overlayfs(builder: Builder, dockerfile: str) -> None:
     assert done.returncode == 0, done.stderr
     found = shown.run("debug", "workers", TORANA_SNAPSHOTTER="fuse-overlayfs")
     assert "fuse-overlayfs (asked for; its start test passed)" in found.stdout, found.stderr
+
+
+LAYERS = """\
+FROM base AS left
+RUN mkdir -p /d/old /e && echo a > /d/old/gone && echo b > /d/stays && ln -s stays /d/link
+RUN ln /d/stays /d/hard && mkfifo /d/fifo && echo c > /d/plain
+FROM left AS right
+RUN rm -r /d/old && mkdir /d/old && echo new > /d/old/new && mv /d/plain /d/moved
+RUN rm /d/link && mkdir /d/link && echo x > /d/link/in && rm -r /e && touch /e
+RUN mkdir /passing && touch /passing/one && rm -r /passing && touch /d/old/deep
+FROM left
+COPY --link --chmod=700 tree /l/
+COPY --link --from=right /d /copied
+COPY --from=right /d /d2
+RUN rm -r /l/sub /copied/old && echo z > /l/b && mkdir /copied/old
+COPY --link --from=right /d/old /l/
+RUN touch /l/new && rm /copied/moved && mv /copied/link /linked
+"""
+
+
+@pytest.mark.needs("fuse-overlayfs", "unshare")
+@pytest.mark.skipif(not HAS_FUSE, reason="the kernel has no FUSE")
+@pytest.mark.parametrize("builder", ["ranges", "single"], indirect=True)
+def test_layers_of_fuse_overlayfs(builder: Builder) -> None:
+    """They are those of the kernel's overlays, but for links and pipes that steps change."""
+    (builder.context / "tree/sub").mkdir(parents=True)
+    for name in ("sub/a", "b"):
+        (builder.context / "tree" / name).write_text(name)
+    found = []
+    for snapshotter in ("overlay", "fuse-overlayfs"):
+        done = with_fuse(builder).build(
+            BASE + LAYERS,
+            f"--output=type=oci,dest={snapshotter}.tar,rewrite-timestamp=true",
+            SOURCE_DATE_EPOCH="1",
+            TORANA_SNAPSHOTTER=snapshotter,
+            TORANA_ROOT=str(builder.folder / snapshotter),
+        )
+        assert done.returncode == 0, done.stderr
+        found.append(_diff_ids(builder.folder / f"{snapshotter}.tar"))
+    assert len(found[0]) == 10
+    assert found[1] == found[0]
+
+
+def _diff_ids(image: Path) -> list[str]:
+    with tarfile.open(image) as tar:
+
+        def read(name: str) -> Any:
+            file = tar.extractfile(name)
+            assert file is not None
+            return json.load(file)
+
+        digest = read("index.json")["manifests"][0]["digest"]
+        config = read(f"blobs/sha256/{digest.removeprefix('sha256:')}")["config"]["digest"]
+        ids: list[str] = read(f"blobs/sha256/{config.removeprefix('sha256:')}")["rootfs"][
+            "diff_ids"
+        ]
+    return ids
 
 
 @pytest.mark.parametrize("builder", ["single"], indirect=True)

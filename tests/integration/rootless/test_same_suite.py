@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.integration.rootless.conftest import make_builder
+from tests.integration.rootless.conftest import HAS_FUSE, Builder, make_builder, with_fuse
 
 pytestmark = pytest.mark.needs(
     "root", "runc", "crun", "bwrap", "busybox", "newuidmap", "setpriv", "useradd"
@@ -37,6 +37,7 @@ FILES = {
         "gateway/test_exec_stream.py",
     ),
 }
+FUSE = ("core/test_fuse_builds.py",)
 
 
 @pytest.mark.parametrize("files", FILES.values(), ids=FILES)
@@ -44,7 +45,18 @@ FILES = {
 def test_same(
     request: pytest.FixtureRequest, folder: Path, who: str, files: tuple[str, ...]
 ) -> None:
-    builder = make_builder(request, who, folder)
+    _run(make_builder(request, who, folder), files)
+
+
+@pytest.mark.needs("fuse-overlayfs", "unshare")
+@pytest.mark.skipif(not HAS_FUSE, reason="the kernel has no FUSE")
+@pytest.mark.parametrize("who", ["ranges", "single"])
+def test_same_on_fuse(request: pytest.FixtureRequest, folder: Path, who: str) -> None:
+    _run(with_fuse(make_builder(request, who, folder)), FUSE)
+
+
+def _run(builder: Builder, files: tuple[str, ...]) -> None:
+    folder = builder.folder
     folder.chmod(0o755)  # a Python for other users is in it
     temporary = folder / "temporary"
     temporary.mkdir()
