@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from glob import glob
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -641,7 +642,7 @@ async def test_limits_lie_below_the_parent_that_was_asked_for(steps: Any, asked_
 def remove_groups(name: str) -> None:
     """Remove empty groups; the kernel may need a moment after the last process has ended."""
     deadline = time.monotonic() + 60
-    while left := sorted(Path("/sys/fs/cgroup").glob(f"**/{name}/**/"), reverse=True):
+    while left := sorted(cgroups(f"**/{name}/**/"), reverse=True):
         assert time.monotonic() < deadline, left
         for group in left:
             with suppress(OSError):
@@ -649,9 +650,12 @@ def remove_groups(name: str) -> None:
 
 
 def groups_below(parent: str) -> list[Path]:
-    top = Path("/sys/fs/cgroup")
-    patterns = (f"{parent}/buildkit/*/", f"*/{parent}/buildkit/*/")
-    return [path for pattern in patterns for path in top.glob(pattern)]
+    return [*cgroups(f"{parent}/buildkit/*/"), *cgroups(f"*/{parent}/buildkit/*/")]
+
+
+def cgroups(pattern: str) -> list[Path]:
+    """Give those that match; others go while one looks, which stops `Path.glob`."""
+    return [Path(name) for name in glob(f"/sys/fs/cgroup/{pattern}", recursive=True)]
 
 
 def file_tree(steps: Any) -> Any:
@@ -685,8 +689,7 @@ def processes(line: str) -> list[int]:
 
 def groups() -> set[str]:
     """Give the containers that have cgroups."""
-    top = Path("/sys/fs/cgroup")
-    return {p.name for pattern in ("buildkit/*", "*/buildkit/*") for p in top.glob(pattern)}
+    return {path.name for path in (*cgroups("buildkit/*"), *cgroups("*/buildkit/*"))}
 
 
 @who.other_users
