@@ -17,6 +17,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -253,6 +254,7 @@ def _place(size_bytes: int) -> str:
     return _MEMORY if is_fit and has_room else tempfile.gettempdir()
 
 
+@cache
 def _said(*command: str) -> str:
     """Give what a command prints, nothing if it fails or is not there."""
     if shutil.which(command[0]) is None:
