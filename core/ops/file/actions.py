@@ -50,7 +50,8 @@ def make_folders(
         for folder in reversed(opened):
             with naming("chmod", place.path):
                 if owner is not None:
-                    os.chown(".", *owner, dir_fd=folder)
+                    with naming("chown", place.path):
+                        os.chown(".", *owner, dir_fd=folder)
                 if timestamp >= 0:
                     os.utime(".", ns=(timestamp, timestamp), dir_fd=folder)
                 os.chmod(".", mode, dir_fd=folder)
@@ -76,7 +77,8 @@ def mkfile(action: MkFile, root: Root, owner: Owner | None) -> None:
         try:
             _write(file, action.data)
             if owner is not None:
-                os.fchown(file, *owner)
+                with naming("chown", path):
+                    os.fchown(file, *owner)
             if action.timestamp >= 0:
                 os.utime(file, ns=(action.timestamp, action.timestamp))
         finally:
@@ -115,7 +117,8 @@ def symlink(action: Symlink, root: Root, owner: Owner | None) -> None:
         name = place.tail[0]
         os.symlink(target, name, dir_fd=place.folder)
         if owner is not None:
-            os.chown(name, *owner, dir_fd=place.folder, follow_symlinks=False)
+            with naming("chown", path):
+                os.chown(name, *owner, dir_fd=place.folder, follow_symlinks=False)
         if action.timestamp >= 0:
             times = (action.timestamp, action.timestamp)
             os.utime(name, ns=times, dir_fd=place.folder, follow_symlinks=False)

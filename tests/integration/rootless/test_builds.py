@@ -173,6 +173,10 @@ def test_one_id_says_what_fails(builder: Builder) -> None:
     assert "/etc/subuid has no line for it" in done.stderr
     assert done.returncode == 1
     assert "no such user in this user namespace: 1000:0" in done.stderr
+    (builder.context / "tree").mkdir()
+    done = builder.build(f"{BASE}COPY --chown=33:44 tree /made/\n")
+    assert done.returncode == 1
+    assert "ERROR: chown /made: invalid argument" in done.stderr
 
 
 def test_workers(builder: Builder) -> None:
