@@ -17,27 +17,25 @@ T = TypeVar("T")
 
 DOWNLOADS: Final = 4  # at once, as BuildKit allows per registry
 WEB_DOWNLOADS: Final = 8  # at once from web servers, of which one may well be slow
-_pool: ThreadPoolExecutor | None = None
-_web_pool: ThreadPoolExecutor | None = None
+_pools: dict[str, ThreadPoolExecutor] = {}
 _lock = threading.Lock()
 
 
 def network_pool() -> ThreadPoolExecutor:
     """Give the pool of registries, for callers that are in a thread already."""
-    global _pool
-    with _lock:
-        if _pool is None:
-            _pool = ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="registry")
-        return _pool
+    return _pool("registry", DOWNLOADS)
 
 
 def web_pool() -> ThreadPoolExecutor:
     """Give the pool of downloads from the web: they hold up no image, and no image them."""
-    global _web_pool
+    return _pool("web", WEB_DOWNLOADS)
+
+
+def _pool(name: str, size: int) -> ThreadPoolExecutor:
     with _lock:
-        if _web_pool is None:
-            _web_pool = ThreadPoolExecutor(WEB_DOWNLOADS, thread_name_prefix="web")
-        return _web_pool
+        if name not in _pools:
+            _pools[name] = ThreadPoolExecutor(size, thread_name_prefix=name)
+        return _pools[name]
 
 
 async def run_network(

@@ -274,7 +274,7 @@ async def test_a_bomb_fills_the_disk_and_is_gone(
 ) -> None:
     """256 MiB of zeros in a quarter of a megabyte, on a disk of 48 MiB."""
     # Threads of other tests may be from before this process had mounts of its own.
-    monkeypatch.setattr(threads, "_pool", None)
+    monkeypatch.setattr(threads, "_pools", {})
     disk = tmp_path / "disk"
     disk.mkdir()
     mounts.mount("tmpfs", str(disk), "tmpfs", data="size=48m")
